@@ -1,0 +1,5 @@
+//! Turns `schema/` into Rust.
+
+fn main() {
+    println!("cargo::rerun-if-changed=schema");
+}

@@ -1,0 +1,1 @@
+//! S390 CPU models.

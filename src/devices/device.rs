@@ -1,0 +1,92 @@
+//! What every device offers, as capability views instead of one wide trait.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// An interrupt line. Setting a level twice has no effect.
+pub trait IrqLine: Send + Sync {
+    /// Drives the line high (`true`) or low.
+    fn set(&self, level: bool);
+}
+
+/// Something a device asks of the machine as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Notice {
+    /// The guest asked for a reset.
+    ResetRequest,
+    /// The guest powered itself off.
+    ShutdownRequest,
+    /// The guest asked to sleep (ACPI S3).
+    SuspendRequest,
+    /// The guest asked to hibernate (ACPI S4): it has saved itself and may be powered off.
+    HibernateRequest,
+    /// The guest said that it panicked.
+    GuestPanicked,
+    /// The guest said that it panicked and is now loading its crash kernel.
+    GuestCrashLoaded,
+    /// The guest panicked and asks to be powered off (pvpanic bit 2).
+    GuestPvShutdown,
+    /// The guest ended the emulator with this exit status (debug-exit).
+    DebugExit(u8),
+    /// The guest set its clock; the new offset from the configured base in seconds.
+    RtcChange(i64),
+}
+
+/// Where notices go. Never blocks; may be called on a vCPU thread.
+pub type Notifier = Arc<dyn Fn(Notice) + Send + Sync>;
+
+/// Guest accesses to I/O ports. `offset` counts from the start of the registered range.
+pub trait PioDevice {
+    /// Fills `data` (1, 2 or 4 bytes).
+    fn pio_read(&mut self, offset: u16, data: &mut [u8]);
+    /// Takes `data` (1, 2 or 4 bytes).
+    fn pio_write(&mut self, offset: u16, data: &[u8]);
+}
+
+/// Guest accesses to memory-mapped registers. `offset` counts from the start of the registered range.
+pub trait MmioDevice {
+    /// Fills `data` (1 to 8 bytes).
+    fn mmio_read(&mut self, offset: u64, data: &mut [u8]);
+    /// Takes `data` (1 to 8 bytes).
+    fn mmio_write(&mut self, offset: u64, data: &[u8]);
+}
+
+/// What a device has to say about being saved and moved.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeviceState {
+    /// The device cannot be saved, for this reason.
+    NonMigratable(&'static str),
+    /// The device holds nothing that has to be saved.
+    Empty,
+    /// The device's `State` struct, with the version of its layout.
+    Versioned {
+        /// Version of the layout.
+        version: u32,
+        /// The fields.
+        fields: Value,
+    },
+}
+
+/// A device of the machine.
+pub trait Device: Send {
+    /// The QOM type name.
+    fn type_name(&self) -> &'static str;
+    /// Returns to the state after power-on.
+    fn reset(&mut self);
+    /// Its state, for saving.
+    fn state(&self) -> DeviceState;
+    /// Takes back a state saved by [`Device::state`].
+    ///
+    /// # Errors
+    /// Says which field is missing or out of range.
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String>;
+    /// The port view, if the device has ports.
+    fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
+        None
+    }
+    /// The memory-mapped view, if the device has one.
+    fn as_mmio(&mut self) -> Option<&mut dyn MmioDevice> {
+        None
+    }
+}

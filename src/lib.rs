@@ -1,0 +1,16 @@
+//! remuda: a libvirt-compatible QMP server backed by a pool of VMM worker processes.
+//!
+//! The rooms of the library and which may use which are described in `ARCHITECTURE.md`.
+
+pub mod accel;
+pub mod chardev;
+pub mod cmdline;
+pub mod cpu;
+pub mod devices;
+pub mod machine;
+pub mod monitor;
+pub mod qapi;
+pub mod qom;
+pub mod server;
+pub mod target;
+pub mod worker;

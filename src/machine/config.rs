@@ -1,0 +1,177 @@
+//! A guest as the command line describes it, before anything is opened or created.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+/// A machine and everything plugged into it at start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MachineConfig {
+    /// `-machine` type name, aliases not yet resolved; none means the target's default.
+    pub machine_type: Option<String>,
+    /// `-machine` properties in the order given, type and accelerator left out.
+    pub machine_props: Vec<(String, String)>,
+    /// Accelerators to try, in order, with the properties of `-accel NAME,prop=value`.
+    pub accels: Vec<AccelConfig>,
+    /// The `-cpu` text, not yet parsed.
+    pub cpu: Option<String>,
+    /// `-smp`, completed by the rules of the machine.
+    pub smp: SmpConfig,
+    /// `-m`.
+    pub memory: MemoryConfig,
+    /// `-numa` in the order given, as keys and values.
+    pub numa: Vec<Map<String, Value>>,
+    /// `-object` in the order given; every entry has `qom-type` and `id`.
+    pub objects: Vec<Map<String, Value>>,
+    /// `-device` in the order given; every entry has `driver`.
+    pub devices: Vec<Map<String, Value>>,
+    /// `-serial` in the order given.
+    pub serials: Vec<String>,
+    /// `-global driver.property=value` in the order given.
+    pub globals: Vec<Global>,
+    /// `-kernel`, `-initrd`, `-append`.
+    pub kernel: Option<KernelConfig>,
+    /// `-bios`.
+    pub bios: Option<PathBuf>,
+    /// `-fw_cfg`.
+    pub fw_cfg: Vec<Map<String, Value>>,
+    /// `-smbios`.
+    pub smbios: Vec<Map<String, Value>>,
+    /// `-boot`.
+    pub boot: BootConfig,
+    /// `-rtc`.
+    pub rtc: RtcConfig,
+    /// `-uuid`, sixteen bytes in the order of the text form.
+    pub uuid: Option<[u8; 16]>,
+    /// `-name guest=`.
+    pub name: Option<String>,
+    /// `-name debug-threads=on`: threads carry their role in their name.
+    pub debug_threads: bool,
+    /// `-overcommit mem-lock=on`.
+    pub mem_lock: bool,
+    /// `-overcommit cpu-pm=on`.
+    pub cpu_pm: bool,
+    /// `-nodefaults`: no default devices.
+    pub no_defaults: bool,
+}
+
+/// One accelerator to try.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccelConfig {
+    /// `kvm`, `hostfile`, `tcg`, ...
+    pub name: String,
+    /// Its properties.
+    pub props: Vec<(String, String)>,
+}
+
+/// Processor topology. Every field is at least one once completed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SmpConfig {
+    /// vCPUs present at start.
+    pub cpus: u32,
+    /// vCPUs there may ever be.
+    pub max_cpus: u32,
+    /// s390x drawers.
+    pub drawers: u32,
+    /// s390x books.
+    pub books: u32,
+    /// Sockets.
+    pub sockets: u32,
+    /// Dies in a socket.
+    pub dies: u32,
+    /// Clusters in a die (not on x86 or s390x).
+    pub clusters: u32,
+    /// Modules in a die.
+    pub modules: u32,
+    /// Cores in a module.
+    pub cores: u32,
+    /// Threads in a core.
+    pub threads: u32,
+}
+
+/// `-m`: sizes in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// Memory present at start.
+    pub size: u64,
+    /// Slots for hot-plugged memory.
+    pub slots: u64,
+    /// Memory there may ever be.
+    pub max_size: u64,
+}
+
+/// A default for a property of every object of a type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Global {
+    /// Type name.
+    pub driver: String,
+    /// Property name.
+    pub property: String,
+    /// Value as text.
+    pub value: String,
+}
+
+/// Direct kernel boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelConfig {
+    /// `-kernel`.
+    pub kernel: PathBuf,
+    /// `-initrd`.
+    pub initrd: Option<PathBuf>,
+    /// `-append`.
+    pub append: String,
+}
+
+/// `-boot`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BootConfig {
+    /// Boot order letters.
+    pub order: Option<String>,
+    /// Order for the first boot only.
+    pub once: Option<String>,
+    /// Show the firmware's boot menu.
+    pub menu: Option<bool>,
+    /// Picture for the boot menu.
+    pub splash: Option<String>,
+    /// How long the picture shows, in milliseconds.
+    pub splash_time: Option<u64>,
+    /// Milliseconds after a failed boot before a reboot; -1 for never.
+    pub reboot_timeout: Option<i64>,
+    /// Boot only from devices with a `bootindex`.
+    pub strict: bool,
+}
+
+/// `-rtc`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RtcConfig {
+    /// What the clock starts from.
+    pub base: RtcBase,
+    /// Which host clock drives it.
+    pub clock: RtcClock,
+    /// `driftfix=slew`: lost ticks are made up for.
+    pub driftfix_slew: bool,
+}
+
+/// `-rtc base=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RtcBase {
+    /// Universal time.
+    #[default]
+    Utc,
+    /// The host's local time.
+    Localtime,
+    /// A fixed date: seconds since 1970-01-01 00:00:00 universal time.
+    Date(i64),
+}
+
+/// `-rtc clock=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RtcClock {
+    /// The host's wall clock.
+    #[default]
+    Host,
+    /// The host's monotonic clock, not adjusted by the host's administrator.
+    Rt,
+    /// Guest time, which stands still while the guest is stopped.
+    Vm,
+}

@@ -1,0 +1,1 @@
+//! QMP sessions, the event bus and the command handlers.

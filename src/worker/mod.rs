@@ -1,0 +1,1 @@
+//! The guest process: run state, request loop and vCPU threads.
