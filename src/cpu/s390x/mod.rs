@@ -33,6 +33,6 @@ pub use model::{Definition, Model, Named, Variant, definitions, named};
 pub use payload::{FEAT_WORDS, MachineProps, ProcessorProps, SUBFUNCTION_BYTES, Subfunctions};
 pub use query::{
     AcceleratorInfo, CompareInfo, CompareResult, Cpus, DefinitionInfo, Expansion, ExpansionInfo, ModelArgument,
-    ModelInfo, baseline, compare, expand, static_info,
+    ModelInfo, baseline, compare, cpu_desc_avail, expand, static_info,
 };
 pub use set::FeatureSet;

@@ -410,28 +410,26 @@ pub fn baseline(a: &Model, b: &Model) -> Result<Model, Error> {
 #[must_use]
 pub fn static_info(model: &Model) -> ModelInfo {
     let base = &model.definition.base;
-    model_info(
-        model.definition,
-        &model.features.minus(base),
-        &base.minus(&model.features),
-    )
+    let off = base.minus(&model.features).fold().into_iter().map(|name| (name, false));
+    let on = model.features.minus(base).fold().into_iter().map(|name| (name, true));
+    model_info(model.definition, off.chain(on))
 }
 
 /// The static variant and every switch.
 fn full_info(model: &Model) -> ModelInfo {
-    model_info(
-        model.definition,
-        &model.features,
-        &FeatureSet::all().minus(&model.features),
-    )
+    let on = model.features.fold().into_iter().map(|name| (name, true));
+    let off = FeatureSet::all()
+        .minus(&model.features)
+        .fold()
+        .into_iter()
+        .map(|name| (name, false));
+    model_info(model.definition, on.chain(off))
 }
 
-fn model_info(definition: &Definition, on: &FeatureSet, off: &FeatureSet) -> ModelInfo {
-    // QEMU puts the switched-off ones into the object first.
-    let off = off.fold().into_iter().map(|name| (name, false));
-    let on = on.fold().into_iter().map(|name| (name, true));
+/// `switches` are in the order QEMU puts them into the object.
+fn model_info(definition: &Definition, switches: impl Iterator<Item = (&'static str, bool)>) -> ModelInfo {
     ModelInfo {
         name: definition.base_name,
-        props: order::walk(off.chain(on)),
+        props: order::walk(switches),
     }
 }
