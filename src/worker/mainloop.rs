@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use crate::devices::Notice;
-use crate::qapi::types::ShutdownCause;
+use crate::qapi::qmp::ShutdownCause;
 use crate::report;
 
 use super::channel::{Channel, ChannelError, Received};

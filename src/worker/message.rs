@@ -2,8 +2,12 @@
 //!
 //! Calls, return values and events keep the encoding of the schema; the rest is text.
 
-use crate::qapi::types::{Event, RunState, ShutdownCause};
-use crate::qapi::{Error, ErrorClass, WorkerCall};
+use serde_json::{Map, Value};
+
+use crate::qapi::qmp::{Event, RunState, ShutdownCause, WorkerCall, find_command};
+use crate::qapi::visit::WireEvent;
+use crate::qapi::{Error, ErrorClass};
+use crate::target::Target;
 
 use super::frame::Frame;
 
@@ -86,7 +90,7 @@ impl ToWorker {
     #[must_use]
     pub fn into_frame(self, id: u64, fds: usize) -> Frame {
         let (kind, body) = match self {
-            Self::Call(call) => (CALL, call.to_wire()),
+            Self::Call(call) => (CALL, call_body(&call)),
             Self::Chardev => (CHARDEV, Vec::new()),
             Self::NoChardev(error) => (NO_CHARDEV, error_body(&error)),
             Self::ChardevState { label, open: true } => (CHARDEV_OPEN, label.into_bytes()),
@@ -106,7 +110,7 @@ impl ToWorker {
     /// Says what is wrong with the frame; the two processes then do not speak the same language.
     pub fn from_frame(frame: Frame) -> Result<Self, String> {
         Ok(match frame.kind {
-            CALL => Self::Call(WorkerCall::from_wire(&frame.body).map_err(|error| error.desc)?),
+            CALL => Self::Call(call_from(&frame.body)?),
             CHARDEV => Self::Chardev,
             NO_CHARDEV => Self::NoChardev(error_from(frame.body)?),
             CHARDEV_OPEN => Self::ChardevState { label: text(frame.body)?, open: true },
@@ -132,7 +136,7 @@ impl FromWorker {
             Self::Reply { id, result: Err(error) } => (REPLY_ERROR, id, error_body(&error)),
             Self::NeedChardev { id, label } => (NEED_CHARDEV, id, label.into_bytes()),
             Self::Ready => (READY, 0, Vec::new()),
-            Self::Event(event) => (EVENT, 0, event.to_wire()),
+            Self::Event(event) => (EVENT, 0, event_body(&event)),
             Self::RunState(state) => (RUN_STATE, 0, state.as_str().into()),
             Self::Failed(reason) => (FAILED, 0, reason.into_bytes()),
             Self::Ending(status) => (ENDING, 0, vec![status]),
@@ -151,7 +155,7 @@ impl FromWorker {
             REPLY_ERROR => Self::Reply { id, result: Err(error_from(frame.body)?) },
             NEED_CHARDEV => Self::NeedChardev { id, label: text(frame.body)? },
             READY => Self::Ready,
-            EVENT => Self::Event(Event::from_wire(&frame.body).map_err(|error| error.desc)?),
+            EVENT => Self::Event(event_from(&frame.body)?),
             RUN_STATE => {
                 let name = text(frame.body)?;
                 Self::RunState(RunState::from_wire(&name).ok_or_else(|| format!("unknown run state '{name}'"))?)
@@ -161,6 +165,44 @@ impl FromWorker {
             kind => return Err(format!("unknown message kind {kind}")),
         })
     }
+}
+
+/// `NAME\0ARGUMENTS`.
+fn call_body(call: &WorkerCall) -> Vec<u8> {
+    let mut body = call.command().name().as_bytes().to_vec();
+    body.push(0);
+    call.encode_arguments(&mut body);
+    body
+}
+
+fn call_from(body: &[u8]) -> Result<WorkerCall, String> {
+    let (name, arguments) = named_object(body)?;
+    let command = [Target::X86_64, Target::S390x].into_iter().find_map(|target| find_command(target, name));
+    let command = command.ok_or_else(|| format!("unknown command '{name}'"))?;
+    WorkerCall::decode(command.id, arguments).map_err(|error| error.desc)
+}
+
+/// `NAME\0DATA`; the data of an event without data is empty.
+fn event_body(event: &Event) -> Vec<u8> {
+    let mut body = event.name().as_bytes().to_vec();
+    body.push(0);
+    event.encode_data(&mut body);
+    body
+}
+
+fn event_from(body: &[u8]) -> Result<Event, String> {
+    let (name, data) = named_object(body)?;
+    Event::decode(name, data).map_err(|error| error.desc)
+}
+
+fn named_object(body: &[u8]) -> Result<(&str, Map<String, Value>), String> {
+    let at = body.iter().position(|byte| *byte == 0).ok_or("a message without a name")?;
+    let name = std::str::from_utf8(&body[..at]).map_err(|_| "a name that is not UTF-8")?;
+    let object = match &body[at + 1..] {
+        [] => Map::new(),
+        text => serde_json::from_slice(text).map_err(|error| format!("'{name}': {error}"))?,
+    };
+    Ok((name, object))
 }
 
 fn error_body(error: &Error) -> Vec<u8> {

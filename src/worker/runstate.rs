@@ -14,8 +14,9 @@
 //! `shutdown` and `internal-error` can only be left by a reset. Every input returns the effects to carry out, in
 //! order; the caller performs all of them before it hands in the next input.
 
-use crate::qapi::types::{
-    Event, GuestPanicAction, PanicAction, RebootAction, RunState, ShutdownAction, ShutdownCause,
+use crate::qapi::qmp::{
+    Event, GuestCrashloadedEvent, GuestPanicAction, GuestPanickedEvent, PanicAction, RebootAction, ResetEvent, RunState,
+    ShutdownAction, ShutdownCause, ShutdownEvent,
 };
 use crate::qapi::Error;
 
@@ -125,7 +126,7 @@ impl Machine {
             return self.shutdown(cause, 0);
         }
         let mut effects = vec![Effect::Pause, Effect::Reset];
-        effects.push(Effect::Emit(Event::Reset { guest: by_guest(cause), reason: cause }));
+        effects.push(Effect::Emit(Event::Reset(ResetEvent { guest: by_guest(cause), reason: cause })));
         if self.is_running() {
             effects.push(Effect::Run);
         } else {
@@ -136,7 +137,7 @@ impl Machine {
 
     /// A power-off: by the guest, or by whoever runs the emulator. `status` is the exit status if the process ends.
     pub fn shutdown(&mut self, cause: ShutdownCause, status: u8) -> Vec<Effect> {
-        let mut effects = vec![Effect::Emit(Event::Shutdown { guest: by_guest(cause), reason: cause })];
+        let mut effects = vec![Effect::Emit(Event::Shutdown(ShutdownEvent { guest: by_guest(cause), reason: cause }))];
         let forced = matches!(cause, ShutdownCause::HostQmpQuit | ShutdownCause::HostSignal | ShutdownCause::HostError);
         if self.actions.shutdown == ShutdownAction::Pause && !forced {
             effects.extend(self.halt(RunState::Shutdown));
@@ -155,7 +156,7 @@ impl Machine {
     pub fn panicked(&mut self) -> Vec<Effect> {
         let pause = self.actions.panic == PanicAction::Pause
             || (self.actions.panic == PanicAction::Shutdown && self.actions.shutdown == ShutdownAction::Pause);
-        let panicked = |action| Effect::Emit(Event::GuestPanicked { action, info: None });
+        let panicked = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action }));
         if pause {
             let mut effects = vec![panicked(GuestPanicAction::Pause)];
             effects.extend(self.halt(RunState::GuestPanicked));
@@ -175,7 +176,7 @@ impl Machine {
 
     /// The guest loads its crash kernel after a panic.
     pub fn crash_loaded(&self) -> Vec<Effect> {
-        vec![Effect::Emit(Event::GuestCrashloaded { action: GuestPanicAction::Run, info: None })]
+        vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent { action: GuestPanicAction::Run }))]
     }
 
     /// The guest went to ACPI S3.
