@@ -31,12 +31,6 @@ pub struct Actions {
     pub panic: PanicAction,
 }
 
-impl Default for Actions {
-    fn default() -> Self {
-        Self { reboot: RebootAction::Reset, shutdown: ShutdownAction::Poweroff, panic: PanicAction::Shutdown }
-    }
-}
-
 /// Something the worker has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -177,6 +171,11 @@ impl Machine {
     /// The guest loads its crash kernel after a panic.
     pub fn crash_loaded(&self) -> Vec<Effect> {
         vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent { action: GuestPanicAction::Run }))]
+    }
+
+    /// A watchdog expired and is to stop the guest.
+    pub fn watchdog(&mut self) -> Vec<Effect> {
+        self.halt(RunState::Watchdog)
     }
 
     /// The guest went to ACPI S3.
