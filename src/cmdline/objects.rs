@@ -197,11 +197,11 @@ mod tests {
             "-object",
             r#"{"qom-type":"memory-backend-ram","id":"pc.ram","size":268435456}"#,
             "-object",
-            "memory-backend-memfd,id=m1,size=1M,host-nodes.0=0,share=on",
+            "memory-backend-memfd,id=m1,size=1M,host-nodes=0,host-nodes=2-3,share=on",
         ])
         .machine;
         assert_eq!(machine.objects[0]["size"], 268_435_456);
-        assert_eq!(machine.objects[1]["host-nodes"], json!(["0"]));
+        assert_eq!(machine.objects[1]["host-nodes"], json!(["0", "2-3"]));
         assert_eq!(
             message(&["-object", "secret"]),
             "-object secret: Parameter 'id' is missing"
