@@ -1,3 +1,18 @@
 //! Machines: which devices, memory map, firmware tables and boot protocol make up a guest.
 
+#[cfg(target_arch = "x86_64")]
+pub mod backend;
+pub mod bus;
 pub mod config;
+mod fields;
+#[cfg(target_arch = "x86_64")]
+mod host_memory;
+pub mod info;
+pub mod numa;
+#[cfg(target_arch = "x86_64")]
+pub mod q35;
+pub mod topology;
+pub mod types;
+
+#[cfg(target_arch = "x86_64")]
+pub use q35::{Resources, Vm};

@@ -3,6 +3,7 @@
 //! `-device`, `device_add`, `object-add`, `device-list-properties`, `qom-list-types` and the help texts all read the
 //! [`TypeInfo`]s declared here and beside each device.
 
+pub mod text;
 mod types;
 
 pub use types::{Default, PropertyInfo, PropertyKind, TypeInfo};
