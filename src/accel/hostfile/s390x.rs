@@ -199,12 +199,21 @@ fn capabilities(members: &Map<String, Value>) -> Result<Vec<Capability>, Problem
     let names = names
         .as_array()
         .ok_or_else(|| Problem::new("capabilities", "is not an array"))?;
-    let find = |name: &Value| {
-        let known = Capability::ALL.iter().find(|(_, known)| name.as_str() == Some(known));
-        let unknown = || Problem::new("capabilities", format!("has {name}, which no CPU model depends on"));
-        known.map(|(capability, _)| *capability).ok_or_else(unknown)
-    };
-    names.iter().map(find).collect()
+    let strange = names
+        .iter()
+        .find(|name| !Capability::ALL.iter().any(|(_, known)| name.as_str() == Some(known)));
+    if let Some(name) = strange {
+        return Err(Problem::new(
+            "capabilities",
+            format!("has {name}, which no CPU model depends on"),
+        ));
+    }
+    let has = |name: &str| names.iter().any(|given| given.as_str() == Some(name));
+    Ok(Capability::ALL
+        .into_iter()
+        .filter(|(_, name)| has(name))
+        .map(|(capability, _)| capability)
+        .collect())
 }
 
 fn subfunctions(given: &Map<String, Value>) -> Result<Subfunctions, Problem> {
@@ -360,7 +369,7 @@ mod tests {
         assert_eq!(model.definition.name, "z13.2");
         assert_eq!(
             model.features.fold(),
-            ["esan3", "zarch", "stfle", "zpci", "aen", "vx", "dateh2"]
+            ["esan3", "zarch", "stfle", "zpci", "aen", "vx", "els", "dateh2"]
         );
         assert_eq!(
             (model.identity.version, model.identity.serial, model.identity.lowest_ibc),
