@@ -121,7 +121,10 @@ impl Config {
     /// The numbers of the inherited descriptors that belong to the monitor: those of character devices and of fd sets.
     #[must_use]
     pub fn monitor_fds(&self) -> Vec<i32> {
-        let chardevs = self.chardevs.iter().filter_map(|chardev| chardev.get("fd")?.as_str()?.parse().ok());
+        let chardevs = self
+            .chardevs
+            .iter()
+            .filter_map(|chardev| chardev.get("fd")?.as_str()?.parse().ok());
         self.fds.iter().map(|add| add.fd).chain(chardevs).collect()
     }
 

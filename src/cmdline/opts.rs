@@ -140,7 +140,9 @@ impl Opts {
         let Some(given) = self.get(key) else {
             return Ok(None);
         };
-        from_name(given).map(Some).ok_or_else(|| Error::invalid_value(key, given))
+        from_name(given)
+            .map(Some)
+            .ok_or_else(|| Error::invalid_value(key, given))
     }
 
     /// Whether help was asked for instead.

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use super::builder::Builder;
-use super::config::{
-    AddFd, ElevatePrivileges, HelpRequest, LOG_ITEMS,
-};
+use super::config::{AddFd, ElevatePrivileges, HelpRequest, LOG_ITEMS};
 use super::error::Error;
 use super::opts::Opts;
 use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};

@@ -28,8 +28,12 @@ pub fn create(
         #[cfg(not(target_arch = "x86_64"))]
         Target::X86_64 => {
             let _ = (config, chardevs, notifier);
-            Err(Error::generic("a guest of the x86_64 architecture needs a host of that architecture"))
+            Err(Error::generic(
+                "a guest of the x86_64 architecture needs a host of that architecture",
+            ))
         }
-        Target::S390x => Err(Error::generic("an s390x guest needs SCLP and channel I/O, which this emulator lacks")),
+        Target::S390x => Err(Error::generic(
+            "an s390x guest needs SCLP and channel I/O, which this emulator lacks",
+        )),
     }
 }

@@ -8,9 +8,7 @@ use crate::cmdline::Config;
 use crate::devices::Notice;
 use crate::machine::guest::Guest;
 use crate::qapi::Error;
-use crate::qapi::qmp::{
-    Event, RtcChangeEvent, RunState, ShutdownAction, ShutdownCause, WatchdogAction, WatchdogEvent,
-};
+use crate::qapi::qmp::{Event, RtcChangeEvent, RunState, ShutdownAction, ShutdownCause, WatchdogAction, WatchdogEvent};
 use crate::report;
 use crate::target::Target;
 
@@ -78,7 +76,9 @@ impl Core {
     /// # Errors
     /// There is none; the command cannot do anything.
     pub fn guest(&self) -> Result<&dyn Guest, Error> {
-        self.guest.as_deref().ok_or_else(|| Error::generic("this machine has no guest"))
+        self.guest
+            .as_deref()
+            .ok_or_else(|| Error::generic("this machine has no guest"))
     }
 
     /// The run state.
@@ -184,7 +184,10 @@ impl Core {
             WatchdogAction::Reset => self.perform_or_break(|machine| machine.reset(ShutdownCause::GuestReset)),
             WatchdogAction::Shutdown => self.perform_or_break(|machine| machine.powerdown()),
             WatchdogAction::Poweroff => self.perform_or_break(|machine| {
-                machine.set_actions(Actions { shutdown: ShutdownAction::Poweroff, ..machine.actions() });
+                machine.set_actions(Actions {
+                    shutdown: ShutdownAction::Poweroff,
+                    ..machine.actions()
+                });
                 machine.shutdown(ShutdownCause::HostError, 0)
             }),
             WatchdogAction::Pause => self.perform_or_break(Machine::watchdog),

@@ -1,12 +1,12 @@
 //! The guest process: run state, request loop and vCPU threads.
 
 pub mod channel;
+mod commands;
 pub mod core;
 pub mod executor;
 pub mod frame;
 pub mod mainloop;
 pub mod message;
-mod commands;
 pub mod pidfile;
 pub mod process;
 mod run;

@@ -83,8 +83,23 @@ impl Worker {
         });
         let core = Rc::new(Core::new(config, Some(guest), outbox));
         core.send(FromWorker::Ready);
-        let sources = Sources { channel, executor: Rc::clone(&executor), notices, signals, monitor: None };
-        Ok((Self { core, executor, writer, daemon, pidfile }, sources))
+        let sources = Sources {
+            channel,
+            executor: Rc::clone(&executor),
+            notices,
+            signals,
+            monitor: None,
+        };
+        Ok((
+            Self {
+                core,
+                executor,
+                writer,
+                daemon,
+                pidfile,
+            },
+            sources,
+        ))
     }
 
     /// All monitors listen.
@@ -157,13 +172,25 @@ fn connect_chardevs(
     writer: &Channel,
 ) -> Result<HashMap<String, UnixStream>, String> {
     let mut streams = HashMap::new();
-    let devices = config.machine.devices.iter().filter_map(|device| device.get("chardev")?.as_str());
-    let serials = config.machine.serials.iter().map(String::as_str).filter(|serial| *serial != "none");
+    let devices = config
+        .machine
+        .devices
+        .iter()
+        .filter_map(|device| device.get("chardev")?.as_str());
+    let serials = config
+        .machine
+        .serials
+        .iter()
+        .map(String::as_str)
+        .filter(|serial| *serial != "none");
     for label in devices.chain(serials) {
         if streams.contains_key(label) {
             return Err(format!("character device '{label}' is in use"));
         }
-        let request = FromWorker::NeedChardev { id: 0, label: label.to_owned() };
+        let request = FromWorker::NeedChardev {
+            id: 0,
+            label: label.to_owned(),
+        };
         writer.send(&request.into_frame()).map_err(no_monitor)?;
         let received = channel.receive().map_err(no_monitor)?;
         match (ToWorker::from_frame(received.frame)?, received.fds.into_iter().next()) {

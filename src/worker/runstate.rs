@@ -31,19 +31,6 @@ pub struct Actions {
     pub panic: PanicAction,
 }
 
-<<<<<<< HEAD
-=======
-impl Default for Actions {
-    fn default() -> Self {
-        Self {
-            reboot: RebootAction::Reset,
-            shutdown: ShutdownAction::Poweroff,
-            panic: PanicAction::Shutdown,
-        }
-    }
-}
-
->>>>>>> cpus390
 /// Something the worker has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {

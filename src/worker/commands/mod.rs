@@ -1,12 +1,13 @@
 //! The commands that run in the worker.
 
+mod machine;
 mod stats;
 
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     BlockDeviceInfo, BlockInfo, BlockStats, JobInfo, MigrateSetCapabilitiesArgs, MigrationCapability,
-    MigrationCapabilityStatus, MigrationInfo, QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs, ShutdownCause, StatsFilter, StatsResult, StatsSchema,
-    WatchdogSetActionArgs, WorkerCommands,
+    MigrationCapabilityStatus, MigrationInfo, QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryStatsSchemasArgs,
+    SetActionArgs, ShutdownCause, StatsFilter, StatsResult, StatsSchema, WatchdogSetActionArgs, WorkerCommands,
 };
 
 use super::core::Core;
@@ -58,11 +59,15 @@ impl WorkerCommands for Core {
     }
 
     async fn query_stats(&self, (): &(), filter: StatsFilter) -> Result<Vec<StatsResult>, Error> {
-        self.guest.as_deref().map_or(Ok(Vec::new()), |guest| stats::query(guest, &filter))
+        self.guest
+            .as_deref()
+            .map_or(Ok(Vec::new()), |guest| stats::query(guest, &filter))
     }
 
     async fn query_stats_schemas(&self, (): &(), args: QueryStatsSchemasArgs) -> Result<Vec<StatsSchema>, Error> {
-        self.guest.as_deref().map_or(Ok(Vec::new()), |guest| stats::schemas(guest, &args))
+        self.guest
+            .as_deref()
+            .map_or(Ok(Vec::new()), |guest| stats::schemas(guest, &args))
     }
 
     async fn query_block(&self, (): &()) -> Result<Vec<BlockInfo>, Error> {
@@ -87,12 +92,18 @@ impl WorkerCommands for Core {
 
     async fn query_migrate(&self, (): &()) -> Result<MigrationInfo, Error> {
         let reason = "the machine's devices cannot be saved";
-        Ok(MigrationInfo { status: None, blocked_reasons: Some(vec![reason.to_owned()]) })
+        Ok(MigrationInfo {
+            status: None,
+            blocked_reasons: Some(vec![reason.to_owned()]),
+        })
     }
 
     async fn query_migrate_capabilities(&self, (): &()) -> Result<Vec<MigrationCapabilityStatus>, Error> {
         let state = self.migration_events.get();
-        Ok(vec![MigrationCapabilityStatus { capability: MigrationCapability::Events, state }])
+        Ok(vec![MigrationCapabilityStatus {
+            capability: MigrationCapability::Events,
+            state,
+        }])
     }
 
     async fn migrate_set_capabilities(&self, (): &(), args: MigrateSetCapabilitiesArgs) -> Result<(), Error> {
@@ -102,5 +113,57 @@ impl WorkerCommands for Core {
             }
         }
         Ok(())
+    }
+
+    async fn query_cpus_fast(&self, (): &()) -> Result<Vec<CpuInfoFast>, Error> {
+        let cpus = self.guest.as_deref().map(Guest::vcpus).unwrap_or_default();
+        Ok(cpus.into_iter().map(|vcpu| machine::cpu(self.target, &self.cpu_type, vcpu)).collect())
+    }
+
+    async fn query_hotpluggable_cpus(&self, (): &()) -> Result<Vec<HotpluggableCPU>, Error> {
+        let cpus = self.guest()?.vcpus().into_iter();
+        // The last one comes first, as in QEMU.
+        Ok(cpus.rev().map(|vcpu| machine::hotpluggable(self.target, &self.cpu_type, vcpu)).collect())
+    }
+
+    async fn query_memdev(&self, (): &()) -> Result<Vec<Memdev>, Error> {
+        let memdevs = self.guest.as_deref().map(Guest::memdevs).unwrap_or_default();
+        Ok(memdevs.into_iter().map(machine::memdev).collect())
+    }
+
+    async fn query_memory_devices(&self, (): &()) -> Result<Vec<MemoryDeviceInfo>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn query_memory_size_summary(&self, (): &()) -> Result<MemoryInfo, Error> {
+        Ok(machine::size_summary(self.guest.as_deref()))
+    }
+
+    async fn memsave(&self, (): &(), args: MemsaveArgs) -> Result<(), Error> {
+        let cpu = args.cpu_index.unwrap_or(0);
+        let index = u32::try_from(cpu).map_err(|_| Error::generic(format!("Invalid parameter 'cpu-index': {cpu}")))?;
+        let guest = self.guest()?;
+        machine::save(&args.filename, args.val, args.size, |addr, data| guest.read_virtual(index, addr, data))
+    }
+
+    async fn pmemsave(&self, (): &(), args: PmemsaveArgs) -> Result<(), Error> {
+        let guest = self.guest()?;
+        machine::save(&args.filename, args.val, args.size, |addr, data| guest.read_physical(addr, data))
+    }
+
+    async fn qom_list(&self, (): &(), args: QomListArgs) -> Result<Vec<ObjectPropertyInfo>, Error> {
+        objects::decode_all(self.tree.borrow().list(&args.path)?)
+    }
+
+    async fn qom_get(&self, (): &(), args: QomGetArgs) -> Result<Value, Error> {
+        self.tree.borrow().get(&args.path, &args.property)
+    }
+
+    async fn qom_set(&self, (): &(), args: QomSetArgs) -> Result<(), Error> {
+        self.tree.borrow().set(&args.path, &args.property, &args.value)
+    }
+
+    async fn qom_list_get(&self, (): &(), args: QomListGetArgs) -> Result<Vec<ObjectPropertiesValues>, Error> {
+        objects::decode_all(self.tree.borrow().list_get(args.paths.iter().map(String::as_str))?)
     }
 }

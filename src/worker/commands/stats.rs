@@ -19,7 +19,11 @@ pub(super) fn query(guest: &dyn Guest, filter: &StatsFilter) -> Result<Vec<Stats
     let result = |qom_path, values: Vec<StatValue>| StatsResult {
         provider: StatsProvider::Kvm,
         qom_path,
-        stats: values.into_iter().filter(|value| names.accept(&value.stat.name)).map(named).collect(),
+        stats: values
+            .into_iter()
+            .filter(|value| names.accept(&value.stat.name))
+            .map(named)
+            .collect(),
     };
     match &filter.variant {
         StatsFilterVariant::Vm => Ok(vec![result(None, guest.vm_stats()?)]),
@@ -43,7 +47,10 @@ pub(super) fn schemas(guest: &dyn Guest, _: &QueryStatsSchemasArgs) -> Result<Ve
         stats: values.into_iter().map(|value| meaning(value.stat)).collect(),
     };
     let vcpu = guest.vcpu_stats()?.into_iter().next().unwrap_or_default();
-    Ok(vec![schema(StatsTarget::Vm, guest.vm_stats()?), schema(StatsTarget::Vcpu, vcpu)])
+    Ok(vec![
+        schema(StatsTarget::Vm, guest.vm_stats()?),
+        schema(StatsTarget::Vcpu, vcpu),
+    ])
 }
 
 /// Which names of the one provider there is are wanted.
@@ -66,18 +73,26 @@ fn wanted(providers: Option<&[StatsRequest]>) -> Option<Names<'_>> {
     let Some(providers) = providers else {
         return Some(Names::All);
     };
-    let kvm = providers.iter().find(|request| request.provider == StatsProvider::Kvm)?;
+    let kvm = providers
+        .iter()
+        .find(|request| request.provider == StatsProvider::Kvm)?;
     Some(kvm.names.as_deref().map_or(Names::All, Names::These))
 }
 
 fn named(value: StatValue) -> Stats {
-    let histogram = matches!(value.stat.kind, StatKind::LinearHistogram { .. } | StatKind::Log2Histogram);
+    let histogram = matches!(
+        value.stat.kind,
+        StatKind::LinearHistogram { .. } | StatKind::Log2Histogram
+    );
     let number = match (histogram, value.values.first()) {
         (false, Some(number)) if value.stat.unit == StatUnit::Boolean => StatsValue::Boolean(*number != 0),
         (false, Some(number)) => StatsValue::Scalar(*number),
         _ => StatsValue::List(value.values),
     };
-    Stats { name: value.stat.name, value: number }
+    Stats {
+        name: value.stat.name,
+        value: number,
+    }
 }
 
 fn meaning(stat: Stat) -> StatsSchemaValue {
@@ -97,7 +112,14 @@ fn meaning(stat: Stat) -> StatsSchemaValue {
     };
     // The base says nothing where the exponent is zero.
     let base = (stat.exponent != 0).then(|| i8::try_from(stat.base).unwrap_or(10));
-    StatsSchemaValue { name: stat.name, r#type, unit, base, exponent: stat.exponent, bucket_size }
+    StatsSchemaValue {
+        name: stat.name,
+        r#type,
+        unit,
+        base,
+        exponent: stat.exponent,
+        bucket_size,
+    }
 }
 
 #[cfg(test)]
@@ -105,16 +127,34 @@ mod tests {
     use super::*;
 
     fn stat(kind: StatKind, unit: StatUnit, exponent: i16, values: &[u64]) -> StatValue {
-        let stat = Stat { name: "n".into(), kind, unit, base: 10, exponent };
-        StatValue { stat, values: values.to_vec() }
+        let stat = Stat {
+            name: "n".into(),
+            kind,
+            unit,
+            base: 10,
+            exponent,
+        };
+        StatValue {
+            stat,
+            values: values.to_vec(),
+        }
     }
 
     #[test]
     fn numbers_truth_values_and_histograms_are_told_apart() {
         let cases = [
-            (stat(StatKind::Cumulative, StatUnit::None, 0, &[7]), StatsValue::Scalar(7)),
-            (stat(StatKind::Instant, StatUnit::Boolean, 0, &[1]), StatsValue::Boolean(true)),
-            (stat(StatKind::Log2Histogram, StatUnit::Seconds, -9, &[1]), StatsValue::List(vec![1])),
+            (
+                stat(StatKind::Cumulative, StatUnit::None, 0, &[7]),
+                StatsValue::Scalar(7),
+            ),
+            (
+                stat(StatKind::Instant, StatUnit::Boolean, 0, &[1]),
+                StatsValue::Boolean(true),
+            ),
+            (
+                stat(StatKind::Log2Histogram, StatUnit::Seconds, -9, &[1]),
+                StatsValue::List(vec![1]),
+            ),
         ];
         for (value, expected) in cases {
             assert_eq!(named(value).value, expected);
@@ -131,7 +171,10 @@ mod tests {
     #[test]
     fn a_client_may_want_nothing_of_kvm() {
         assert!(wanted(Some(&[])).is_none());
-        let request = StatsRequest { provider: StatsProvider::Kvm, names: Some(vec!["a".into()]) };
+        let request = StatsRequest {
+            provider: StatsProvider::Kvm,
+            names: Some(vec!["a".into()]),
+        };
         let names = [request];
         let names = wanted(Some(&names)).unwrap();
         assert!(names.accept("a") && !names.accept("b"));
