@@ -13,6 +13,7 @@ pub mod info;
 pub mod numa;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
+pub mod streams;
 pub mod topology;
 pub mod types;
 

@@ -5,11 +5,13 @@ mod board;
 mod boot;
 mod cpuid;
 mod layout;
+mod lines;
 mod options;
 mod ram;
 
 mod resources;
 mod smbios;
+mod tables;
 mod vcpus;
 mod vm;
 

@@ -6,7 +6,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::{
     board::Board,
-    boot::{DirectBoot, FirmwareTables},
+    boot::{Boot, FirmwareTables},
     options::Options,
     ram::{Ram, RamRequest},
     resources::Resources,
@@ -35,10 +35,10 @@ pub struct Vm {
     // Dropped first: vCPU threads use everything below.
     vcpus: Vcpus,
     board: Arc<Board>,
-    boot: Mutex<Option<DirectBoot>>,
+    boot: Mutex<Boot>,
     tables: FirmwareTables,
     ram: Ram,
-    kvm: kvm::Vm,
+    kvm: Arc<kvm::Vm>,
     clock: Mutex<Clock>,
 }
 
@@ -63,7 +63,7 @@ impl Vm {
         let options = Options::new(machine, config)?;
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
         let numa = Numa::from_entries(&config.numa, &smp)?;
-        let kvm = open_kvm(config, &options, smp)?;
+        let kvm = Arc::new(open_kvm(config, &options, smp)?);
         let ram = Ram::new(&RamRequest {
             size: config.memory.size,
             backend: options.memory_backend.as_deref(),
@@ -74,7 +74,10 @@ impl Vm {
         ram.plug_into(&kvm)?;
         let board = Arc::new(Board::new(notifier));
         let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
-        let boot = config.kernel.as_ref().map(DirectBoot::open).transpose()?;
+        let boot = Boot::open(config)?;
+        if let Boot::Firmware(firmware) = &boot {
+            firmware.plug_into(&kvm)?;
+        }
         let vcpus = Vcpus::new(&kvm, smp, &numa, &ram, &handler, config.debug_threads)?;
         let vm = Self {
             vcpus,
@@ -128,10 +131,7 @@ impl Vm {
     /// # Errors
     /// When a kernel image can no longer be read, or KVM refuses a register.
     pub fn reset(&self) -> Result<(), Error> {
-        let boot_state = match lock(&self.boot).as_mut() {
-            Some(boot) => boot.load(&self.ram.memory, self.ram.split, &self.tables)?,
-            None => kvm::BootState::PowerOn,
-        };
+        let boot_state = lock(&self.boot).load(&self.ram, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
 
