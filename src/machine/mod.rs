@@ -13,6 +13,7 @@ pub mod info;
 pub mod numa;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
+mod registry;
 pub mod streams;
 pub mod topology;
 pub mod types;
@@ -20,3 +21,4 @@ pub mod types;
 pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use q35::{Resources, Vm};
+pub use registry::registry;

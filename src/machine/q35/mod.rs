@@ -4,6 +4,7 @@ mod acpi;
 mod board;
 mod boot;
 mod cpuid;
+mod guest;
 mod layout;
 mod lines;
 mod options;
