@@ -9,6 +9,7 @@ mod fields;
 mod host_memory;
 pub mod info;
 pub mod numa;
+pub mod pci;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
 pub mod streams;
