@@ -4,7 +4,9 @@
 pub mod backend;
 pub mod bus;
 pub mod config;
+mod create;
 mod fields;
+pub mod guest;
 #[cfg(target_arch = "x86_64")]
 mod host_memory;
 pub mod info;
@@ -16,5 +18,6 @@ pub mod streams;
 pub mod topology;
 pub mod types;
 
+pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use q35::{Resources, Vm};
