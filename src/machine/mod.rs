@@ -11,6 +11,7 @@ pub mod guest;
 mod host_memory;
 pub mod info;
 pub mod numa;
+pub mod pci;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
 mod registry;
