@@ -49,7 +49,11 @@ impl Channel {
     /// A channel over a connected stream socket.
     #[must_use]
     pub fn new(socket: UnixStream) -> Self {
-        Self { socket, reader: FrameReader::default(), fds: VecDeque::new() }
+        Self {
+            socket,
+            reader: FrameReader::default(),
+            fds: VecDeque::new(),
+        }
     }
 
     /// Sends a frame whole, waiting while the other end does not read.
@@ -113,7 +117,10 @@ impl Channel {
         if self.fds.len() < count {
             return Err(ChannelError::MissingFds);
         }
-        Ok(Some(Received { fds: self.fds.drain(..count).collect(), frame }))
+        Ok(Some(Received {
+            fds: self.fds.drain(..count).collect(),
+            frame,
+        }))
     }
 }
 
@@ -161,9 +168,24 @@ mod tests {
         let (here, there) = UnixStream::pair().unwrap();
         let (reader, writer) = nix::unistd::pipe().unwrap();
         let mut bytes = Vec::new();
-        Frame { kind: 1, fds: 0, id: 1, body: b"first".to_vec() }.write(&mut bytes);
-        Frame { kind: 2, fds: 1, id: 2, body: b"second".to_vec() }.write(&mut bytes);
-        assert_eq!(send_with_fds(here.as_raw_fd(), &bytes, &[writer.as_raw_fd()]).unwrap(), bytes.len());
+        Frame {
+            kind: 1,
+            fds: 0,
+            id: 1,
+            body: b"first".to_vec(),
+        }
+        .write(&mut bytes);
+        Frame {
+            kind: 2,
+            fds: 1,
+            id: 2,
+            body: b"second".to_vec(),
+        }
+        .write(&mut bytes);
+        assert_eq!(
+            send_with_fds(here.as_raw_fd(), &bytes, &[writer.as_raw_fd()]).unwrap(),
+            bytes.len()
+        );
         drop(writer);
         let mut channel = Channel::new(there);
         let first = channel.receive().unwrap();
@@ -182,7 +204,14 @@ mod tests {
     fn a_closed_end_and_missing_descriptors_are_told() {
         let (here, there) = UnixStream::pair().unwrap();
         let mut channel = Channel::new(there);
-        Channel::new(here).send(&Frame { kind: 1, fds: 1, id: 0, body: Vec::new() }).unwrap();
+        Channel::new(here)
+            .send(&Frame {
+                kind: 1,
+                fds: 1,
+                id: 0,
+                body: Vec::new(),
+            })
+            .unwrap();
         assert!(matches!(channel.receive(), Err(ChannelError::MissingFds)));
         assert!(matches!(channel.receive(), Err(ChannelError::Closed)));
     }

@@ -39,7 +39,10 @@ impl Executor {
     /// The process has no descriptor left.
     pub fn new() -> nix::Result<Self> {
         let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self { alarm: Arc::new(Alarm { event }), tasks: RefCell::default() })
+        Ok(Self {
+            alarm: Arc::new(Alarm { event }),
+            tasks: RefCell::default(),
+        })
     }
 
     /// What rings when a task can go on.
@@ -50,7 +53,10 @@ impl Executor {
 
     /// Polls `task` once and keeps it if it has to wait.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let waker = Arc::new(TaskWaker { woken: AtomicBool::new(false), alarm: Arc::clone(&self.alarm) });
+        let waker = Arc::new(TaskWaker {
+            woken: AtomicBool::new(false),
+            alarm: Arc::clone(&self.alarm),
+        });
         let mut task: Task = Box::pin(task);
         if poll(&waker, &mut task).is_pending() {
             self.tasks.borrow_mut().push((waker, task));

@@ -124,7 +124,10 @@ impl Sources {
             if info.ssi_signo == Signal::SIGCHLD as u32 {
                 continue;
             }
-            report::error(format!("terminating on signal {} from pid {}", info.ssi_signo, info.ssi_pid));
+            report::error(format!(
+                "terminating on signal {} from pid {}",
+                info.ssi_signo, info.ssi_pid
+            ));
             handler.terminate(ShutdownCause::HostSignal);
         }
     }

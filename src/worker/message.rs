@@ -101,7 +101,12 @@ impl ToWorker {
             Self::Start(arguments) => (START, arguments.join("\0").into_bytes()),
         };
         // The caller passes a handful at most.
-        Frame { kind, fds: u16::try_from(fds).unwrap_or(u16::MAX), id, body }
+        Frame {
+            kind,
+            fds: u16::try_from(fds).unwrap_or(u16::MAX),
+            id,
+            body,
+        }
     }
 
     /// The message in a frame.
@@ -113,8 +118,14 @@ impl ToWorker {
             CALL => Self::Call(call_from(&frame.body)?),
             CHARDEV => Self::Chardev,
             NO_CHARDEV => Self::NoChardev(error_from(frame.body)?),
-            CHARDEV_OPEN => Self::ChardevState { label: text(frame.body)?, open: true },
-            CHARDEV_CLOSED => Self::ChardevState { label: text(frame.body)?, open: false },
+            CHARDEV_OPEN => Self::ChardevState {
+                label: text(frame.body)?,
+                open: true,
+            },
+            CHARDEV_CLOSED => Self::ChardevState {
+                label: text(frame.body)?,
+                open: false,
+            },
             PROCEED => Self::Proceed,
             TERMINATE => {
                 let name = text(frame.body)?;
@@ -151,9 +162,18 @@ impl FromWorker {
     pub fn from_frame(frame: Frame) -> Result<Self, String> {
         let id = frame.id;
         Ok(match frame.kind {
-            REPLY => Self::Reply { id, result: Ok(frame.body) },
-            REPLY_ERROR => Self::Reply { id, result: Err(error_from(frame.body)?) },
-            NEED_CHARDEV => Self::NeedChardev { id, label: text(frame.body)? },
+            REPLY => Self::Reply {
+                id,
+                result: Ok(frame.body),
+            },
+            REPLY_ERROR => Self::Reply {
+                id,
+                result: Err(error_from(frame.body)?),
+            },
+            NEED_CHARDEV => Self::NeedChardev {
+                id,
+                label: text(frame.body)?,
+            },
             READY => Self::Ready,
             EVENT => Self::Event(event_from(&frame.body)?),
             RUN_STATE => {
@@ -177,7 +197,9 @@ fn call_body(call: &WorkerCall) -> Vec<u8> {
 
 fn call_from(body: &[u8]) -> Result<WorkerCall, String> {
     let (name, arguments) = named_object(body)?;
-    let command = [Target::X86_64, Target::S390x].into_iter().find_map(|target| find_command(target, name));
+    let command = [Target::X86_64, Target::S390x]
+        .into_iter()
+        .find_map(|target| find_command(target, name));
     let command = command.ok_or_else(|| format!("unknown command '{name}'"))?;
     WorkerCall::decode(command.id, arguments).map_err(|error| error.desc)
 }
@@ -196,7 +218,10 @@ fn event_from(body: &[u8]) -> Result<Event, String> {
 }
 
 fn named_object(body: &[u8]) -> Result<(&str, Map<String, Value>), String> {
-    let at = body.iter().position(|byte| *byte == 0).ok_or("a message without a name")?;
+    let at = body
+        .iter()
+        .position(|byte| *byte == 0)
+        .ok_or("a message without a name")?;
     let name = std::str::from_utf8(&body[..at]).map_err(|_| "a name that is not UTF-8")?;
     let object = match &body[at + 1..] {
         [] => Map::new(),
@@ -231,8 +256,14 @@ mod tests {
             ToWorker::Call(WorkerCall::Stop),
             ToWorker::Chardev,
             ToWorker::NoChardev(error.clone()),
-            ToWorker::ChardevState { label: "serial0".into(), open: true },
-            ToWorker::ChardevState { label: "serial0".into(), open: false },
+            ToWorker::ChardevState {
+                label: "serial0".into(),
+                open: true,
+            },
+            ToWorker::ChardevState {
+                label: "serial0".into(),
+                open: false,
+            },
             ToWorker::Proceed,
             ToWorker::Terminate(ShutdownCause::HostQmpQuit),
             ToWorker::DescribeHost,
@@ -242,9 +273,18 @@ mod tests {
             assert_eq!(ToWorker::from_frame(message.clone().into_frame(7, 0)), Ok(message));
         }
         let from = [
-            FromWorker::Reply { id: 3, result: Ok(b"{}".to_vec()) },
-            FromWorker::Reply { id: 3, result: Err(error) },
-            FromWorker::NeedChardev { id: 4, label: "serial0".into() },
+            FromWorker::Reply {
+                id: 3,
+                result: Ok(b"{}".to_vec()),
+            },
+            FromWorker::Reply {
+                id: 3,
+                result: Err(error),
+            },
+            FromWorker::NeedChardev {
+                id: 4,
+                label: "serial0".into(),
+            },
             FromWorker::Ready,
             FromWorker::Event(Event::Stop),
             FromWorker::RunState(RunState::Paused),
@@ -258,7 +298,12 @@ mod tests {
 
     #[test]
     fn a_frame_that_means_nothing_is_an_error() {
-        let frame = |kind, body: &[u8]| Frame { kind, fds: 0, id: 0, body: body.to_vec() };
+        let frame = |kind, body: &[u8]| Frame {
+            kind,
+            fds: 0,
+            id: 0,
+            body: body.to_vec(),
+        };
         assert!(ToWorker::from_frame(frame(99, b"")).is_err());
         assert!(ToWorker::from_frame(frame(TERMINATE, b"boredom")).is_err());
         assert!(FromWorker::from_frame(frame(RUN_STATE, b"\xff")).is_err());

@@ -74,7 +74,10 @@ mod tests {
         let path = std::env::temp_dir().join(format!("remuda-pidfile-{}", std::process::id()));
         std::fs::write(&path, "an older and longer text\n").unwrap();
         let pidfile = PidFile::create(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            format!("{}\n", std::process::id())
+        );
         drop(pidfile);
         assert!(!path.exists());
     }

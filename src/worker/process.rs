@@ -90,8 +90,10 @@ pub fn close_all_but(keep: &[RawFd]) {
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else {
         return;
     };
-    let numbers: Vec<RawFd> =
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).filter(|number| *number > 2).collect();
+    let numbers: Vec<RawFd> = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|number| *number > 2)
+        .collect();
     for number in numbers {
         if !keep.contains(&number) {
             // The descriptor of the listing itself is closed already.
@@ -127,7 +129,9 @@ impl DaemonStatus {
             std::process::exit(0);
         }
         nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
-        Ok(Self { pipe: File::from(writer) })
+        Ok(Self {
+            pipe: File::from(writer),
+        })
     }
 
     /// Lets the waiting parent end with status 0 and cuts this process off its terminal.

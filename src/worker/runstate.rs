@@ -14,11 +14,11 @@
 //! `shutdown` and `internal-error` can only be left by a reset. Every input returns the effects to carry out, in
 //! order; the caller performs all of them before it hands in the next input.
 
-use crate::qapi::qmp::{
-    Event, GuestCrashloadedEvent, GuestPanicAction, GuestPanickedEvent, PanicAction, RebootAction, ResetEvent, RunState,
-    ShutdownAction, ShutdownCause, ShutdownEvent,
-};
 use crate::qapi::Error;
+use crate::qapi::qmp::{
+    Event, GuestCrashloadedEvent, GuestPanicAction, GuestPanickedEvent, PanicAction, RebootAction, ResetEvent,
+    RunState, ShutdownAction, ShutdownCause, ShutdownEvent,
+};
 
 /// What the guest's own requests lead to (`-action`, `set-action`, `-no-shutdown`, `-no-reboot`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,11 @@ pub struct Actions {
 
 impl Default for Actions {
     fn default() -> Self {
-        Self { reboot: RebootAction::Reset, shutdown: ShutdownAction::Poweroff, panic: PanicAction::Shutdown }
+        Self {
+            reboot: RebootAction::Reset,
+            shutdown: ShutdownAction::Poweroff,
+            panic: PanicAction::Shutdown,
+        }
     }
 }
 
@@ -67,7 +71,10 @@ impl Machine {
     /// A guest that was just created and has not run.
     #[must_use]
     pub fn new(actions: Actions) -> Self {
-        Self { state: RunState::Prelaunch, actions }
+        Self {
+            state: RunState::Prelaunch,
+            actions,
+        }
     }
 
     /// The present state.
@@ -126,7 +133,10 @@ impl Machine {
             return self.shutdown(cause, 0);
         }
         let mut effects = vec![Effect::Pause, Effect::Reset];
-        effects.push(Effect::Emit(Event::Reset(ResetEvent { guest: by_guest(cause), reason: cause })));
+        effects.push(Effect::Emit(Event::Reset(ResetEvent {
+            guest: by_guest(cause),
+            reason: cause,
+        })));
         if self.is_running() {
             effects.push(Effect::Run);
         } else {
@@ -137,8 +147,14 @@ impl Machine {
 
     /// A power-off: by the guest, or by whoever runs the emulator. `status` is the exit status if the process ends.
     pub fn shutdown(&mut self, cause: ShutdownCause, status: u8) -> Vec<Effect> {
-        let mut effects = vec![Effect::Emit(Event::Shutdown(ShutdownEvent { guest: by_guest(cause), reason: cause }))];
-        let forced = matches!(cause, ShutdownCause::HostQmpQuit | ShutdownCause::HostSignal | ShutdownCause::HostError);
+        let mut effects = vec![Effect::Emit(Event::Shutdown(ShutdownEvent {
+            guest: by_guest(cause),
+            reason: cause,
+        }))];
+        let forced = matches!(
+            cause,
+            ShutdownCause::HostQmpQuit | ShutdownCause::HostSignal | ShutdownCause::HostError
+        );
         if self.actions.shutdown == ShutdownAction::Pause && !forced {
             effects.extend(self.halt(RunState::Shutdown));
         } else {
@@ -176,7 +192,9 @@ impl Machine {
 
     /// The guest loads its crash kernel after a panic.
     pub fn crash_loaded(&self) -> Vec<Effect> {
-        vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent { action: GuestPanicAction::Run }))]
+        vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent {
+            action: GuestPanicAction::Run,
+        }))]
     }
 
     /// The guest went to ACPI S3.
@@ -219,5 +237,8 @@ impl Machine {
 
 /// Whether `cause` lies in the guest, as the `guest` member of `SHUTDOWN` and `RESET` tells.
 fn by_guest(cause: ShutdownCause) -> bool {
-    matches!(cause, ShutdownCause::GuestShutdown | ShutdownCause::GuestReset | ShutdownCause::GuestPanic)
+    matches!(
+        cause,
+        ShutdownCause::GuestShutdown | ShutdownCause::GuestReset | ShutdownCause::GuestPanic
+    )
 }
