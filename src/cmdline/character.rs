@@ -25,8 +25,12 @@ pub(super) fn apply_chardev(builder: &mut Builder, opts: &Opts) -> Result<(), Er
 
 /// `-mon`.
 pub(super) fn apply_mon(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
-    let modes = [("control", MonitorMode::Control), ("readline", MonitorMode::Readline)];
-    let mode = opts.choice("mode", &modes)?.unwrap_or(MonitorMode::Readline);
+    let mode = |name: &str| match name {
+        "control" => Some(MonitorMode::Control),
+        "readline" => Some(MonitorMode::Readline),
+        _ => None,
+    };
+    let mode = opts.choice("mode", mode)?.unwrap_or(MonitorMode::Readline);
     let pretty = opts.boolean("pretty").unwrap_or(false);
     if pretty && mode == MonitorMode::Readline {
         return Err(Error::new("'pretty' is not compatible with HMP monitors"));

@@ -28,7 +28,7 @@ mod table;
 
 pub use config::{
     Actions, AddFd, Config, ElevatePrivileges, HelpRequest, LOG_ITEMS, LogConfig, MonitorConfig, MonitorMode,
-    PanicAction, Parsed, RebootAction, Sandbox, ShutdownAction, WatchdogAction,
+    Parsed, Sandbox,
 };
 pub use error::Error;
 pub use option::{Group, OptionInfo, Parameter, ParameterKind, Section, Targets};

@@ -4,7 +4,9 @@
 pub mod backend;
 pub mod bus;
 pub mod config;
+mod create;
 mod fields;
+pub mod guest;
 #[cfg(target_arch = "x86_64")]
 mod host_memory;
 pub mod info;
@@ -14,5 +16,6 @@ pub mod q35;
 pub mod topology;
 pub mod types;
 
+pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use q35::{Resources, Vm};

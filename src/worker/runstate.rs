@@ -31,6 +31,8 @@ pub struct Actions {
     pub panic: PanicAction,
 }
 
+<<<<<<< HEAD
+=======
 impl Default for Actions {
     fn default() -> Self {
         Self {
@@ -41,6 +43,7 @@ impl Default for Actions {
     }
 }
 
+>>>>>>> cpus390
 /// Something the worker has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -195,6 +198,11 @@ impl Machine {
         vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent {
             action: GuestPanicAction::Run,
         }))]
+    }
+
+    /// A watchdog expired and is to stop the guest.
+    pub fn watchdog(&mut self) -> Vec<Effect> {
+        self.halt(RunState::Watchdog)
     }
 
     /// The guest went to ACPI S3.

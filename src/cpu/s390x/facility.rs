@@ -12,8 +12,14 @@ const WORDS: usize = 256;
 const CONFIGURED_ELSEWHERE: [u16; 2] = [147, 65];
 
 /// A set of facility numbers, 0 to 16383. Facility 0 is the most significant bit of the first word.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct FacilityList(pub [u64; WORDS]);
+
+impl std::fmt::Debug for FacilityList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
 
 impl Default for FacilityList {
     fn default() -> Self {

@@ -61,8 +61,18 @@ pub struct ProcessorProps {
 }
 
 /// The function codes of all instructions that have a query function.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Subfunctions(pub Box<[u8; SUBFUNCTION_BYTES]>);
+
+impl std::fmt::Debug for Subfunctions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut map = f.debug_map();
+        for block in blocks() {
+            map.entry(&block.name, &&self.0[block.offset..block.offset + block.bytes]);
+        }
+        map.finish()
+    }
+}
 
 impl Default for Subfunctions {
     fn default() -> Self {

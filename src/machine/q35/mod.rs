@@ -1,12 +1,15 @@
 //! The q35 machine: a PC with PCI Express.
 
+mod acpi;
 mod board;
 mod boot;
 mod cpuid;
 mod layout;
 mod options;
 mod ram;
+
 mod resources;
+mod smbios;
 mod vcpus;
 mod vm;
 

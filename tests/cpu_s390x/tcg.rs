@@ -5,13 +5,12 @@
 //! [`Version::forgive`] names.
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use remuda::cpu::s390x::{
-    Compat, Cpus, DefinitionInfo, Error, Expansion, Host, HostKind, HostModel, Identity, ModelArgument, ModelInfo,
-    named,
-};
-use serde_json::{Map, Value, json};
+use remuda::cpu::s390x::{Compat, Cpus, DefinitionInfo, Error, Expansion, Host, ModelArgument};
+use serde_json::{Value, json};
+
+use super::common::{emulated_host, folders, json_lines, model_json, vectors};
 
 /// Which QEMU gave a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +44,8 @@ fn recorded_replies_come_back() {
             let Some((answer, reply)) = version.forgive(&seen, &request, answer, reply) else {
                 continue;
             };
-            if answer.to_string() != reply.to_string() {
+            let (answer, reply) = (answer.to_string(), reply.to_string());
+            if answer != reply {
                 wrong.push(format!(
                     "{line}\n  asked    {request}\n  expected {reply}\n  got      {answer}"
                 ));
@@ -74,19 +74,6 @@ fn read_state(folder: &Path) -> (Version, Compat) {
     };
     let machine = state["machine"].as_str().unwrap();
     (version, Compat::of_machine(machine).unwrap())
-}
-
-/// QEMU's own emulation as an accelerator.
-fn emulated_host() -> Host {
-    Host {
-        accelerator: "tcg".to_owned(),
-        kind: HostKind::Emulated,
-        model: Some(HostModel {
-            definition: named("gen15a").unwrap().definition,
-            features: Compat::newest().qemu_model().features,
-            identity: Identity::default(),
-        }),
-    }
 }
 
 /// Our reply; none if the request does not get past the schema.
@@ -134,18 +121,6 @@ fn argument<'a>(arguments: &'a Value, name: &'a str) -> Option<ModelArgument<'a>
         argument: name,
     };
     known.then_some(argument)
-}
-
-fn model_json(model: &ModelInfo) -> Value {
-    let props: Map<String, Value> = model
-        .props
-        .iter()
-        .map(|(name, on)| ((*name).to_owned(), json!(on)))
-        .collect();
-    if props.is_empty() {
-        return json!({"name": model.name});
-    }
-    json!({"name": model.name, "props": props})
 }
 
 /// An entry as today's QEMU has it; other names are ours alone.
@@ -254,18 +229,6 @@ fn names(value: &Value, into: &mut HashSet<String>) {
     }
 }
 
-fn vectors() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/s390x")
-}
-
-fn folders(parent: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(parent).unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    assert!(!folders.is_empty(), "{}: no vectors", parent.display());
-    folders
-}
-
 /// Every request of a folder with its reply, and where it stands.
 fn lines(folder: &Path) -> Vec<(String, Value, Value)> {
     let mut all = Vec::new();
@@ -274,8 +237,7 @@ fn lines(folder: &Path) -> Vec<(String, Value, Value)> {
         if path.extension().is_none_or(|extension| extension != "jsonl") {
             continue;
         }
-        for (number, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
-            let mut line: Value = serde_json::from_str(line).unwrap();
+        for (number, mut line) in json_lines(&path).into_iter().enumerate() {
             all.push((
                 format!("{}:{}", path.display(), number + 1),
                 line["request"].take(),
