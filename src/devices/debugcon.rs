@@ -18,7 +18,12 @@ pub static DEBUGCON: TypeInfo = TypeInfo {
     hotpluggable: false,
     description: "A port whose bytes go to a character device",
     properties: &[
-        PropertyInfo::new("chardev", PropertyKind::Chardev, Default::None, "ID of a chardev to use as a backend"),
+        PropertyInfo::new(
+            "chardev",
+            PropertyKind::Chardev,
+            Default::None,
+            "ID of a chardev to use as a backend",
+        ),
         PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0xe9), ""),
         PropertyInfo::new("readback", PropertyKind::Uint32, Default::Uint(0xe9), ""),
     ],
