@@ -53,7 +53,12 @@ async fn add(registry: &ChardevRegistry, text: &str) -> Added {
 }
 
 fn filename(registry: &ChardevRegistry, id: &str) -> String {
-    registry.query().into_iter().find(|info| info.label == id).unwrap().filename
+    registry
+        .query()
+        .into_iter()
+        .find(|info| info.label == id)
+        .unwrap()
+        .filename
 }
 
 /// The next event, which is to be data.
@@ -93,7 +98,10 @@ async fn a_server_takes_one_client_after_the_other() {
     let path = folder.path("socket");
     let registry = registry();
     add(&registry, &format!("socket,id=mon,path={path},server=on,wait=off")).await;
-    assert_eq!(filename(&registry, "mon"), format!("disconnected:unix:{path},server=on"));
+    assert_eq!(
+        filename(&registry, "mon"),
+        format!("disconnected:unix:{path},server=on")
+    );
     let mut front = registry.connect("mon").await.unwrap();
     let mut first = UnixStream::connect(&path).await.unwrap();
     let mut second = UnixStream::connect(&path).await.unwrap();
@@ -142,7 +150,10 @@ async fn descriptors_come_with_their_bytes() {
     let number = theirs.into_raw_fd();
     let (registry, _events) = ChardevRegistry::new(FdTable::with_inherited([number]));
     add(&registry, &format!("socket,id=mon,fd={number}")).await;
-    assert_eq!(filename(&registry, "mon"), "disconnected:fd:".to_owned() + &number.to_string());
+    assert_eq!(
+        filename(&registry, "mon"),
+        "disconnected:fd:".to_owned() + &number.to_string()
+    );
     let mut front = registry.connect("mon").await.unwrap();
     opened(&mut front).await;
     assert_eq!(filename(&registry, "mon"), "unix:");
@@ -168,8 +179,15 @@ async fn an_inherited_socket_listens() {
     let path = folder.path("socket");
     let number = StdUnixListener::bind(&path).unwrap().into_raw_fd();
     let (registry, _events) = ChardevRegistry::new(FdTable::with_inherited([number]));
-    add(&registry, &format!("socket,id=charmonitor,fd={number},server=on,wait=off")).await;
-    assert_eq!(filename(&registry, "charmonitor"), format!("disconnected:unix:{path},server=on"));
+    add(
+        &registry,
+        &format!("socket,id=charmonitor,fd={number},server=on,wait=off"),
+    )
+    .await;
+    assert_eq!(
+        filename(&registry, "charmonitor"),
+        format!("disconnected:unix:{path},server=on")
+    );
     let mut front = registry.connect("charmonitor").await.unwrap();
     for round in ["one", "two"] {
         let mut client = UnixStream::connect(&path).await.unwrap();
@@ -204,7 +222,10 @@ async fn a_terminal_carries_bytes_while_it_is_open() {
     }
     drop(front);
     registry.remove("serial0").await.unwrap();
-    assert!(std::fs::symlink_metadata(&link).is_err(), "the link goes with the terminal");
+    assert!(
+        std::fs::symlink_metadata(&link).is_err(),
+        "the link goes with the terminal"
+    );
 }
 
 #[tokio::test]

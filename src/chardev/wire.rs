@@ -26,7 +26,9 @@ impl SocketStream {
     /// Takes over a connected socket.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&fd)?;
-        Ok(Self { fd: raw_fd::watch_or_close(fd)? })
+        Ok(Self {
+            fd: raw_fd::watch_or_close(fd)?,
+        })
     }
 
     /// What comes next. A chunk without bytes is the end of the stream.

@@ -4,6 +4,7 @@ mod commands;
 pub mod cpu;
 pub mod events;
 pub mod guest;
+mod human;
 pub mod link;
 pub mod probe;
 mod run;
@@ -17,7 +18,11 @@ use crate::qapi::qmp::{VersionInfo, VersionTriple};
 #[must_use]
 pub fn version() -> VersionInfo {
     VersionInfo {
-        qemu: VersionTriple { major: 10, minor: 2, micro: 0 },
+        qemu: VersionTriple {
+            major: 10,
+            minor: 2,
+            micro: 0,
+        },
         package: concat!("remuda-", env!("CARGO_PKG_VERSION")).to_owned(),
     }
 }

@@ -6,7 +6,6 @@ use std::process::id;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::sys::signal::{SigHandler, Signal};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -49,18 +48,20 @@ pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
         let guest = Rc::new(Guest::new(config, chardevs, registry, hosts, Worker::Process(link)));
         tokio::task::spawn_local(throttle(Rc::clone(&guest)));
         let mut terminate = signal(SignalKind::terminate()).ok();
+        // What the terminal sends goes to the worker too, which knows what to do.
+        let _ignored = (signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
         let status = loop {
             tokio::select! {
                 message = messages.recv() => match message {
                     Some(FromWorker::Ready) => tokio::task::spawn_local(open(Rc::clone(&guest))),
-                    Some(message) => match guest.heard(message) {
+                    Some(message) => match guest.heard(message).await {
                         Some(status) => break status,
                         None => continue,
                     },
                     None => break fail("the worker process is gone"),
                 },
                 Some(event) = line_events.recv() => {
-                    guest.chardev_event(&event);
+                    guest.line_event(&event);
                     continue;
                 }
                 () = received(&mut terminate) => break fail("ended by a signal"),
@@ -84,7 +85,7 @@ pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
             Err(error) => return fail(&error.desc),
         };
         tokio::task::spawn_local(throttle(Rc::clone(&guest)));
-        if let Err(error) = guest.open_monitors() {
+        if let Err(error) = guest.open_monitors().await {
             return fail(&error.desc);
         }
         if let Some(error) = daemon.and_then(|daemon| daemon.ready().err()) {
@@ -98,14 +99,14 @@ pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
         let mut interrupt = signal(SignalKind::interrupt()).ok();
         loop {
             tokio::select! {
-                Some(message) = messages.recv() => drop(guest.heard(message)),
+                Some(message) = messages.recv() => drop(guest.heard(message).await),
                 () = guest.terminated() => break,
                 () = received(&mut terminate) => guest.terminate(ShutdownCause::HostSignal),
                 () = received(&mut interrupt) => guest.terminate(ShutdownCause::HostSignal),
             }
         }
         while let Ok(message) = messages.try_recv() {
-            guest.heard(message);
+            guest.heard(message).await;
         }
         farewell(&guest).await;
         0
@@ -124,7 +125,13 @@ fn without_guest(
         // The receiver lives as long as the guest.
         let _ = sender.send(message);
     });
-    let core = Core::new(config.clone(), None, machine::registry(config.target, true), machine, outbox)?;
+    let core = Core::new(
+        config.clone(),
+        None,
+        machine::registry(config.target, true),
+        machine,
+        outbox,
+    )?;
     let hosts = Hosts::probed(&config);
     let guest = Guest::new(config, chardevs, registry, hosts, Worker::Here(Rc::new(core)));
     Ok((Rc::new(guest), messages))
@@ -135,7 +142,7 @@ async fn open(guest: Rc<Guest>) {
     let Some(link) = guest.link() else {
         return;
     };
-    if let Err(error) = guest.open_monitors() {
+    if let Err(error) = guest.open_monitors().await {
         fail(&error.desc);
         link.send(ToWorker::Abort, Vec::new());
         return;
@@ -164,9 +171,6 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
 }
 
 fn in_runtime(work: impl Future<Output = u8>) -> u8 {
-    // A client that closes its end must not end the monitor.
-    ignore(Signal::SIGPIPE);
-    ignore(Signal::SIGHUP);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
         Ok(runtime) => LocalSet::new().block_on(&runtime, work),
