@@ -24,3 +24,6 @@ pub trait WireEvent {
     /// Events with the same key are held back when they come too often; `None` never is.
     fn throttle_key(&self) -> Option<String>;
 }
+
+#[cfg(test)]
+mod tests;
