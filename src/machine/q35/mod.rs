@@ -3,10 +3,13 @@
 mod acpi;
 mod board;
 mod boot;
+mod clock;
 mod cpuid;
 mod layout;
 mod lines;
 mod options;
+mod pci;
+mod plug;
 mod ram;
 
 mod resources;
