@@ -9,8 +9,10 @@ pub mod kvm;
 mod run_page;
 mod stats;
 mod thread;
+mod types;
 
 pub use exit::{ExitHandler, VcpuEvent};
 pub use run_page::{KICK_SIGNAL, RunPage, install_kick_handler};
 pub use stats::{Stat, StatKind, StatUnit, StatValue};
 pub use thread::{Gone, Processor, Step, VcpuThread, stop_current_vcpu};
+pub use types::TYPES;

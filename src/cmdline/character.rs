@@ -7,7 +7,7 @@ use super::config::{HelpRequest, MonitorConfig, MonitorMode};
 use super::error::Error;
 use super::legacy_chardev::{self, Legacy};
 use super::opts::Opts;
-use crate::qom::text;
+use crate::qapi::text;
 
 /// `-chardev`.
 pub(super) fn apply_chardev(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use super::error::Error;
 use super::opts::Opts;
 use super::smp::{Levels, SmpRequest};
 use super::{boot, keyval, memory};
-use crate::qom::text;
+use crate::qapi::text;
 
 /// `-machine`.
 pub(super) fn apply(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {

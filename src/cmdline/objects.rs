@@ -9,7 +9,7 @@ use super::error::Error;
 use super::opts::Opts;
 use super::table::GLOBAL;
 use crate::machine::config::Global;
-use crate::qom::text;
+use crate::qapi::text;
 
 /// `-object`.
 pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {

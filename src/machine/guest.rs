@@ -1,8 +1,12 @@
 //! A guest as the worker sees it, whatever its machine and accelerator.
 
-use super::info::{MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use std::sync::Arc;
+
+use super::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::accel::StatValue;
 use crate::qapi::Error;
+use crate::qapi::qmp::PciInfo;
+use crate::qom::Object;
 
 /// A guest that was made. None of its methods may be called on a vCPU thread: they may wait for vCPUs.
 ///
@@ -66,4 +70,12 @@ pub trait Guest {
     /// # Errors
     /// There is no such vCPU.
     fn dump_registers(&self, index: u32) -> Result<String, Error>;
+    /// QOM type name of the vCPUs.
+    fn cpu_type(&self) -> String;
+    /// The vCPU with this index as an object of the tree.
+    fn cpu_object(&self, index: u32) -> Arc<dyn Object>;
+    /// The devices.
+    fn devices(&self) -> Vec<DeviceInfo>;
+    /// The PCI root buses as the guest has set them up.
+    fn pci(&self) -> Vec<PciInfo>;
 }

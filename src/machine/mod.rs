@@ -14,6 +14,7 @@ pub mod numa;
 pub mod pci;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
+mod registry;
 pub mod streams;
 pub mod topology;
 pub mod types;
@@ -21,3 +22,4 @@ pub mod types;
 pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use q35::{Resources, Vm};
+pub use registry::registry;

@@ -2,7 +2,7 @@
 
 use super::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
 
-/// Roots, interfaces, buses, and the abstract parents of devices, machines, accelerators and character devices.
+/// Roots, interfaces, buses, and the abstract parents of devices, accelerators and character devices.
 pub static TYPES: &[TypeInfo] = &[
     root(
         "object",
@@ -30,7 +30,6 @@ pub static TYPES: &[TypeInfo] = &[
     plain("PCI", "bus"),
     plain("PCIE", "PCI"),
     plain("virtual-css-bus", "bus"),
-    parent("machine", "object", &MACHINE),
     parent("accel", "object", &[]),
     parent("chardev", "object", &[]),
     parent("chardev-fd", "chardev", &[]),
@@ -57,53 +56,6 @@ const PCI_DEVICE: [PropertyInfo; 3] = [
 ];
 
 const BUS: [PropertyInfo; 1] = [PropertyInfo::read_only("realized", PropertyKind::Bool, "")];
-
-/// What every machine type takes.
-const MACHINE: [PropertyInfo; 8] = [
-    PropertyInfo::new(
-        "kernel",
-        PropertyKind::String,
-        Default::None,
-        "Linux kernel or PVH image",
-    ),
-    PropertyInfo::new(
-        "initrd",
-        PropertyKind::String,
-        Default::None,
-        "Initial RAM disk of the kernel",
-    ),
-    PropertyInfo::new(
-        "append",
-        PropertyKind::String,
-        Default::None,
-        "Command line of the kernel",
-    ),
-    PropertyInfo::new("firmware", PropertyKind::String, Default::None, "Firmware image"),
-    PropertyInfo::new(
-        "dump-guest-core",
-        PropertyKind::Bool,
-        Default::Bool(true),
-        "Include guest memory in a core dump of this process",
-    ),
-    PropertyInfo::new(
-        "mem-merge",
-        PropertyKind::Bool,
-        Default::Bool(true),
-        "Let the host merge equal pages of guest memory",
-    ),
-    PropertyInfo::new(
-        "memory-backend",
-        PropertyKind::Link("memory-backend"),
-        Default::None,
-        "Id of the object that guest memory comes from",
-    ),
-    PropertyInfo::new(
-        "usb",
-        PropertyKind::Bool,
-        Default::Bool(false),
-        "Add a USB controller; only off works",
-    ),
-];
 
 const fn root(name: &'static str, is_abstract: bool, properties: &'static [PropertyInfo]) -> TypeInfo {
     TypeInfo {

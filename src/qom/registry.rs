@@ -191,7 +191,7 @@ mod tests {
         registry.add([model()]).unwrap();
         assert!(registry.is_a("Model7-x86_64-cpu", "device"));
         assert!(registry.is_a("Model7-x86_64-cpu", "object"));
-        assert!(!registry.is_a("Model7-x86_64-cpu", "machine"));
+        assert!(!registry.is_a("Model7-x86_64-cpu", "accel"));
         let error = registry.add([model()]).unwrap_err();
         assert_eq!(error.to_string(), "type 'Model7-x86_64-cpu' is declared twice");
     }

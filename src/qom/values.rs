@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::registry::Registry;
-use super::text::{self, NumberError};
 use super::types::{PropertyInfo, PropertyKind};
 use crate::qapi::Error;
+use crate::qapi::text::{self, NumberError};
 
 /// A switch that may be left to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -245,10 +245,6 @@ fn parse_bool(name: &str, value: &Value) -> Result<Value, Error> {
 
 fn parse_uint(name: &str, value: &Value, max: u64, kind: &str) -> Result<Value, Error> {
     let number = match value {
-        // A negative text stands for the number that wraps to it, which 64 bits hold and fewer do not.
-        Value::String(text) if text.starts_with('-') => {
-            text::parse_int(text).map_err(|_| expects(name, "integer"))? as u64
-        }
         Value::String(text) => text::parse_uint(text).map_err(|_| expects(name, "integer"))?,
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
             (Some(number), _) => number,
@@ -366,6 +362,8 @@ fn pci_addr(text: &str) -> Option<PciAddr> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::testing::registry;
     use super::*;
 
@@ -429,6 +427,40 @@ mod tests {
             message("iothread", &json!({"poll-max-ns": true})),
             "Invalid parameter type for 'poll-max-ns', expected: integer"
         );
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let scalar = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            "[0-9a-fx.,-]{0,20}[kKMGTPE]?".prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            Just(Value::Null),
+        ];
+        scalar.prop_recursive(2, 8, 4, |inner| {
+            proptest::collection::vec(inner, 0..4).prop_map(Value::from)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_taken_or_refused(value in any_value()) {
+            let registry = registry();
+            for entry in registry.types() {
+                for property in registry.properties(&entry.name) {
+                    let given = [(property.name.to_owned(), value.clone())].into_iter().collect();
+                    let Ok(values) = registry.values(&entry.name, &given, []) else {
+                        continue;
+                    };
+                    // What was taken can be given back, as clients do with what qom-get told them.
+                    let again = [(property.name.to_owned(), values.get(property.name).unwrap().clone())];
+                    let again = registry.values(&entry.name, &again.into_iter().collect(), []);
+                    prop_assert_eq!(again, Ok(values));
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,15 +4,21 @@
 
 use std::cell::{Cell, RefCell};
 
+use serde_json::{Map, Value};
+
 use crate::cmdline::Config;
 use crate::devices::Notice;
 use crate::machine::guest::Guest;
+use crate::machine::types::MachineType;
 use crate::qapi::Error;
 use crate::qapi::qmp::{Event, RtcChangeEvent, RunState, ShutdownAction, ShutdownCause, WatchdogAction, WatchdogEvent};
+use crate::qom::tree::Tree;
+use crate::qom::{GlobalValue, Registry};
 use crate::report;
 use crate::target::Target;
 
 use super::message::FromWorker;
+use super::objects::Objects;
 use super::runstate::{Actions, Effect, Machine};
 
 /// Where messages to the monitor go. In a process without a worker this is the monitor itself.
@@ -26,6 +32,14 @@ pub struct Core {
     pub config: Config,
     /// The guest; none for `-machine none`.
     pub guest: Option<Box<dyn Guest>>,
+    /// Every type there is.
+    pub registry: Registry,
+    /// The tree of objects.
+    pub tree: RefCell<Tree>,
+    /// The objects that users created.
+    pub objects: RefCell<Objects>,
+    /// QOM type name of the vCPUs.
+    pub cpu_type: String,
     /// What a watchdog does.
     pub watchdog: Cell<WatchdogAction>,
     /// The migration capability `events`.
@@ -36,11 +50,22 @@ pub struct Core {
 }
 
 impl Core {
-    /// Puts a guest under the rules of the run state.
-    #[must_use]
-    pub fn new(config: Config, guest: Option<Box<dyn Guest>>, outbox: Outbox) -> Self {
-        Self {
+    /// Puts a guest under the rules of the run state, and the objects of the command line beside it.
+    ///
+    /// # Errors
+    /// Names the object that cannot be made.
+    pub fn new(
+        config: Config,
+        guest: Option<Box<dyn Guest>>,
+        registry: Registry,
+        machine: &MachineType,
+        outbox: Outbox,
+    ) -> Result<Self, Error> {
+        let core = Self {
             target: config.target,
+            tree: RefCell::new(super::tree::build(&registry, machine, guest.as_deref())?),
+            objects: RefCell::default(),
+            cpu_type: guest.as_deref().map(Guest::cpu_type).unwrap_or_default(),
             machine: RefCell::new(Machine::new(Actions {
                 reboot: config.actions.reboot,
                 shutdown: config.actions.shutdown,
@@ -48,11 +73,38 @@ impl Core {
             })),
             watchdog: Cell::new(config.actions.watchdog),
             migration_events: Cell::new(false),
+            registry,
             config,
             guest,
             outbox,
             exit: Cell::new(None),
+        };
+        for object in &core.config.machine.objects {
+            core.add_object(object)?;
         }
+        Ok(core)
+    }
+
+    /// Creates an object from `properties`, which hold `qom-type` and `id`.
+    ///
+    /// # Errors
+    /// Names what is missing, wrong or taken.
+    pub fn add_object(&self, properties: &Map<String, Value>) -> Result<(), Error> {
+        let globals: Vec<GlobalValue<'_>> = self
+            .config
+            .machine
+            .globals
+            .iter()
+            .map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()))
+            .collect();
+        let named_threads = self.config.machine.debug_threads;
+        self.objects.borrow_mut().add(
+            &mut self.tree.borrow_mut(),
+            &self.registry,
+            properties,
+            &globals,
+            named_threads,
+        )
     }
 
     /// Says something to the monitor.

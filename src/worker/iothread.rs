@@ -34,8 +34,14 @@ impl IoThread {
             // A read that fails ends the thread as well: nobody could wake it any more.
             let _ = waits_for.read();
         })?;
-        let thread_id = receiver.recv().map_err(|_| io::Error::other("the thread ended at once"))?;
-        Ok(Self { thread_id, end, thread: Some(thread) })
+        let thread_id = receiver
+            .recv()
+            .map_err(|_| io::Error::other("the thread ended at once"))?;
+        Ok(Self {
+            thread_id,
+            end,
+            thread: Some(thread),
+        })
     }
 
     /// The kernel's id of the thread.

@@ -5,11 +5,14 @@ mod commands;
 pub mod core;
 pub mod executor;
 pub mod frame;
+mod iothread;
 pub mod mainloop;
 pub mod message;
+mod objects;
 pub mod pidfile;
 pub mod process;
 mod run;
 pub mod runstate;
+mod tree;
 
 pub use run::run;

@@ -25,7 +25,10 @@ enum UserObject {
     /// Checked when it was made; nothing in the guest uses it by now.
     Secret,
     Memory,
-    IoThread { thread: IoThread, config: Arc<Mutex<IoThreadConfig>> },
+    IoThread {
+        thread: IoThread,
+        config: Arc<Mutex<IoThreadConfig>>,
+    },
 }
 
 impl Objects {
@@ -47,7 +50,9 @@ impl Objects {
         let id = text("id").ok_or_else(|| missing("id"))?;
         registry.check_object_type(qom_type)?;
         if self.objects.contains_key(id) {
-            return Err(Error::generic(format!("attempt to add duplicate property '{id}' to object (type 'container')")));
+            return Err(Error::generic(format!(
+                "attempt to add duplicate property '{id}' to object (type 'container')"
+            )));
         }
         let values = registry.values(qom_type, properties, globals.iter().copied())?;
         let plain = Simple::from_values(registry, qom_type, &values);
@@ -69,7 +74,10 @@ impl Objects {
     /// # Errors
     /// There is none of this id, or the guest uses it.
     pub fn remove(&mut self, tree: &mut Tree, guest: Option<&dyn Guest>, id: &str) -> Result<(), Error> {
-        let object = self.objects.get(id).ok_or_else(|| Error::generic(format!("object '{id}' not found")))?;
+        let object = self
+            .objects
+            .get(id)
+            .ok_or_else(|| Error::generic(format!("object '{id}' not found")))?;
         let used = guest.is_some_and(|guest| guest.memdevs().iter().any(|memdev| memdev.id == id));
         if used && matches!(object, UserObject::Memory) {
             return Err(Error::generic(format!("object '{id}' is in use, can not be deleted")));
@@ -107,7 +115,10 @@ fn check_secret(values: &Values) -> Result<UserObject, Error> {
         SecretSource::File(path) => std::fs::read(&path)
             .map_err(|error| Error::generic(format!("Unable to read {}: {error}", path.display())))?,
     };
-    config.format.decode(written).map_err(|error| Error::generic(error.to_string()))?;
+    config
+        .format
+        .decode(written)
+        .map_err(|error| Error::generic(error.to_string()))?;
     Ok(UserObject::Secret)
 }
 
@@ -130,9 +141,10 @@ fn start_iothread(id: &str, values: &Values, node: Simple, named: bool) -> Resul
             "int",
             move || json!(*field(&mut read.lock().unwrap_or_else(PoisonError::into_inner))),
             move |value| {
-                let number = value.as_u64().filter(|number| i64::try_from(*number).is_ok()).ok_or_else(|| {
-                    Error::generic(format!("{name} value must be in range [0, {}]", i64::MAX))
-                })?;
+                let number = value
+                    .as_u64()
+                    .filter(|number| i64::try_from(*number).is_ok())
+                    .ok_or_else(|| Error::generic(format!("{name} value must be in range [0, {}]", i64::MAX)))?;
                 *field(&mut written.lock().unwrap_or_else(PoisonError::into_inner)) = number;
                 Ok(())
             },
@@ -146,5 +158,8 @@ fn start_iothread(id: &str, values: &Values, node: Simple, named: bool) -> Resul
 /// # Errors
 /// A value is not as the schema says.
 pub(super) fn decode_all<T: Decode>(values: Vec<Value>) -> Result<Vec<T>, Error> {
-    values.into_iter().map(|value| T::decode(value, &At::root(Mode::Json))).collect()
+    values
+        .into_iter()
+        .map(|value| T::decode(value, &At::root(Mode::Json)))
+        .collect()
 }

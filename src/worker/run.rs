@@ -75,13 +75,17 @@ impl Worker {
             alarm.ring();
         });
         let chardevs = connect_chardevs(&config, &mut channel, &writer)?;
+        let machine =
+            machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
         let guest = machine::create(config.target, &config.machine, chardevs, &notifier).map_err(|error| error.desc)?;
         let outbox = Rc::clone(&writer);
         let outbox = Box::new(move |message: FromWorker| {
             // The main loop notices the end of the monitor by itself.
             let _ = outbox.send(&message.into_frame());
         });
-        let core = Rc::new(Core::new(config, Some(guest), outbox));
+        let registry = machine::registry(config.target, true);
+        let core = Core::new(config, Some(guest), registry, machine, outbox).map_err(|error| error.desc)?;
+        let core = Rc::new(core);
         core.send(FromWorker::Ready);
         let sources = Sources {
             channel,

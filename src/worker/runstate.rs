@@ -162,7 +162,7 @@ impl Machine {
     pub fn panicked(&mut self) -> Vec<Effect> {
         let pause = self.actions.panic == PanicAction::Pause
             || (self.actions.panic == PanicAction::Shutdown && self.actions.shutdown == ShutdownAction::Pause);
-        let panicked = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action }));
+        let panicked = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action, info: None }));
         if pause {
             let mut effects = vec![panicked(GuestPanicAction::Pause)];
             effects.extend(self.halt(RunState::GuestPanicked));
@@ -184,6 +184,7 @@ impl Machine {
     pub fn crash_loaded(&self) -> Vec<Effect> {
         vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent {
             action: GuestPanicAction::Run,
+            info: None,
         }))]
     }
 

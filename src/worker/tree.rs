@@ -20,12 +20,19 @@ pub fn build(
     guest: Option<&dyn Guest>,
 ) -> Result<Tree, crate::qapi::Error> {
     let mut tree = Tree::new();
-    tree.set_machine(Arc::new(Simple::new(machine.qom_type.name).with("type", "string", json!(machine.qom_type.name))));
+    tree.set_machine(Arc::new(Simple::new(machine.qom_type.name).with(
+        "type",
+        "string",
+        json!(machine.qom_type.name),
+    )));
     let Some(guest) = guest else {
         return Ok(tree);
     };
     for vcpu in guest.vcpus() {
-        let name = vcpu.qom_path.strip_prefix("/machine/unattached/").unwrap_or(&vcpu.qom_path);
+        let name = vcpu
+            .qom_path
+            .strip_prefix("/machine/unattached/")
+            .unwrap_or(&vcpu.qom_path);
         tree.insert("/machine/unattached", name, guest.cpu_object(vcpu.index))?;
     }
     for device in guest.devices() {

@@ -1,10 +1,14 @@
 //! A q35 guest under the names the worker knows.
 
+use std::sync::Arc;
+
 use super::vm::Vm;
 use crate::accel::StatValue;
 use crate::machine::guest::Guest;
-use crate::machine::info::{MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use crate::machine::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::qapi::Error;
+use crate::qom::Object;
+use crate::qom::tree::Simple;
 
 impl Guest for Vm {
     fn start(&self) -> Result<(), Error> {
@@ -61,5 +65,17 @@ impl Guest for Vm {
 
     fn dump_registers(&self, index: u32) -> Result<String, Error> {
         self.dump_registers(index)
+    }
+
+    fn cpu_type(&self) -> String {
+        "host-x86_64-cpu".to_owned()
+    }
+
+    fn cpu_object(&self, _index: u32) -> Arc<dyn Object> {
+        Arc::new(Simple::new(self.cpu_type()))
+    }
+
+    fn devices(&self) -> Vec<DeviceInfo> {
+        self.devices()
     }
 }

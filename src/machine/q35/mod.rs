@@ -5,6 +5,7 @@ mod board;
 mod boot;
 mod clock;
 mod cpuid;
+mod guest;
 mod layout;
 mod lines;
 mod options;

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use proptest::prelude::*;
 use serde_json::Map;
 
 use super::super::testing::registry;
@@ -177,4 +178,15 @@ fn objects_come_and_go() {
     );
     let values = registry().values("test-port", &Map::new(), []).unwrap();
     assert!(!values.is_given("addr"));
+}
+
+proptest! {
+    #[test]
+    fn any_path_ends(path in "[/.a-z0-9]{0,40}", property in "[a-z-]{0,8}") {
+        let tree = tree();
+        if let Ok(canonical) = tree.canonical_path(&path) {
+            prop_assert_eq!(tree.canonical_path(&canonical), Ok(canonical.clone()));
+        }
+        let _ = tree.get(&path, &property);
+    }
 }

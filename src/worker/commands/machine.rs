@@ -22,7 +22,9 @@ pub(super) fn cpu(target: Target, qom_type: &str, vcpu: VcpuInfo) -> CpuInfoFast
         qom_path: vcpu.qom_path,
         variant: match target {
             Target::X86_64 => CpuInfoFastVariant::X86_64,
-            Target::S390x => CpuInfoFastVariant::S390x(CpuInfoS390 { cpu_state: S390CpuState::Operating }),
+            Target::S390x => CpuInfoFastVariant::S390x(CpuInfoS390 {
+                cpu_state: S390CpuState::Operating,
+            }),
         },
     }
 }
@@ -40,7 +42,11 @@ pub(super) fn hotpluggable(target: Target, qom_type: &str, vcpu: VcpuInfo) -> Ho
 fn place(target: Target, vcpu: &VcpuInfo) -> CpuInstanceProperties {
     let node_id = vcpu.node.map(i64::from);
     if target == Target::S390x {
-        return CpuInstanceProperties { node_id, core_id: Some(i64::from(vcpu.index)), ..Default::default() };
+        return CpuInstanceProperties {
+            node_id,
+            core_id: Some(i64::from(vcpu.index)),
+            ..Default::default()
+        };
     }
     CpuInstanceProperties {
         node_id,
@@ -63,7 +69,11 @@ pub(super) fn memdev(info: MemdevInfo) -> Memdev {
         prealloc: info.prealloc,
         share: info.share,
         reserve: Some(info.reserve),
-        host_nodes: info.host_nodes.into_iter().filter_map(|node| u16::try_from(node).ok()).collect(),
+        host_nodes: info
+            .host_nodes
+            .into_iter()
+            .filter_map(|node| u16::try_from(node).ok())
+            .collect(),
         policy: HostMemPolicy::from_wire(info.policy).unwrap_or(HostMemPolicy::Default),
     }
 }
@@ -71,7 +81,10 @@ pub(super) fn memdev(info: MemdevInfo) -> Memdev {
 /// How much memory the guest has.
 pub(super) fn size_summary(guest: Option<&dyn Guest>) -> MemoryInfo {
     let regions = guest.map(|guest| guest.memory_regions()).unwrap_or_default();
-    MemoryInfo { base_memory: regions.iter().map(|region| region.size).sum(), plugged_memory: Some(0) }
+    MemoryInfo {
+        base_memory: regions.iter().map(|region| region.size).sum(),
+        plugged_memory: Some(0),
+    }
 }
 
 /// Writes `size` bytes of guest memory into a new file, as `read` finds them from `start` on.

@@ -1,16 +1,25 @@
 //! The commands that run in the worker.
 
+mod devices;
 mod machine;
 mod stats;
 
+use serde_json::{Map, Value};
+
+use crate::machine::guest::Guest;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
-    BlockDeviceInfo, BlockInfo, BlockStats, JobInfo, MigrateSetCapabilitiesArgs, MigrationCapability,
-    MigrationCapabilityStatus, MigrationInfo, QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryStatsSchemasArgs,
-    SetActionArgs, ShutdownCause, StatsFilter, StatsResult, StatsSchema, WatchdogSetActionArgs, WorkerCommands,
+    BlockDeviceInfo, BlockInfo, BlockStats, CpuInfoFast, DeviceDelArgs, HotpluggableCPU, IOThreadInfo, JobInfo, Memdev,
+    MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateSetCapabilitiesArgs, MigrationCapability,
+    MigrationCapabilityStatus, MigrationInfo, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo,
+    PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs, QueryBlockstatsArgs,
+    QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs, ShutdownCause, StatsFilter, StatsResult,
+    StatsSchema, WatchdogSetActionArgs, WorkerCommands,
 };
+use crate::qapi::visit::encoded;
 
 use super::core::Core;
+use super::objects;
 use super::runstate::Actions;
 
 impl WorkerCommands for Core {
@@ -93,7 +102,6 @@ impl WorkerCommands for Core {
     async fn query_migrate(&self, (): &()) -> Result<MigrationInfo, Error> {
         let reason = "the machine's devices cannot be saved";
         Ok(MigrationInfo {
-            status: None,
             blocked_reasons: Some(vec![reason.to_owned()]),
         })
     }
@@ -117,13 +125,19 @@ impl WorkerCommands for Core {
 
     async fn query_cpus_fast(&self, (): &()) -> Result<Vec<CpuInfoFast>, Error> {
         let cpus = self.guest.as_deref().map(Guest::vcpus).unwrap_or_default();
-        Ok(cpus.into_iter().map(|vcpu| machine::cpu(self.target, &self.cpu_type, vcpu)).collect())
+        Ok(cpus
+            .into_iter()
+            .map(|vcpu| machine::cpu(self.target, &self.cpu_type, vcpu))
+            .collect())
     }
 
     async fn query_hotpluggable_cpus(&self, (): &()) -> Result<Vec<HotpluggableCPU>, Error> {
         let cpus = self.guest()?.vcpus().into_iter();
         // The last one comes first, as in QEMU.
-        Ok(cpus.rev().map(|vcpu| machine::hotpluggable(self.target, &self.cpu_type, vcpu)).collect())
+        Ok(cpus
+            .rev()
+            .map(|vcpu| machine::hotpluggable(self.target, &self.cpu_type, vcpu))
+            .collect())
     }
 
     async fn query_memdev(&self, (): &()) -> Result<Vec<Memdev>, Error> {
@@ -143,12 +157,16 @@ impl WorkerCommands for Core {
         let cpu = args.cpu_index.unwrap_or(0);
         let index = u32::try_from(cpu).map_err(|_| Error::generic(format!("Invalid parameter 'cpu-index': {cpu}")))?;
         let guest = self.guest()?;
-        machine::save(&args.filename, args.val, args.size, |addr, data| guest.read_virtual(index, addr, data))
+        machine::save(&args.filename, args.val, args.size, |addr, data| {
+            guest.read_virtual(index, addr, data)
+        })
     }
 
     async fn pmemsave(&self, (): &(), args: PmemsaveArgs) -> Result<(), Error> {
         let guest = self.guest()?;
-        machine::save(&args.filename, args.val, args.size, |addr, data| guest.read_physical(addr, data))
+        machine::save(&args.filename, args.val, args.size, |addr, data| {
+            guest.read_physical(addr, data)
+        })
     }
 
     async fn qom_list(&self, (): &(), args: QomListArgs) -> Result<Vec<ObjectPropertyInfo>, Error> {
@@ -165,5 +183,34 @@ impl WorkerCommands for Core {
 
     async fn qom_list_get(&self, (): &(), args: QomListGetArgs) -> Result<Vec<ObjectPropertiesValues>, Error> {
         objects::decode_all(self.tree.borrow().list_get(args.paths.iter().map(String::as_str))?)
+    }
+
+    async fn query_iothreads(&self, (): &()) -> Result<Vec<IOThreadInfo>, Error> {
+        Ok(self.objects.borrow().iothreads())
+    }
+
+    async fn query_pci(&self, (): &()) -> Result<Vec<PciInfo>, Error> {
+        Ok(self.guest.as_deref().map(|guest| guest.pci()).unwrap_or_default())
+    }
+
+    async fn object_add(&self, (): &(), args: ObjectOptions) -> Result<(), Error> {
+        let Ok(Value::Object(properties)) = serde_json::from_slice(&encoded(&args)) else {
+            return Err(Error::generic("the object's properties are not an object"));
+        };
+        self.add_object(&properties)
+    }
+
+    async fn object_del(&self, (): &(), args: ObjectDelArgs) -> Result<(), Error> {
+        self.objects
+            .borrow_mut()
+            .remove(&mut self.tree.borrow_mut(), self.guest.as_deref(), &args.id)
+    }
+
+    async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {
+        devices::refuse_add(&self.registry, &args)
+    }
+
+    async fn device_del(&self, (): &(), args: DeviceDelArgs) -> Result<(), Error> {
+        devices::refuse_del(&self.tree.borrow(), &self.registry, &args.id)
     }
 }
