@@ -11,6 +11,7 @@ pub mod machine;
 pub mod monitor;
 pub mod qapi;
 pub mod qom;
+pub mod report;
 pub mod server;
 pub mod target;
 pub mod worker;

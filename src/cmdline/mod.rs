@@ -1,1 +1,40 @@
 //! QEMU's command line.
+//!
+//! One table of options ([`options`]) holds every option with its help and what it does. [`parse`] walks the arguments
+//! by it and ends in a [`Config`], a plain value; the help text ([`help`]) and the reply to `query-command-line-options`
+//! ([`introspect`]) are views of the same table.
+
+mod accel;
+mod boot;
+mod builder;
+mod character;
+mod config;
+mod error;
+pub mod help;
+pub mod introspect;
+pub mod keyval;
+mod legacy_chardev;
+mod machine;
+mod memory;
+mod objects;
+mod option;
+mod opts;
+mod parser;
+mod process;
+mod readconfig;
+mod rtc;
+pub mod smp;
+mod table;
+
+pub use config::{
+    Actions, AddFd, Config, ElevatePrivileges, HelpRequest, LOG_ITEMS, LogConfig, MonitorConfig, MonitorMode, Parsed,
+    Sandbox,
+};
+pub use error::Error;
+pub use option::{Group, OptionInfo, Parameter, ParameterKind, Section, Targets};
+pub use opts::Opts;
+pub use parser::parse;
+pub use table::options;
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,8 @@ pub enum Notice {
     GuestPvShutdown,
     /// The guest ended the emulator with this exit status (debug-exit).
     DebugExit(u8),
+    /// The accelerator cannot run the guest any further; the log says why.
+    InternalError,
     /// The guest set its clock; the new offset from the configured base in seconds.
     RtcChange(i64),
 }

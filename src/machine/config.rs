@@ -25,7 +25,7 @@ pub struct MachineConfig {
     pub objects: Vec<Map<String, Value>>,
     /// `-device` in the order given; every entry has `driver`.
     pub devices: Vec<Map<String, Value>>,
-    /// `-serial` in the order given.
+    /// `-serial` in the order given: ids of character devices, or `none` for a port left out.
     pub serials: Vec<String>,
     /// `-global driver.property=value` in the order given.
     pub globals: Vec<Global>,

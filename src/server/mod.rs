@@ -1,4 +1,5 @@
 //! `remuda serve`: the pool server, its zygote and the registry of guests; and the entry points of all binaries.
 
+mod cputool;
 pub mod dropin;
 pub mod tool;

@@ -1,1 +1,115 @@
 //! Hosts described in a file: they answer CPU questions and run no guest.
+//!
+//! The file is a JSON object. Its member `target` says for which guests it is: `s390x` ([`s390x`]) or `x86_64`. Without it, a
+//! file with a `machine` or a `features` member describes an S390 host.
+
+pub mod s390x;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::cpu;
+
+/// The name of the accelerator.
+pub const NAME: &str = "hostfile";
+
+/// A host as a file describes it.
+#[derive(Clone, Debug)]
+pub enum HostDescription {
+    /// For S390 guests.
+    S390x(cpu::s390x::Host),
+}
+
+impl HostDescription {
+    /// The host, if it is for S390 guests.
+    #[must_use]
+    pub fn into_s390x(self) -> Option<cpu::s390x::Host> {
+        match self {
+            Self::S390x(host) => Some(host),
+        }
+    }
+}
+
+/// A host file that cannot be used.
+#[derive(Debug, Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{path}: cannot read the host description")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The file is not JSON.
+    #[error("{path}: the host description is not JSON")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where it stops being JSON.
+        source: serde_json::Error,
+    },
+    /// The file is JSON, but does not describe a host.
+    #[error("{path}: {problem}")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// The member, and what is wrong with it.
+        problem: Problem,
+    },
+}
+
+/// What is wrong with a description.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{member}' {what}")]
+pub struct Problem {
+    /// The member, with the names of those around it: `machine.cpuid`.
+    pub member: String,
+    /// What is wrong with it, to be read after its name.
+    pub what: String,
+}
+
+impl Problem {
+    /// `what` is wrong with `member`.
+    pub fn new(member: impl Into<String>, what: impl Into<String>) -> Self {
+        Self {
+            member: member.into(),
+            what: what.into(),
+        }
+    }
+}
+
+/// Reads the description of a host.
+///
+/// # Errors
+/// Names the file, and the member that is wrong.
+pub fn read(path: &Path) -> Result<HostDescription, Error> {
+    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let value = serde_json::from_str(&text).map_err(|source| Error::Json {
+        path: path.to_owned(),
+        source,
+    })?;
+    parse(&value).map_err(|problem| Error::Content {
+        path: path.to_owned(),
+        problem,
+    })
+}
+
+/// Understands the description of a host.
+///
+/// # Errors
+/// Names the member that is wrong.
+pub fn parse(value: &Value) -> Result<HostDescription, Problem> {
+    match value.get("target").map(Value::as_str) {
+        Some(Some("s390x")) => {}
+        Some(_) => return Err(Problem::new("target", "must be \"s390x\" or \"x86_64\"")),
+        None if value.get("machine").is_some() || value.get("features").is_some() => {}
+        None => return Err(Problem::new("target", "is missing")),
+    }
+    s390x::parse(value).map(HostDescription::S390x)
+}

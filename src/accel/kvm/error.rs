@@ -1,0 +1,77 @@
+//! Why KVM cannot be used, or what it refused.
+
+use std::io;
+
+/// An error of the KVM accelerator.
+#[derive(Debug, thiserror::Error)]
+pub enum KvmError {
+    /// `/dev/kvm` cannot be opened.
+    #[error("Could not access KVM kernel module: {}", os_text(.0))]
+    Access(#[source] io::Error),
+    /// The kernel speaks another version of the interface than 12.
+    #[error("kvm version {0} not supported, 12 is needed")]
+    Version(i32),
+    /// The kernel lacks something no guest can do without.
+    #[error("kvm does not support {0}")]
+    MissingCapability(&'static str),
+    /// More vCPUs than KVM can run.
+    #[error("Number of hotpluggable cpus requested ({requested}) exceeds the maximum cpus supported by KVM ({limit})")]
+    TooManyVcpus {
+        /// vCPUs there may ever be.
+        requested: u32,
+        /// What KVM allows.
+        limit: usize,
+    },
+    /// A request to the kernel failed.
+    #[error("{what}: {}", os_text(.source))]
+    Request {
+        /// The request, in KVM's terms.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl KvmError {
+    /// The error number, as the text that follows `failed to initialize kvm: `.
+    #[must_use]
+    pub fn os_text(&self) -> String {
+        match self {
+            Self::Access(source) | Self::Request { source, .. } => os_text(source),
+            Self::Version(_) | Self::MissingCapability(_) => nix::errno::Errno::EINVAL.desc().into(),
+            Self::TooManyVcpus { .. } => nix::errno::Errno::EINVAL.desc().into(),
+        }
+    }
+
+    pub(crate) fn request(what: &'static str, source: impl Into<io::Error>) -> Self {
+        Self::Request {
+            what,
+            source: source.into(),
+        }
+    }
+}
+
+/// The text of an operating system error as C programs print it, without Rust's `(os error N)`.
+fn os_text(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.find(" (os error") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_reads_as_in_c() {
+        let error = KvmError::Access(io::Error::from_raw_os_error(2));
+        assert_eq!(
+            error.to_string(),
+            "Could not access KVM kernel module: No such file or directory"
+        );
+        assert_eq!(error.os_text(), "No such file or directory");
+    }
+}

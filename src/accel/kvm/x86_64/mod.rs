@@ -1,0 +1,15 @@
+//! KVM on x86_64.
+
+mod initial;
+mod ioctls;
+mod registers;
+mod reset;
+mod stats;
+mod system;
+mod vcpu;
+mod vm;
+
+pub use initial::{BootState, EntryMode};
+pub use system::System;
+pub use vcpu::Vcpu;
+pub use vm::{IDENTITY_MAP, IrqChip, LostTickPolicy, Vm, VmOptions};

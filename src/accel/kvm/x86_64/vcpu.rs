@@ -1,0 +1,227 @@
+//! A vCPU: runs guest code and answers exits.
+
+use std::{io, sync::Arc};
+
+use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_translation};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use nix::libc::{EAGAIN, EINTR};
+use vm_memory::GuestMemoryMmap;
+
+use super::{initial::BootState, ioctls, registers, reset::PowerOnState, stats, system::System};
+use crate::accel::{ExitHandler, Processor, RunPage, StatValue, Step, VcpuEvent, kvm::KvmError};
+
+/// How often KVM_RUN is tried before half-done I/O counts as stuck; one or two are enough in practice.
+const SETTLE_ATTEMPTS: u32 = 64;
+
+/// A vCPU. It is made on one thread, configured, then moved to its own.
+pub struct Vcpu {
+    fd: VcpuFd,
+    index: u32,
+    handler: Arc<dyn ExitHandler>,
+    memory: GuestMemoryMmap,
+    run_page: RunPage,
+    run_size: usize,
+    power_on: Option<PowerOnState>,
+}
+
+impl Vcpu {
+    pub(super) fn new(
+        fd: VcpuFd,
+        index: u32,
+        handler: Arc<dyn ExitHandler>,
+        memory: GuestMemoryMmap,
+        run_size: usize,
+    ) -> Result<Self, KvmError> {
+        let run_page =
+            RunPage::map(ioctls::borrow(&fd), run_size).map_err(|error| KvmError::request("mmap vcpu state", error))?;
+        Ok(Self {
+            fd,
+            index,
+            handler,
+            memory,
+            run_page,
+            run_size,
+            power_on: None,
+        })
+    }
+
+    /// The vCPU's descriptor, to set its CPUID and feature registers before it first runs.
+    #[must_use]
+    pub fn fd(&self) -> &VcpuFd {
+        &self.fd
+    }
+
+    /// Another mapping of the run page, for the thread handle.
+    ///
+    /// # Errors
+    /// When the host refuses the mapping.
+    pub fn map_run_page(&self) -> io::Result<RunPage> {
+        RunPage::map(ioctls::borrow(&self.fd), self.run_size)
+    }
+
+    /// Sets what CPUID tells the guest (KVM_SET_CPUID2).
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn set_cpuid(&self, cpuid: &CpuId) -> Result<(), KvmError> {
+        self.fd
+            .set_cpuid2(cpuid)
+            .map_err(|error| KvmError::request("KVM_SET_CPUID2", error))
+    }
+
+    /// Records the state every reset returns to. Once, after the CPU model has been set.
+    ///
+    /// # Errors
+    /// When KVM does not tell.
+    pub fn record_power_on_state(&mut self, system: &System) -> Result<(), KvmError> {
+        let state = PowerOnState::record(&system.kvm, &self.fd)
+            .map_err(|error| KvmError::request("recording the vCPU's initial state", error))?;
+        self.power_on = Some(state);
+        Ok(())
+    }
+
+    /// Returns to the state after power-on; the boot vCPU starts as `boot` says.
+    ///
+    /// # Errors
+    /// When KVM refuses; EINVAL before [`Vcpu::record_power_on_state`].
+    pub fn reset(&self, boot: BootState) -> io::Result<()> {
+        let boot = if self.index == 0 { boot } else { BootState::PowerOn };
+        let state = self.power_on.as_ref().ok_or(nix::errno::Errno::EINVAL)?;
+        state.restore(&self.fd, boot)
+    }
+
+    /// Tells the guest's watchdogs that the vCPU stood still (KVM_KVMCLOCK_CTRL). Guests without a paravirtual clock
+    /// do not mind.
+    pub fn mark_clock_paused(&self) {
+        if let Err(error) = self.fd.kvmclock_ctrl() {
+            tracing::trace!(vcpu = self.index, %error, "KVM_KVMCLOCK_CTRL");
+        }
+    }
+
+    /// Injects a non-maskable interrupt.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn inject_nmi(&self) -> io::Result<()> {
+        self.fd.nmi().map_err(io::Error::from)
+    }
+
+    /// Registers and code bytes as text.
+    #[must_use]
+    pub fn dump(&self) -> String {
+        registers::dump(&self.fd, &self.memory)
+    }
+
+    /// The guest physical address behind a linear one, with the page tables the vCPU uses now.
+    #[must_use]
+    pub fn translate(&self, linear: u64) -> Option<u64> {
+        let kvm_translation {
+            physical_address,
+            valid,
+            ..
+        } = self.fd.translate_gva(linear).ok()?;
+        (valid != 0).then_some(physical_address)
+    }
+
+    /// The vCPU's statistics, with their values.
+    ///
+    /// # Errors
+    /// When the kernel has none to offer or its answer is malformed.
+    pub fn stats(&self) -> io::Result<Vec<StatValue>> {
+        stats::read(&self.fd)
+    }
+
+    fn event(&self, event: VcpuEvent) -> Step {
+        self.handler.event(self.index, event);
+        Step::Park
+    }
+
+    fn fail(&self, reason: &str) -> Step {
+        self.event(VcpuEvent::Failed(format!("{reason}\n{}", self.dump())))
+    }
+
+    fn system_event(&self, kind: u32) -> Step {
+        match kind {
+            KVM_SYSTEM_EVENT_SHUTDOWN => self.event(VcpuEvent::SystemShutdown),
+            KVM_SYSTEM_EVENT_RESET => self.event(VcpuEvent::SystemReset),
+            KVM_SYSTEM_EVENT_CRASH => self.event(VcpuEvent::SystemCrash),
+            other => {
+                tracing::warn!(vcpu = self.index, kind = other, "unknown KVM_EXIT_SYSTEM_EVENT");
+                Step::Continue
+            }
+        }
+    }
+
+    fn internal_error(&self) -> Step {
+        let (suberror, data) = self.run_page.internal_error();
+        let name = match suberror {
+            1 => " (emulation failure)",
+            2 => " (simultaneous exceptions)",
+            3 => " (exit while an event was delivered)",
+            4 => " (unexpected exit reason)",
+            _ => "",
+        };
+        let mut reason = format!("KVM internal error. Suberror: {suberror}{name}");
+        for (index, word) in data.iter().enumerate() {
+            reason.push_str(&format!("\nextra data[{index}]: 0x{word:016x}"));
+        }
+        self.fail(&reason)
+    }
+}
+
+impl Processor for Vcpu {
+    fn run(&mut self) -> Step {
+        let handler = &self.handler;
+        match self.fd.run() {
+            Ok(VcpuExit::IoOut(port, data)) => {
+                let size = usize::from(self.run_page.pio_size()).max(1);
+                data.chunks(size).for_each(|chunk| handler.pio_write(port, chunk));
+                Step::Continue
+            }
+            Ok(VcpuExit::IoIn(port, data)) => {
+                let size = usize::from(self.run_page.pio_size()).max(1);
+                data.chunks_mut(size).for_each(|chunk| handler.pio_read(port, chunk));
+                Step::Continue
+            }
+            Ok(VcpuExit::MmioRead(addr, data)) => {
+                handler.mmio_read(addr, data);
+                Step::Continue
+            }
+            Ok(VcpuExit::MmioWrite(addr, data)) => {
+                handler.mmio_write(addr, data);
+                Step::Continue
+            }
+            Ok(VcpuExit::IoapicEoi(vector)) => {
+                handler.end_of_interrupt(vector);
+                Step::Continue
+            }
+            Ok(VcpuExit::Intr) => Step::Interrupted,
+            Ok(VcpuExit::IrqWindowOpen | VcpuExit::SetTpr | VcpuExit::Hyperv) => Step::Continue,
+            Ok(VcpuExit::Shutdown) => self.event(VcpuEvent::Shutdown),
+            Ok(VcpuExit::SystemEvent(kind, _)) => self.system_event(kind),
+            Ok(VcpuExit::InternalError) => self.internal_error(),
+            Ok(VcpuExit::FailEntry(reason, cpu)) => self.fail(&format!(
+                "KVM: entry failed, hardware error 0x{reason:x} on host CPU {cpu}"
+            )),
+            Ok(VcpuExit::MemoryFault { gpa, size, .. }) => {
+                self.fail(&format!("KVM: memory fault at guest address 0x{gpa:x}, {size} bytes"))
+            }
+            Ok(other) => {
+                let reason = format!("KVM: unknown exit reason: {other:?}");
+                self.fail(&reason)
+            }
+            Err(error) if error.errno() == EINTR => Step::Interrupted,
+            Err(error) if error.errno() == EAGAIN => Step::Continue,
+            Err(error) => self.fail(&format!("error: kvm run failed {error}")),
+        }
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..SETTLE_ATTEMPTS {
+            if self.run() == Step::Interrupted {
+                return;
+            }
+        }
+        tracing::warn!(vcpu = self.index, "an exit is still half-done");
+    }
+}

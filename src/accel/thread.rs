@@ -1,0 +1,421 @@
+//! A thread for each vCPU: a loop of states, each a function that returns the next.
+//!
+//! ```text
+//!             resume                      exit
+//!   Paused ------------> Running    any ------> Exited
+//!          <------------
+//!     pause, or the vCPU parks itself
+//! ```
+//!
+//! Requests go through a mailbox under a mutex. A running vCPU learns of them by a kick: `immediate_exit` in its
+//! `struct kvm_run`, then a signal. The mailbox is only looked at after KVM_RUN returned EINTR, when the kernel has
+//! completed the I/O of the exit before, so a paused vCPU's registers are always consistent.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    io,
+    os::unix::thread::JoinHandleExt,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    thread::{Builder, JoinHandle},
+};
+
+use nix::{
+    sys::{pthread::pthread_kill, signal::SigSet},
+    unistd::gettid,
+};
+
+use super::{
+    install_kick_handler,
+    run_page::{KICK_SIGNAL, RunPage},
+};
+
+/// One vCPU, as an accelerator runs it.
+pub trait Processor: Send + 'static {
+    /// Runs guest code until something has to be decided, and answers the exit.
+    fn run(&mut self) -> Step;
+    /// Completes I/O that the last exit left half-done, without running guest code.
+    fn settle(&mut self);
+}
+
+/// What a vCPU does after an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Runs on.
+    Continue,
+    /// Looks at its mailbox, then runs on.
+    Interrupted,
+    /// Pauses by itself, until it is resumed.
+    Park,
+}
+
+/// The vCPU's thread has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the vCPU thread has ended")]
+pub struct Gone;
+
+thread_local! {
+    static STOP_CURRENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Called on a vCPU thread while it handles an exit: the vCPU parks itself before it runs another guest instruction.
+///
+/// On any other thread it has no effect.
+pub fn stop_current_vcpu() {
+    STOP_CURRENT.set(true);
+}
+
+/// A handle on a vCPU thread. Dropping it ends the thread.
+///
+/// None of its methods may be called on a vCPU thread or with a device locked: they wait for the vCPU, which may be
+/// waiting for that lock.
+pub struct VcpuThread<P> {
+    shared: Arc<Shared<P>>,
+    thread_id: i32,
+    join: Option<JoinHandle<()>>,
+}
+
+impl<P: Processor> VcpuThread<P> {
+    /// Starts a thread that owns `processor`, paused. `name` becomes the thread's name.
+    ///
+    /// # Errors
+    /// When the host refuses a thread or the kick signal's handler.
+    pub fn spawn(name: Option<String>, run_page: RunPage, processor: P) -> io::Result<Self> {
+        install_kick_handler()?;
+        let shared = Arc::new(Shared {
+            mailbox: Mutex::new(Mailbox {
+                wanted: Wanted::Pause,
+                running: false,
+                jobs: VecDeque::new(),
+            }),
+            changed: Condvar::new(),
+            run_page,
+        });
+        let mut builder = Builder::new();
+        if let Some(name) = name {
+            builder = builder.name(name);
+        }
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let mut body = Body {
+            shared: Arc::clone(&shared),
+            processor,
+        };
+        let join = builder.spawn(move || {
+            let ready = accept_kicks_only().map(|()| gettid().as_raw());
+            let go_on = ready.is_ok();
+            if sender.send(ready).is_ok() && go_on {
+                body.main();
+            }
+        })?;
+        let thread_id = receiver.recv().map_err(io::Error::other)??;
+        Ok(Self {
+            shared,
+            thread_id,
+            join: Some(join),
+        })
+    }
+
+    /// The kernel's id of the thread.
+    #[must_use]
+    pub fn thread_id(&self) -> i32 {
+        self.thread_id
+    }
+
+    /// Lets the vCPU run.
+    pub fn resume(&self) {
+        self.shared.lock().wanted = Wanted::Run;
+        self.shared.changed.notify_all();
+    }
+
+    /// Asks the vCPU to pause; [`VcpuThread::wait_paused`] waits for it. Two steps, so that many vCPUs stop at once.
+    pub fn request_pause(&self) {
+        let mut mailbox = self.shared.lock();
+        mailbox.wanted = Wanted::Pause;
+        if mailbox.running {
+            self.kick();
+        }
+    }
+
+    /// Returns once the vCPU is out of the guest and its thread sleeps.
+    pub fn wait_paused(&self) {
+        let mut mailbox = self.shared.lock();
+        while mailbox.running && mailbox.wanted == Wanted::Pause {
+            mailbox = self.shared.wait(mailbox);
+        }
+    }
+
+    /// Runs `job` on the vCPU's thread between two exits, whether the vCPU is paused or running.
+    ///
+    /// # Errors
+    /// When the thread has ended.
+    pub fn call<R: Send + 'static>(&self, job: impl FnOnce(&mut P) -> R + Send + 'static) -> Result<R, Gone> {
+        let (sender, receiver) = mpsc::sync_channel(1);
+        {
+            let mut mailbox = self.shared.lock();
+            mailbox.jobs.push_back(Box::new(move |processor| {
+                // A caller that no longer waits needs no answer.
+                let _ = sender.send(job(processor));
+            }));
+            if mailbox.running {
+                self.kick();
+            }
+        }
+        self.shared.changed.notify_all();
+        receiver.recv().map_err(|_| Gone)
+    }
+
+    fn kick(&self) {
+        self.shared.run_page.set_immediate_exit();
+        if let Some(join) = &self.join {
+            // The thread has not been joined, so its id is valid; a thread that has ended needs no kick.
+            let _ = pthread_kill(join.as_pthread_t(), KICK_SIGNAL);
+        }
+    }
+}
+
+impl<P> Drop for VcpuThread<P> {
+    fn drop(&mut self) {
+        self.shared.lock().wanted = Wanted::Exit;
+        self.shared.changed.notify_all();
+        self.shared.run_page.set_immediate_exit();
+        if let Some(join) = self.join.take() {
+            let _ = pthread_kill(join.as_pthread_t(), KICK_SIGNAL);
+            if join.join().is_err() {
+                tracing::error!(thread_id = self.thread_id, "a vCPU thread panicked");
+            }
+        }
+    }
+}
+
+struct Shared<P> {
+    mailbox: Mutex<Mailbox<P>>,
+    changed: Condvar,
+    run_page: RunPage,
+}
+
+struct Mailbox<P> {
+    wanted: Wanted,
+    running: bool,
+    jobs: VecDeque<Job<P>>,
+}
+
+type Job<P> = Box<dyn FnOnce(&mut P) + Send>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Run,
+    Pause,
+    Exit,
+}
+
+impl<P> Shared<P> {
+    fn lock(&self) -> MutexGuard<'_, Mailbox<P>> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, guard: MutexGuard<'a, Mailbox<P>>) -> MutexGuard<'a, Mailbox<P>> {
+        self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum State {
+    Paused,
+    Running,
+    Exited,
+}
+
+/// What lives on the thread.
+struct Body<P> {
+    shared: Arc<Shared<P>>,
+    processor: P,
+}
+
+impl<P: Processor> Body<P> {
+    fn main(&mut self) {
+        let mut state = State::Paused;
+        loop {
+            state = match state {
+                State::Paused => self.paused(),
+                State::Running => self.running(),
+                State::Exited => break,
+            };
+        }
+        let mut mailbox = self.shared.lock();
+        mailbox.running = false;
+        mailbox.jobs.clear();
+        self.shared.changed.notify_all();
+    }
+
+    fn paused(&mut self) -> State {
+        let mut mailbox = self.shared.lock();
+        mailbox.running = false;
+        self.shared.changed.notify_all();
+        loop {
+            if mailbox.wanted == Wanted::Exit {
+                return State::Exited;
+            }
+            if let Some(job) = mailbox.jobs.pop_front() {
+                drop(mailbox);
+                job(&mut self.processor);
+                mailbox = self.shared.lock();
+                continue;
+            }
+            if mailbox.wanted == Wanted::Run {
+                mailbox.running = true;
+                return State::Running;
+            }
+            mailbox = self.shared.wait(mailbox);
+        }
+    }
+
+    fn running(&mut self) -> State {
+        loop {
+            let step = self.processor.run();
+            if STOP_CURRENT.replace(false) || step == Step::Park {
+                return self.park();
+            }
+            if step == Step::Continue {
+                continue;
+            }
+            self.shared.run_page.clear_immediate_exit();
+            if let Some(state) = self.serve() {
+                return state;
+            }
+        }
+    }
+
+    /// Serves the mailbox of a running vCPU.
+    fn serve(&mut self) -> Option<State> {
+        let mut mailbox = self.shared.lock();
+        while let Some(job) = mailbox.jobs.pop_front() {
+            drop(mailbox);
+            job(&mut self.processor);
+            mailbox = self.shared.lock();
+        }
+        match mailbox.wanted {
+            Wanted::Run => None,
+            Wanted::Pause => Some(State::Paused),
+            Wanted::Exit => Some(State::Exited),
+        }
+    }
+
+    fn park(&mut self) -> State {
+        self.shared.run_page.set_immediate_exit();
+        self.processor.settle();
+        self.shared.run_page.clear_immediate_exit();
+        STOP_CURRENT.set(false);
+        let mut mailbox = self.shared.lock();
+        if mailbox.wanted == Wanted::Run {
+            mailbox.wanted = Wanted::Pause;
+        }
+        State::Paused
+    }
+}
+
+/// Leaves every signal but the kick to the process's other threads.
+fn accept_kicks_only() -> io::Result<()> {
+    let mut blocked = SigSet::all();
+    blocked.remove(KICK_SIGNAL);
+    blocked.thread_set_mask()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::File, os::fd::AsFd, time::Duration};
+
+    use super::*;
+
+    /// Counts its runs; "interrupted" after each, as if kicked all the time, and parks at `limit`.
+    struct Counter {
+        runs: u64,
+        settled: u64,
+        limit: u64,
+    }
+
+    impl Processor for Counter {
+        fn run(&mut self) -> Step {
+            self.runs += 1;
+            std::thread::sleep(Duration::from_millis(1));
+            if self.runs == self.limit {
+                Step::Park
+            } else {
+                Step::Interrupted
+            }
+        }
+
+        fn settle(&mut self) {
+            self.settled += 1;
+        }
+    }
+
+    fn spawn(limit: u64) -> VcpuThread<Counter> {
+        let file: File = tempfile();
+        let page = RunPage::map(file.as_fd(), 4096).unwrap();
+        let counter = Counter {
+            runs: 0,
+            settled: 0,
+            limit,
+        };
+        VcpuThread::spawn(Some("CPU 0/TEST".into()), page, counter).unwrap()
+    }
+
+    fn tempfile() -> File {
+        let fd = nix::sys::memfd::memfd_create("run", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
+        let file = File::from(fd);
+        file.set_len(4096).unwrap();
+        file
+    }
+
+    #[test]
+    fn starts_paused_and_has_a_thread_of_that_name() {
+        let vcpu = spawn(u64::MAX);
+        vcpu.wait_paused();
+        assert_eq!(vcpu.call(|counter| counter.runs), Ok(0));
+        let comm = std::fs::read_to_string(format!("/proc/self/task/{}/comm", vcpu.thread_id())).unwrap();
+        assert_eq!(comm, "CPU 0/TEST\n");
+    }
+
+    #[test]
+    fn stands_still_between_pause_and_resume() {
+        let vcpu = spawn(u64::MAX);
+        vcpu.resume();
+        while vcpu.call(|counter| counter.runs) == Ok(0) {}
+        vcpu.request_pause();
+        vcpu.wait_paused();
+        let seen = vcpu.call(|counter| counter.runs);
+        std::thread::sleep(Duration::from_millis(5));
+        assert_eq!(vcpu.call(|counter| counter.runs), seen);
+        vcpu.resume();
+        while vcpu.call(|counter| counter.runs) == seen {}
+    }
+
+    #[test]
+    fn a_parked_vcpu_settles_and_waits() {
+        let vcpu = spawn(3);
+        vcpu.resume();
+        while vcpu.call(|counter| counter.settled) == Ok(0) {}
+        vcpu.wait_paused();
+        assert_eq!(vcpu.call(|counter| (counter.runs, counter.settled)), Ok((3, 1)));
+        vcpu.resume();
+        while vcpu.call(|counter| counter.runs) == Ok(3) {}
+    }
+
+    #[test]
+    fn stop_current_parks_after_the_exit_in_hand() {
+        let vcpu = spawn(u64::MAX);
+        vcpu.resume();
+        vcpu.call(|_| stop_current_vcpu()).unwrap();
+        vcpu.wait_paused_by_itself();
+        assert_eq!(vcpu.call(|counter| counter.settled), Ok(1));
+    }
+
+    impl VcpuThread<Counter> {
+        fn wait_paused_by_itself(&self) {
+            let mut mailbox = self.shared.lock();
+            while mailbox.running {
+                mailbox = self.shared.wait(mailbox);
+            }
+        }
+    }
+}

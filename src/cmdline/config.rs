@@ -1,0 +1,244 @@
+//! What a command line says, as a plain value: nothing is opened, created or looked up yet.
+
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::option::OptionInfo;
+use crate::machine::config::MachineConfig;
+use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+use crate::target::Target;
+
+/// What the parser makes of a command line.
+#[derive(Clone, Debug)]
+pub enum Parsed {
+    /// Run with this.
+    Run(Box<Config>),
+    /// Print this and end with status 0.
+    Help(HelpRequest),
+}
+
+/// Something to print instead of running.
+#[derive(Clone, Debug)]
+pub enum HelpRequest {
+    /// `-help`.
+    Usage,
+    /// `-version`.
+    Version,
+    /// `-machine help`.
+    Machines,
+    /// `-machine NAME,help`.
+    Machine(Option<String>),
+    /// `-cpu help`.
+    Cpus,
+    /// `-accel help`.
+    Accels,
+    /// `-device help`.
+    Devices,
+    /// `-device NAME,help`.
+    Device(String),
+    /// `-object help`.
+    Objects,
+    /// `-object NAME,help`.
+    Object(String),
+    /// `-chardev help`.
+    Chardevs,
+    /// `-display help`.
+    Displays,
+    /// `-vga help`.
+    Vgas,
+    /// `-d help`.
+    LogItems,
+    /// `-OPTION help` where the group's parameters are all there is to tell.
+    Parameters(&'static OptionInfo),
+}
+
+/// Everything one command line asks for.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The architecture of the binary that was started.
+    pub target: Target,
+    /// The guest.
+    pub machine: MachineConfig,
+    /// `-probe`: find out what this host can do, with every accelerator there is, and run no guest.
+    pub probe: bool,
+    /// `-S`: vCPUs wait for `cont`.
+    pub stopped: bool,
+    /// `-preconfig`: stay in the preconfig state until `x-exit-preconfig`.
+    pub preconfig: bool,
+    /// `-only-migratable`: refuse devices that cannot migrate.
+    pub only_migratable: bool,
+    /// `-daemonize`.
+    pub daemonize: bool,
+    /// `-pidfile`.
+    pub pidfile: Option<PathBuf>,
+    /// `-name process=`: what `ps` shows.
+    pub process_name: Option<String>,
+    /// `-action`, `-no-reboot`, `-no-shutdown`, `-watchdog-action`.
+    pub actions: Actions,
+    /// `-chardev` and the character devices that `-serial`, `-qmp` and `-monitor` describe: `id`, `backend` and the
+    /// parameters of the backend, all as texts. Every id occurs once.
+    pub chardevs: Vec<Map<String, Value>>,
+    /// `-mon`, `-qmp`, `-qmp-pretty`, `-monitor`, in order.
+    pub monitors: Vec<MonitorConfig>,
+    /// `-add-fd` in order.
+    pub fds: Vec<AddFd>,
+    /// `-sandbox`.
+    pub sandbox: Sandbox,
+    /// `-D`, `-d`, `-trace`, `-msg`.
+    pub log: LogConfig,
+    /// `-L`: where to look for firmware, before the built-in places.
+    pub data_dirs: Vec<PathBuf>,
+    /// What to tell the user although nothing is wrong; each to be printed after `warning: `.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// A configuration in which nothing was asked for.
+    #[must_use]
+    pub fn new(target: Target) -> Self {
+        Self {
+            target,
+            machine: MachineConfig::default(),
+            probe: false,
+            stopped: false,
+            preconfig: false,
+            only_migratable: false,
+            daemonize: false,
+            pidfile: None,
+            process_name: None,
+            actions: Actions::default(),
+            chardevs: Vec::new(),
+            monitors: Vec::new(),
+            fds: Vec::new(),
+            sandbox: Sandbox::default(),
+            log: LogConfig::default(),
+            data_dirs: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// The numbers of the inherited descriptors that belong to the monitor: those of character devices and of fd sets.
+    #[must_use]
+    pub fn monitor_fds(&self) -> Vec<i32> {
+        let chardevs = self
+            .chardevs
+            .iter()
+            .filter_map(|chardev| chardev.get("fd")?.as_str()?.parse().ok());
+        self.fds.iter().map(|add| add.fd).chain(chardevs).collect()
+    }
+
+    /// Whether no guest will run: `-probe`, or `-machine none` as libvirt does it.
+    #[must_use]
+    pub fn is_probe(&self) -> bool {
+        self.probe || self.machine.machine_type.as_deref() == Some("none")
+    }
+}
+
+/// A monitor on a character device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MonitorConfig {
+    /// `-mon id=`.
+    pub id: Option<String>,
+    /// Id of the character device.
+    pub chardev: String,
+    /// What is spoken on it.
+    pub mode: MonitorMode,
+    /// Whether JSON replies are laid out for people.
+    pub pretty: bool,
+}
+
+/// What a monitor speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MonitorMode {
+    /// QMP.
+    Control,
+    /// The human monitor.
+    Readline,
+}
+
+/// What happens to the process when the guest stops running by itself; `set-action` changes it later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Actions {
+    /// When the guest resets.
+    pub reboot: RebootAction,
+    /// When the guest powers off.
+    pub shutdown: ShutdownAction,
+    /// When the guest panics.
+    pub panic: PanicAction,
+    /// When a watchdog expires.
+    pub watchdog: WatchdogAction,
+}
+
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            reboot: RebootAction::Reset,
+            shutdown: ShutdownAction::Poweroff,
+            panic: PanicAction::Shutdown,
+            watchdog: WatchdogAction::Reset,
+        }
+    }
+}
+
+/// `-add-fd`: an inherited descriptor for an fd set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddFd {
+    /// The descriptor's number in this process.
+    pub fd: i32,
+    /// The set it joins.
+    pub set: u64,
+    /// A text that `query-fdsets` shows.
+    pub opaque: Option<String>,
+}
+
+/// `-sandbox`: what the process may no longer do once it runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Obsolete system calls are denied.
+    pub deny_obsolete: bool,
+    /// How privileges may be gained.
+    pub elevate_privileges: ElevatePrivileges,
+    /// fork and execve are denied.
+    pub deny_spawn: bool,
+    /// Changing affinity and priority is denied.
+    pub deny_resource_control: bool,
+}
+
+/// `-sandbox elevateprivileges=`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ElevatePrivileges {
+    /// As the host allows.
+    #[default]
+    Allow,
+    /// Not at all.
+    Deny,
+    /// Only by child processes.
+    Children,
+}
+
+/// What is logged, where and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `-D`, or `-trace file=`: instead of standard error.
+    pub file: Option<PathBuf>,
+    /// `-d`: names from [`LOG_ITEMS`].
+    pub items: Vec<String>,
+    /// `-trace enable=` and `-d trace:`: patterns of event names.
+    pub events: Vec<String>,
+    /// `-msg timestamp=on`: messages carry the time.
+    pub timestamp: bool,
+    /// `-msg guest-name=on`: messages carry the guest's name.
+    pub guest_name: bool,
+}
+
+/// What `-d` takes, and what it logs.
+pub const LOG_ITEMS: &[(&str, &str)] = &[
+    ("guest_errors", "accesses by the guest that make no sense to the device"),
+    ("unimp", "accesses by the guest to what is not implemented"),
+    ("int", "interrupts and exceptions given to the guest"),
+    ("cpu_reset", "vCPU state before each reset"),
+    ("strace", "file and socket operations"),
+];

@@ -1,0 +1,174 @@
+//! `-m`: memory at start, slots and the most there may ever be.
+
+use serde_json::{Map, Value, json};
+
+use super::builder::Builder;
+use super::error::Error;
+use super::opts::Opts;
+use crate::machine::config::MemoryConfig;
+use crate::qapi::text;
+use crate::target::Target;
+
+/// What a guest gets when nothing was asked for.
+const DEFAULT_SIZE: u64 = 128 << 20;
+/// Sizes are rounded up to this.
+const GRANULE: u64 = 8 << 10;
+
+/// `-m`: kept with the machine properties, where `-machine memory.size=` puts the same.
+pub(super) fn apply(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
+    let mut memory = Map::new();
+    if let Some(size) = opts.size("size", 1 << 20)? {
+        memory.insert("size".to_owned(), json!(size.to_string()));
+    }
+    if let Some(size) = opts.size("maxmem", 1)? {
+        memory.insert("max-size".to_owned(), json!(size.to_string()));
+    }
+    if let Some(slots) = opts.number("slots") {
+        memory.insert("slots".to_owned(), json!(slots.to_string()));
+    }
+    super::machine::merge_section(builder, "memory", memory)
+}
+
+/// `-mem-path`.
+pub(super) fn apply_path(builder: &mut Builder, path: &str) -> Result<(), Error> {
+    builder.mem_path = Some(path.to_owned());
+    Ok(())
+}
+
+/// `-mem-prealloc`.
+pub(super) fn apply_prealloc(builder: &mut Builder) -> Result<(), Error> {
+    builder.mem_prealloc = true;
+    Ok(())
+}
+
+/// Checks sizes against each other.
+pub(super) fn complete(map: &Map<String, Value>) -> Result<MemoryConfig, Error> {
+    let (mut size, mut slots, mut max_size) = (0, None, None);
+    for (key, value) in map {
+        let text = value.as_str().unwrap_or_default();
+        let parsed = text::parse_size(text, 1).map_err(|_| Error::expects(&format!("memory.{key}"), "a size value"))?;
+        match key.as_str() {
+            "size" => size = parsed,
+            "slots" => slots = Some(parsed),
+            "max-size" => max_size = Some(parsed),
+            _ => return Err(Error::new(format!("Parameter 'memory.{key}' is unexpected"))),
+        }
+    }
+    let size = if size == 0 { DEFAULT_SIZE } else { size };
+    let size = size
+        .checked_next_multiple_of(GRANULE)
+        .ok_or_else(|| Error::new("ram size too large"))?;
+    let Some(max_size) = max_size else {
+        return match slots {
+            Some(_) => Err(Error::new("slots specified but no max-size")),
+            None => Ok(MemoryConfig {
+                size,
+                slots: 0,
+                max_size: size,
+            }),
+        };
+    };
+    let slots = slots.unwrap_or(0);
+    if max_size < size {
+        return Err(Error::new(format!(
+            "invalid value of maxmem: maximum memory size ({max_size:#x}) must be at least the initial memory size \
+             ({size:#x})"
+        )));
+    }
+    if slots != 0 && max_size == size {
+        return Err(Error::new(format!(
+            "invalid value of maxmem: memory slots were specified but maximum memory size ({max_size:#x}) is equal to \
+             the initial memory size ({size:#x})"
+        )));
+    }
+    Ok(MemoryConfig { size, slots, max_size })
+}
+
+/// Turns `-mem-path` and `-mem-prealloc` into the memory backend they stand for.
+pub(super) fn add_backend(builder: &mut Builder) -> Result<(), Error> {
+    if builder.mem_path.is_none() && !builder.mem_prealloc {
+        return Ok(());
+    }
+    if builder.machine.contains_key("memory-backend") {
+        return Err(Error::new(
+            "'-mem-path' and '-mem-prealloc' can't be used together with '-machine memory-backend'",
+        ));
+    }
+    let id = match builder.config.target {
+        Target::X86_64 => "pc.ram",
+        Target::S390x => "s390.ram",
+    };
+    let mut backend = Map::new();
+    let kind = match &builder.mem_path {
+        Some(_) => "memory-backend-file",
+        None => "memory-backend-ram",
+    };
+    backend.insert("qom-type".to_owned(), json!(kind));
+    backend.insert("id".to_owned(), json!(id));
+    backend.insert("size".to_owned(), json!(builder.config.machine.memory.size));
+    if let Some(path) = builder.mem_path.take() {
+        backend.insert("mem-path".to_owned(), json!(path));
+    }
+    backend.insert("prealloc".to_owned(), json!(builder.mem_prealloc));
+    builder.config.machine.objects.push(backend);
+    builder.machine.insert("memory-backend".to_owned(), json!(id));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cmdline::tests::{config, message};
+
+    #[test]
+    fn sizes_slots_and_rounding() {
+        let memory = |args: &[&str]| {
+            let memory = config(args).machine.memory;
+            (memory.size, memory.slots, memory.max_size)
+        };
+        assert_eq!(memory(&[]), (128 << 20, 0, 128 << 20));
+        assert_eq!(memory(&["-m", "0"]), (128 << 20, 0, 128 << 20));
+        assert_eq!(memory(&["-m", "256"]), (256 << 20, 0, 256 << 20));
+        assert_eq!(memory(&["-m", "size=262145k"]), (268_443_648, 0, 268_443_648));
+        assert_eq!(memory(&["-m", "1G", "-m", "slots=2,maxmem=2G"]), (1 << 30, 2, 2 << 30));
+        assert_eq!(memory(&["-machine", "none,memory.size=1.5G"]).0, 3 << 29);
+    }
+
+    #[test]
+    fn sizes_that_do_not_fit() {
+        assert_eq!(
+            message(&["-m", "12Z"]),
+            "-m 12Z: Parameter 'size' expects a non-negative number below 2^64\n\
+             Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\nand exabytes, respectively."
+        );
+        assert_eq!(
+            message(&["-m", "16E"]),
+            "-m 16E: Value '16E' is out of range for parameter 'size'"
+        );
+        assert_eq!(
+            message(&["-m", "18446744073709551615"]),
+            "-m 18446744073709551615: Value '18446744073709551615' is out of range for parameter 'size'"
+        );
+        assert_eq!(message(&["-m", "18446744073709551615B"]), "ram size too large");
+        assert_eq!(message(&["-m", "1G,slots=2"]), "slots specified but no max-size");
+        assert_eq!(
+            message(&["-m", "1G,maxmem=512M"]),
+            "invalid value of maxmem: maximum memory size (0x20000000) must be at least the initial memory size \
+             (0x40000000)"
+        );
+        assert_eq!(message(&["-m", "foo=1"]), "-m foo=1: Invalid parameter 'foo'");
+    }
+
+    #[test]
+    fn a_path_for_memory_is_a_backend() {
+        let machine = config(&["-machine", "q35", "-m", "64", "-mem-prealloc", "-mem-path", "/hp"]).machine;
+        assert_eq!(
+            serde_json::Value::Object(machine.objects[0].clone()),
+            serde_json::json!({"qom-type": "memory-backend-file", "id": "pc.ram", "size": 67_108_864, "mem-path": "/hp",
+                "prealloc": true})
+        );
+        assert_eq!(
+            machine.machine_props,
+            [("memory-backend".to_owned(), "pc.ram".to_owned())]
+        );
+    }
+}

@@ -1,0 +1,305 @@
+//! `-object`, `-device`, `-global`, `-set` and the display options that ask for nothing.
+
+use serde_json::{Map, Value, json};
+
+use super::builder::Builder;
+use super::character;
+use super::config::HelpRequest;
+use super::error::Error;
+use super::opts::Opts;
+use super::table::GLOBAL;
+use crate::machine::config::Global;
+use crate::qapi::text;
+
+/// `-object`.
+pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
+    let wants_help = map.remove("help").is_some();
+    let kind = required_text(&map, "qom-type").map(str::to_owned);
+    match kind {
+        Ok(kind) if text::is_help(&kind) => builder.request_help(HelpRequest::Objects),
+        Ok(kind) if wants_help => builder.request_help(HelpRequest::Object(kind)),
+        Err(_) if wants_help => builder.request_help(HelpRequest::Objects),
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    if builder.help.is_some() {
+        return Ok(());
+    }
+    let id = required_text(&map, "id")?;
+    if !text::is_well_formed_id(id) {
+        return Err(Error::malformed_id());
+    }
+    if has_id(&builder.config.machine.objects, id) {
+        return Err(Error::new(format!("Duplicate ID '{id}' for object")));
+    }
+    builder.config.machine.objects.push(map);
+    Ok(())
+}
+
+/// `-device`.
+pub(super) fn apply_device(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
+    let wants_help = map.remove("help").is_some();
+    let driver = required_text(&map, "driver").map(str::to_owned);
+    match driver {
+        Ok(driver) if text::is_help(&driver) => builder.request_help(HelpRequest::Devices),
+        Ok(driver) if wants_help => builder.request_help(HelpRequest::Device(driver)),
+        Err(_) if wants_help => builder.request_help(HelpRequest::Devices),
+        Err(error) => return Err(error),
+        Ok(_) => {}
+    }
+    if builder.help.is_some() {
+        return Ok(());
+    }
+    if map.contains_key("id") {
+        let id = required_text(&map, "id")?;
+        if !text::is_well_formed_id(id) {
+            return Err(Error::malformed_id());
+        }
+        if has_id(&builder.config.machine.devices, id) {
+            return Err(Error::new(format!("Duplicate device ID '{id}'")));
+        }
+    }
+    builder.config.machine.devices.push(map);
+    Ok(())
+}
+
+/// `-global driver.property=value`, or the three as parameters.
+pub(super) fn apply_global(builder: &mut Builder, argument: &str) -> Result<(), Error> {
+    let global = match short_global(argument) {
+        Some(global) => global,
+        None => {
+            let opts = Opts::parse(argument, &GLOBAL)?;
+            return apply_global_opts(builder, &opts);
+        }
+    };
+    builder.config.machine.globals.push(global);
+    Ok(())
+}
+
+/// `-global` with its parameters one by one.
+fn apply_global_opts(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
+    let (Some(driver), Some(property), Some(value)) = (opts.get("driver"), opts.get("property"), opts.get("value"))
+    else {
+        return Err(Error::new("options 'driver', 'property', and 'value' are required"));
+    };
+    builder.config.machine.globals.push(Global {
+        driver: driver.to_owned(),
+        property: property.to_owned(),
+        value: value.to_owned(),
+    });
+    Ok(())
+}
+
+fn short_global(argument: &str) -> Option<Global> {
+    let (name, value) = argument.split_once('=')?;
+    let (driver, property) = name.split_once('.')?;
+    (!driver.is_empty() && !property.is_empty()).then(|| Global {
+        driver: driver.to_owned(),
+        property: property.to_owned(),
+        value: value.to_owned(),
+    })
+}
+
+/// `-set group.id.key=value`.
+pub(super) fn apply_set(builder: &mut Builder, argument: &str) -> Result<(), Error> {
+    let malformed = || Error::new(format!("can't parse: \"{argument}\""));
+    let (path, value) = argument.split_once('=').ok_or_else(malformed)?;
+    let (group, rest) = path.split_once('.').ok_or_else(malformed)?;
+    let (id, key) = rest.rsplit_once('.').ok_or_else(malformed)?;
+    let list = match group {
+        "device" => &mut builder.config.machine.devices,
+        "object" => &mut builder.config.machine.objects,
+        "chardev" => &mut builder.config.chardevs,
+        _ => return Err(Error::new(format!("There is no option group '{group}'"))),
+    };
+    let entry = list
+        .iter_mut()
+        .find(|entry| entry.get("id").is_some_and(|name| name == id));
+    let entry = entry.ok_or_else(|| Error::new(format!("there is no {group} \"{id}\" defined")))?;
+    if group == "chardev" {
+        return character::set_parameter(entry, key, value);
+    }
+    entry.insert(key.to_owned(), json!(value));
+    Ok(())
+}
+
+/// `-display`.
+pub(super) fn apply_display(builder: &mut Builder, argument: &str) -> Result<(), Error> {
+    match argument {
+        "none" => Ok(()),
+        _ if text::is_help(argument) => {
+            builder.request_help(HelpRequest::Displays);
+            Ok(())
+        }
+        _ => Err(Error::invalid_value(
+            "type",
+            argument.split(',').next().unwrap_or_default(),
+        )),
+    }
+}
+
+/// `-vga`.
+pub(super) fn apply_vga(builder: &mut Builder, argument: &str) -> Result<(), Error> {
+    match argument {
+        "none" => Ok(()),
+        _ if text::is_help(argument) => {
+            builder.request_help(HelpRequest::Vgas);
+            Ok(())
+        }
+        _ => Err(Error::new(format!("unknown vga type: {argument}"))),
+    }
+}
+
+/// An option of which only `none` is understood.
+pub(super) fn apply_none(_: &mut Builder, argument: &str) -> Result<(), Error> {
+    match argument {
+        "none" => Ok(()),
+        _ => Err(Error::invalid_value(
+            "type",
+            argument.split(',').next().unwrap_or_default(),
+        )),
+    }
+}
+
+/// `-audiodev`: a sink that nothing is connected to may be declared, as libvirt does for every guest.
+pub(super) fn apply_audiodev(_: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
+    match map.remove("driver") {
+        Some(Value::String(driver)) if driver == "none" => Ok(()),
+        Some(Value::String(driver)) => Err(Error::invalid_value("driver", &driver)),
+        _ => Err(Error::missing("driver")),
+    }
+}
+
+fn required_text<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a str, Error> {
+    match map.get(key) {
+        None => Err(Error::missing(key)),
+        Some(Value::String(text)) if text.is_empty() => Err(Error::missing(key)),
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(Error::new(format!(
+            "Invalid parameter type for '{key}', expected: string"
+        ))),
+    }
+}
+
+fn has_id(list: &[Map<String, Value>], id: &str) -> bool {
+    list.iter()
+        .any(|entry| entry.get("id").is_some_and(|other| other == id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmdline::tests::{config, help, message};
+
+    #[test]
+    fn objects_in_both_spellings() {
+        let machine = config(&[
+            "-object",
+            r#"{"qom-type":"memory-backend-ram","id":"pc.ram","size":268435456}"#,
+            "-object",
+            "memory-backend-memfd,id=m1,size=1M,host-nodes=0,host-nodes=2-3,share=on",
+        ])
+        .machine;
+        assert_eq!(machine.objects[0]["size"], 268_435_456);
+        assert_eq!(machine.objects[1]["host-nodes"], json!(["0", "2-3"]));
+        assert_eq!(
+            message(&["-object", "secret"]),
+            "-object secret: Parameter 'id' is missing"
+        );
+        assert_eq!(
+            message(&["-object", "{}"]),
+            "-object {}: Parameter 'qom-type' is missing"
+        );
+        assert_eq!(message(&["-object", ""]), "-object : Parameter 'qom-type' is missing");
+        assert_eq!(
+            message(&["-object", "secret,id=a", "-object", "secret,id=a"]),
+            "-object secret,id=a: Duplicate ID 'a' for object"
+        );
+        assert!(message(&["-object", "{"]).starts_with("-object {: JSON parse error, "));
+    }
+
+    #[test]
+    fn devices_in_both_spellings() {
+        let machine = config(&[
+            "-device",
+            r#"{"driver":"pcie-root-port","port":16,"id":"pci.1","multifunction":true,"addr":"0x2"}"#,
+            "-device",
+            "isa-serial,chardev=c,,d,id=s0",
+            "-set",
+            "device.pci.1.addr=0x3",
+        ])
+        .machine;
+        assert_eq!(machine.devices[0]["multifunction"], true);
+        assert_eq!(machine.devices[0]["addr"], "0x3");
+        assert_eq!(machine.devices[1]["chardev"], "c,d");
+        assert_eq!(
+            message(&["-device", "id=a"]),
+            "-device id=a: Parameter 'driver' is missing"
+        );
+        assert_eq!(
+            message(&["-device", "x,id=a", "-device", "y,id=a"]),
+            "-device y,id=a: Duplicate device ID 'a'"
+        );
+        assert_eq!(
+            message(&["-device", r#"{"driver":5}"#]),
+            r#"-device {"driver":5}: Invalid parameter type for 'driver', expected: string"#
+        );
+        assert_eq!(message(&["-set", "foo"]), "-set foo: can't parse: \"foo\"");
+        assert_eq!(
+            message(&["-set", "device.x.y=z"]),
+            "-set device.x.y=z: there is no device \"x\" defined"
+        );
+    }
+
+    #[test]
+    fn help_on_types() {
+        assert!(matches!(help(&["-device", "help"]), HelpRequest::Devices));
+        assert!(matches!(help(&["-device", "isa-serial,help"]), HelpRequest::Device(name) if name == "isa-serial"));
+        assert!(matches!(help(&["-object", "?"]), HelpRequest::Objects));
+        assert!(matches!(help(&["-object", "secret,help"]), HelpRequest::Object(name) if name == "secret"));
+    }
+
+    #[test]
+    fn globals_in_both_spellings() {
+        let globals = config(&[
+            "-global",
+            "ICH9-LPC.disable_s3=1",
+            "-global",
+            "driver=a,property=b,value=c",
+        ]);
+        let globals: Vec<_> = globals
+            .machine
+            .globals
+            .iter()
+            .map(|g| format!("{}/{}/{}", g.driver, g.property, g.value))
+            .collect();
+        assert_eq!(globals, ["ICH9-LPC/disable_s3/1", "a/b/c"]);
+        assert_eq!(
+            message(&["-global", "driver=a"]),
+            "-global driver=a: options 'driver', 'property', and 'value' are required"
+        );
+        assert_eq!(message(&["-global", "foo"]), "-global foo: Invalid parameter 'foo'");
+    }
+
+    #[test]
+    fn only_nothing_is_shown_or_heard() {
+        config(&[
+            "-display",
+            "none",
+            "-vga",
+            "none",
+            "-net",
+            "none",
+            "-audiodev",
+            r#"{"id":"a","driver":"none"}"#,
+        ]);
+        assert_eq!(
+            message(&["-display", "gtk,gl=on"]),
+            "-display gtk,gl=on: Parameter 'type' does not accept value 'gtk'"
+        );
+        assert_eq!(
+            message(&["-audiodev", "alsa,id=a"]),
+            "-audiodev alsa,id=a: Parameter 'driver' does not accept value 'alsa'"
+        );
+    }
+}

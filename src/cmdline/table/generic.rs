@@ -1,0 +1,36 @@
+//! Options that make objects by type and properties.
+
+use super::groups;
+use crate::cmdline::objects;
+use crate::cmdline::option::{OptionInfo, Section};
+
+/// `-device`, `-object`, `-global`.
+pub(super) static OPTIONS: &[OptionInfo] = &[
+    OptionInfo::properties(
+        "device",
+        "[driver=]type[,prop=value][,...] | {json}",
+        Section::Generic,
+        "plug in a device; -device help lists the types, -device type,help their properties",
+        &groups::DEVICE,
+        objects::apply_device,
+    ),
+    OptionInfo::properties(
+        "object",
+        "[qom-type=]type,id=id[,prop=value][,...] | {json}",
+        Section::Generic,
+        "make an object; -object help lists the types, -object type,help their properties",
+        &groups::OBJECT,
+        objects::apply_object,
+    )
+    .with_lists()
+    .in_probe(),
+    OptionInfo::global(
+        "global",
+        "driver.property=value",
+        Section::Generic,
+        "set a property of every object of a type",
+        &groups::GLOBAL,
+        objects::apply_global,
+    )
+    .in_probe(),
+];

@@ -1,0 +1,136 @@
+//! What the host is told about guest memory: placement, merging, locking in.
+#![expect(unsafe_code, reason = "madvise and mbind on mappings that vm-memory owns")]
+
+use std::{io, os::raw::c_int, thread};
+
+use nix::libc;
+use vm_memory::GuestRegionMmap;
+
+/// Largest number of a host NUMA node plus one.
+pub(crate) const MAX_NODES: u32 = 128;
+/// `MADV_POPULATE_WRITE` (linux/mman.h).
+const MADV_POPULATE_WRITE: c_int = 23;
+/// `MPOL_MF_STRICT` and `MPOL_MF_MOVE` (linux/mempolicy.h).
+const MPOL_MF_STRICT_MOVE: u32 = 3;
+
+/// `policy` of a memory backend: on which host nodes its pages may lie (linux/mempolicy.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// The kernel's choice.
+    #[default]
+    Default = 0,
+    /// One node if it has room.
+    Preferred = 1,
+    /// These nodes only.
+    Bind = 2,
+    /// These nodes in turn.
+    Interleave = 3,
+}
+
+impl HostPolicy {
+    /// The QAPI name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Preferred => "preferred",
+            Self::Bind => "bind",
+            Self::Interleave => "interleave",
+        }
+    }
+}
+
+/// Sets where the pages of a region lie. Before any of them is touched.
+pub(crate) fn bind(region: &GuestRegionMmap, policy: HostPolicy, nodes: &[u32]) -> io::Result<()> {
+    let mut mask = [0_u64; MAX_NODES as usize / 64];
+    for node in nodes {
+        let word = usize::try_from(node / 64).ok().and_then(|word| mask.get_mut(word));
+        *word.ok_or(nix::errno::Errno::EINVAL)? |= 1 << (node % 64);
+    }
+    // SAFETY: mbind reads `MAX_NODES` bits of the mask and changes no memory contents.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mbind,
+            region.as_ptr(),
+            region.size(),
+            policy as c_int,
+            mask.as_ptr(),
+            // The kernel takes one off.
+            libc::c_ulong::from(MAX_NODES + 1),
+            MPOL_MF_STRICT_MOVE,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Hints that change no contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Advice {
+    /// Equal pages may be shared.
+    Merge,
+    /// Left out of core dumps.
+    NoDump,
+    /// Huge pages where possible.
+    Huge,
+    /// Not inherited over fork.
+    NoFork,
+}
+
+/// Gives the kernel a hint; one it does not know is no error.
+pub(crate) fn advise(region: &GuestRegionMmap, advice: Advice) {
+    let advice = match advice {
+        Advice::Merge => libc::MADV_MERGEABLE,
+        Advice::NoDump => libc::MADV_DONTDUMP,
+        Advice::Huge => libc::MADV_HUGEPAGE,
+        Advice::NoFork => libc::MADV_DONTFORK,
+    };
+    if let Err(error) = madvise(region, 0, region.size(), advice) {
+        tracing::debug!(advice, %error, "madvise");
+    }
+}
+
+/// Touches every page for writing with `threads` threads, so that the guest never waits for memory, and never finds
+/// out too late that there is none.
+pub(crate) fn populate(region: &GuestRegionMmap, threads: usize) -> io::Result<()> {
+    const STEP: usize = 2 << 20;
+    let chunk = region.size().div_ceil(threads.max(1)).next_multiple_of(STEP);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..region.size())
+            .step_by(chunk)
+            .map(|start| {
+                let len = chunk.min(region.size() - start);
+                scope.spawn(move || populate_chunk(region, start, len))
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| {
+            let result = worker.join().map_err(|_| io::Error::other("a thread panicked"))?;
+            result.map_err(io::Error::from)
+        })
+    })
+}
+
+fn populate_chunk(region: &GuestRegionMmap, start: usize, len: usize) -> io::Result<()> {
+    loop {
+        match madvise(region, start, len, MADV_POPULATE_WRITE) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn madvise(region: &GuestRegionMmap, start: usize, len: usize, advice: c_int) -> io::Result<()> {
+    if start.checked_add(len).is_none_or(|end| end > region.size()) {
+        return Err(nix::errno::Errno::EINVAL.into());
+    }
+    // SAFETY: the range lies within the region's mapping, and none of the advices used here changes its contents.
+    let result = unsafe { libc::madvise(region.as_ptr().add(start).cast(), len, advice) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,71 @@
+//! What a machine tells about itself, in plain values.
+
+use serde_json::{Map, Value};
+
+use super::topology::TopologyIds;
+
+/// A vCPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VcpuInfo {
+    /// Its number, from 0.
+    pub index: u32,
+    /// The kernel's id of its thread.
+    pub thread_id: i32,
+    /// Its place in the topology.
+    pub ids: TopologyIds,
+    /// Its NUMA node.
+    pub node: Option<u16>,
+    /// Its QOM path.
+    pub qom_path: String,
+}
+
+/// A part of RAM and where the guest sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryRegionInfo {
+    /// Id of the backend it belongs to; the name of QEMU's RAM block.
+    pub block: String,
+    /// Guest physical address.
+    pub guest_addr: u64,
+    /// Where it starts in its block.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A memory backend, as `query-memdev` shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemdevInfo {
+    /// Its id.
+    pub id: String,
+    /// QOM type name.
+    pub qom_type: &'static str,
+    /// Bytes.
+    pub size: u64,
+    /// Whether equal pages may be merged.
+    pub merge: bool,
+    /// Whether pages go into core dumps.
+    pub dump: bool,
+    /// Whether all pages are there from the start.
+    pub prealloc: bool,
+    /// Whether other processes see writes.
+    pub share: bool,
+    /// Whether swap space is reserved.
+    pub reserve: bool,
+    /// Host NUMA nodes.
+    pub host_nodes: Vec<u32>,
+    /// `default`, `preferred`, `bind` or `interleave`.
+    pub policy: &'static str,
+}
+
+/// A device, as the QOM tree shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceInfo {
+    /// The id it was given.
+    pub id: Option<String>,
+    /// QOM type name.
+    pub qom_type: &'static str,
+    /// QOM path.
+    pub path: String,
+    /// The properties it was given.
+    pub properties: Map<String, Value>,
+}

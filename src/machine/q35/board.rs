@@ -1,0 +1,87 @@
+//! The address spaces of a machine, and what its vCPUs' exits mean.
+
+use std::sync::Arc;
+
+use crate::{
+    accel::{ExitHandler, VcpuEvent, stop_current_vcpu},
+    devices::{Notice, Notifier},
+    machine::bus::AddressSpace,
+};
+
+/// Answers vCPU exits.
+pub(crate) struct Board {
+    pub(crate) space: AddressSpace,
+    notifier: Notifier,
+}
+
+impl Board {
+    /// A board without devices. Notices go on to `notifier` after the vCPU that caused them was told to stop.
+    pub(crate) fn new(notifier: &Notifier) -> Self {
+        Self {
+            space: AddressSpace::default(),
+            notifier: stopping(Arc::clone(notifier)),
+        }
+    }
+
+    /// Where devices send their notices.
+    pub(crate) fn notifier(&self) -> Notifier {
+        Arc::clone(&self.notifier)
+    }
+}
+
+/// A guest that asked to be reset or switched off must not run another instruction meanwhile.
+fn stopping(notifier: Notifier) -> Notifier {
+    Arc::new(move |notice| {
+        match notice {
+            Notice::ResetRequest
+            | Notice::ShutdownRequest
+            | Notice::SuspendRequest
+            | Notice::HibernateRequest
+            | Notice::GuestPvShutdown
+            | Notice::InternalError
+            | Notice::DebugExit(_) => stop_current_vcpu(),
+            Notice::GuestPanicked | Notice::GuestCrashLoaded | Notice::RtcChange(_) => {}
+        }
+        notifier(notice);
+    })
+}
+
+impl ExitHandler for Board {
+    fn pio_read(&self, port: u16, data: &mut [u8]) {
+        self.space.pio_read(port, data);
+    }
+
+    fn pio_write(&self, port: u16, data: &[u8]) {
+        self.space.pio_write(port, data);
+    }
+
+    fn mmio_read(&self, addr: u64, data: &mut [u8]) {
+        self.space.mmio_read(addr, data);
+    }
+
+    fn mmio_write(&self, addr: u64, data: &[u8]) {
+        self.space.mmio_write(addr, data);
+    }
+
+    fn end_of_interrupt(&self, vector: u8) {
+        // Only asked for with an I/O APIC outside the kernel, which no machine has.
+        tracing::debug!(vector, "end of interrupt without an I/O APIC");
+    }
+
+    fn event(&self, index: u32, event: VcpuEvent) {
+        let notice = match event {
+            VcpuEvent::Shutdown => {
+                tracing::info!(vcpu = index, "triple fault");
+                Notice::ResetRequest
+            }
+            VcpuEvent::SystemShutdown => Notice::ShutdownRequest,
+            VcpuEvent::SystemReset => Notice::ResetRequest,
+            VcpuEvent::SystemCrash => Notice::GuestPanicked,
+            VcpuEvent::Failed(reason) => {
+                tracing::error!(vcpu = index, "{reason}");
+                Notice::InternalError
+            }
+        };
+        (self.notifier)(notice);
+    }
+}

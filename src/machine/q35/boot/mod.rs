@@ -1,0 +1,245 @@
+//! How a guest starts: firmware, or a kernel without firmware.
+
+mod firmware;
+mod linux;
+mod pvh;
+
+use std::{
+    fs::File,
+    io::{Read, Seek},
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::{
+    layout::{E820Entry, ONE_MIB, Split, direct},
+    ram::Ram,
+};
+use crate::{
+    accel::kvm::x86_64::{BootState, EntryMode},
+    machine::config::{KernelConfig, MachineConfig},
+    qapi::Error,
+};
+
+pub(crate) use firmware::Firmware;
+
+/// How a guest starts.
+#[derive(Debug)]
+pub(crate) enum Boot {
+    /// A kernel, without firmware.
+    Direct(DirectBoot),
+    /// Firmware, which finds the rest.
+    Firmware(Firmware),
+}
+
+impl Boot {
+    /// Opens what `-kernel` or `-bios` names. A kernel is started by firmware when firmware is named as well.
+    pub(crate) fn open(config: &MachineConfig) -> Result<Self, Error> {
+        match (&config.kernel, &config.bios) {
+            (Some(kernel), None) => DirectBoot::open(kernel).map(Self::Direct),
+            (_, bios) => Firmware::open(bios.as_deref()).map(Self::Firmware),
+        }
+    }
+
+    /// Whether a kernel starts without firmware.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
+
+    /// Puts into guest memory what has to be there after power-on, and says where the boot vCPU starts.
+    pub(crate) fn load(&mut self, ram: &Ram, tables: &FirmwareTables) -> Result<BootState, Error> {
+        match self {
+            Self::Direct(direct) => direct.load(&ram.memory, ram.split, tables),
+            Self::Firmware(firmware) => firmware.load(&ram.memory).map(|()| BootState::PowerOn),
+        }
+    }
+}
+
+/// A kernel to be started without firmware. Its files stay open, so that it can be loaded again at a reset.
+#[derive(Debug)]
+pub(crate) struct DirectBoot {
+    kernel: Image,
+    kind: KernelKind,
+    initrd: Option<Image>,
+    cmdline: String,
+    /// Where the kernel ended when it was last loaded.
+    loaded_end: u64,
+}
+
+/// Tables that a kernel wants to find, made for the addresses they are put at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FirmwareTables {
+    /// The ACPI tables, for the end of low RAM.
+    pub(crate) acpi: Vec<u8>,
+    /// The ACPI root pointer.
+    pub(crate) rsdp: Vec<u8>,
+    /// SMBIOS entry point and structures.
+    pub(crate) smbios: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Image {
+    file: File,
+    path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KernelKind {
+    Pvh,
+    Linux,
+}
+
+/// What the two boot protocols need to know.
+struct Handover<'a> {
+    memory: &'a GuestMemoryMmap,
+    e820: &'a [E820Entry],
+    cmdline: &'a str,
+    rsdp: u64,
+    /// Highest address an initrd may end at.
+    initrd_limit: u64,
+}
+
+impl DirectBoot {
+    /// Opens the files and finds out which boot protocol the kernel speaks.
+    pub(crate) fn open(config: &KernelConfig) -> Result<Self, Error> {
+        let mut kernel = Image::open(&config.kernel, "kernel")?;
+        let kind = kernel.kind()?;
+        let initrd = config
+            .initrd
+            .as_deref()
+            .map(|path| Image::open(path, "initrd"))
+            .transpose()?;
+        let limit = usize::try_from(direct::CMDLINE_SIZE).unwrap_or(usize::MAX);
+        if config.append.len() >= limit {
+            return Err(Error::generic(format!(
+                "kernel command line is longer than {limit} bytes"
+            )));
+        }
+        Ok(Self {
+            kernel,
+            kind,
+            initrd,
+            cmdline: config.append.clone(),
+            loaded_end: 0,
+        })
+    }
+
+    /// Loads everything into guest memory and says where the boot vCPU starts.
+    fn load(&mut self, memory: &GuestMemoryMmap, split: Split, tables: &FirmwareTables) -> Result<BootState, Error> {
+        let acpi = acpi_range(split, tables.acpi.len())?;
+        put(memory, acpi.start, &tables.acpi)?;
+        put(memory, direct::RSDP, &tables.rsdp)?;
+        put(memory, direct::SMBIOS, &tables.smbios)?;
+        let mut cmdline = self.cmdline.clone().into_bytes();
+        cmdline.push(0);
+        put(memory, direct::CMDLINE, &cmdline)?;
+        let gdt: Vec<u8> = BootState::gdt()
+            .iter()
+            .flat_map(|descriptor| descriptor.to_le_bytes())
+            .collect();
+        put(memory, direct::GDT, &gdt)?;
+        let handover = Handover {
+            memory,
+            e820: &split.e820(acpi.clone()),
+            cmdline: &self.cmdline,
+            rsdp: direct::RSDP,
+            initrd_limit: acpi.start,
+        };
+        clear(memory, self.loaded_end)?;
+        let (mut entry, end) = match self.kind {
+            KernelKind::Pvh => pvh::load(&handover, &mut self.kernel, self.initrd.as_mut())?,
+            KernelKind::Linux => linux::load(&handover, &mut self.kernel, self.initrd.as_mut())?,
+        };
+        self.loaded_end = end;
+        entry.gdt = direct::GDT;
+        Ok(BootState::Kernel(entry))
+    }
+}
+
+/// Where ACPI tables of this size go.
+pub(crate) fn acpi_range(split: Split, len: usize) -> Result<Range<u64>, Error> {
+    const PAGE: u64 = 4096;
+    let len = u64::try_from(len).unwrap_or(u64::MAX).checked_next_multiple_of(PAGE);
+    let end = split.low - split.low % PAGE;
+    let start = len
+        .and_then(|len| end.checked_sub(len))
+        .filter(|start| *start >= 2 * ONE_MIB);
+    start
+        .map(|start| start..end)
+        .ok_or_else(|| Error::generic(format!("{} bytes of memory are too few to start a kernel", split.low)))
+}
+
+impl Image {
+    fn open(path: &Path, what: &str) -> Result<Self, Error> {
+        let file = File::open(path)
+            .map_err(|error| Error::generic(format!("could not open {what} file '{}': {error}", path.display())))?;
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+        })
+    }
+
+    fn kind(&mut self) -> Result<KernelKind, Error> {
+        let mut head = [0; 0x206];
+        self.file.read_exact(&mut head).map_err(|error| self.bad(&error))?;
+        if head.starts_with(b"\x7fELF") {
+            return Ok(KernelKind::Pvh);
+        }
+        if head[0x202..0x206] == *b"HdrS" {
+            return Ok(KernelKind::Linux);
+        }
+        Err(self.bad(&"neither an ELF file with a PVH entry point nor a bzImage"))
+    }
+
+    fn bad(&self, why: &dyn std::fmt::Display) -> Error {
+        Error::generic(format!("invalid kernel image '{}': {why}", self.path.display()))
+    }
+
+    /// Copies the whole file to the highest place below `limit`. Returns where it lies.
+    fn load_below(&mut self, memory: &GuestMemoryMmap, limit: u64, floor: u64) -> Result<Range<u64>, Error> {
+        let fail = |why: &dyn std::fmt::Display| {
+            Error::generic(format!("cannot load initrd '{}': {why}", self.path.display()))
+        };
+        let len = self.file.metadata().map_err(|error| fail(&error))?.len();
+        let start = limit.checked_sub(len).map(|start| start & !0xfff);
+        let start = start
+            .filter(|start| *start >= floor)
+            .ok_or_else(|| fail(&"it does not fit into memory"))?;
+        self.file.rewind().map_err(|error| fail(&error))?;
+        let count = usize::try_from(len).map_err(|error| fail(&error))?;
+        memory
+            .read_exact_volatile_from(GuestAddress(start), &mut self.file, count)
+            .map_err(|error| fail(&error))?;
+        Ok(start..start + len)
+    }
+}
+
+fn put(memory: &GuestMemoryMmap, addr: u64, bytes: &[u8]) -> Result<(), Error> {
+    memory
+        .write_slice(bytes, GuestAddress(addr))
+        .map_err(|error| Error::generic(format!("guest memory at 0x{addr:x}: {error}")))
+}
+
+/// The registers every protocol has in common: none but the entry point.
+fn entry(rip: u64) -> EntryMode {
+    EntryMode {
+        rip,
+        ..EntryMode::default()
+    }
+}
+
+/// Zeroes what a kernel that ran before left behind, since the kernel's zero-initialised data is not in its file.
+fn clear(memory: &GuestMemoryMmap, end: u64) -> Result<(), Error> {
+    const ZEROES: [u8; 4096] = [0; 4096];
+    let mut addr = ONE_MIB;
+    while addr < end {
+        let len = usize::try_from(end - addr).unwrap_or(ZEROES.len()).min(ZEROES.len());
+        memory
+            .write_slice(&ZEROES[..len], GuestAddress(addr))
+            .map_err(|error| Error::generic(format!("guest memory at 0x{addr:x}: {error}")))?;
+        addr += 4096;
+    }
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! The q35 machine: a PC with PCI Express.
+
+mod acpi;
+mod board;
+mod boot;
+mod cpuid;
+mod guest;
+mod layout;
+mod lines;
+mod options;
+mod ram;
+
+mod resources;
+mod smbios;
+mod tables;
+mod vcpus;
+mod vm;
+
+pub use resources::Resources;
+pub use vm::Vm;
+
+#[cfg(test)]
+mod testing;

@@ -1,0 +1,246 @@
+//! `-machine` properties and `-global` values of a q35 machine.
+
+use crate::{
+    accel::kvm::x86_64::{IrqChip, LostTickPolicy},
+    machine::{backend::BackendDefaults, config::MachineConfig, fields::parse_flag, types::MachineType},
+    qapi::Error,
+};
+
+/// What `-machine` and `-global` ask for, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) irqchip: IrqChip,
+    pub(crate) lost_ticks: LostTickPolicy,
+    pub(crate) memory_backend: Option<String>,
+    pub(crate) backends: BackendDefaults,
+    pub(crate) acpi: bool,
+    pub(crate) smbus: bool,
+    pub(crate) smbios_entry_point: EntryPoint,
+    /// ACPI S3 is left out (`ICH9-LPC.disable_s3`).
+    pub(crate) disable_s3: bool,
+    /// ACPI S4 is left out (`ICH9-LPC.disable_s4`).
+    pub(crate) disable_s4: bool,
+}
+
+/// `smbios-entry-point-type`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum EntryPoint {
+    /// The 64-bit form when no structure needs the other one.
+    #[default]
+    Auto,
+    /// SMBIOS 2.x, `_SM_`.
+    Bits32,
+    /// SMBIOS 3.x, `_SM3_`.
+    Bits64,
+}
+
+impl Options {
+    /// Reads the properties in the order given.
+    pub(crate) fn new(machine: &MachineType, config: &MachineConfig) -> Result<Self, Error> {
+        let mut options = Self {
+            irqchip: IrqChip::Kernel,
+            lost_ticks: LostTickPolicy::Delay,
+            memory_backend: None,
+            backends: BackendDefaults {
+                merge: true,
+                dump: true,
+            },
+            acpi: true,
+            smbus: true,
+            smbios_entry_point: EntryPoint::Auto,
+            disable_s3: false,
+            disable_s4: false,
+        };
+        let accel_props = config
+            .accels
+            .iter()
+            .filter(|accel| accel.name == "kvm")
+            .flat_map(|accel| &accel.props);
+        for (name, value) in accel_props {
+            options.accelerator_property(name, value)?;
+        }
+        for (name, value) in &config.machine_props {
+            options.machine_property(machine, name, value)?;
+        }
+        for global in &config.globals {
+            options.global(&global.driver, &global.property, &global.value)?;
+        }
+        Ok(options)
+    }
+
+    fn accelerator_property(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        match name {
+            "kernel-irqchip" => self.set_irqchip(name, value),
+            other => Err(Error::generic(format!("Property 'kvm-accel.{other}' not found"))),
+        }
+    }
+
+    fn machine_property(&mut self, machine: &MachineType, name: &str, value: &str) -> Result<(), Error> {
+        // The command line allows underscores wherever a name has hyphens.
+        let canonical = name.replace('_', "-");
+        match canonical.as_str() {
+            "kernel-irqchip" => self.set_irqchip(name, value)?,
+            "memory-backend" => self.memory_backend = Some(value.to_owned()),
+            "mem-merge" => self.backends.merge = flag(name, value)?,
+            "dump-guest-core" => self.backends.dump = flag(name, value)?,
+            "acpi" => self.acpi = on_off_auto(name, value)?.unwrap_or(true),
+            "smbus" => self.smbus = flag(name, value)?,
+            "graphics" | "suppress-vmdesc" => drop(flag(name, value)?),
+            "smm" => refuse_on(
+                on_off_auto(name, value)?,
+                "smm=on: System Management Mode is not supported",
+            )?,
+            "vmport" => refuse_on(on_off_auto(name, value)?, "vmport=on: the VMware port is not supported")?,
+            "hpet" => refuse_on(Some(flag(name, value)?), "hpet=on: the HPET is not supported")?,
+            "usb" => refuse_on(
+                Some(flag(name, value)?),
+                "usb=on: the machine has no USB controller of its own",
+            )?,
+            "sata" => refuse_on(
+                Some(flag(name, value)?),
+                "sata=on: the machine has no SATA controller of its own",
+            )?,
+            "smbios-entry-point-type" => {
+                self.smbios_entry_point = match value {
+                    "auto" => EntryPoint::Auto,
+                    "32" => EntryPoint::Bits32,
+                    "64" => EntryPoint::Bits64,
+                    _ => return Err(bad_value(name, value)),
+                }
+            }
+            _ => {
+                return Err(Error::generic(format!(
+                    "Property '{}.{name}' not found",
+                    machine.qom_type.name
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn global(&mut self, driver: &str, property: &str, value: &str) -> Result<(), Error> {
+        match (driver, property) {
+            ("kvm-pit", "lost_tick_policy") => {
+                self.lost_ticks = match value {
+                    "delay" => LostTickPolicy::Delay,
+                    "discard" => LostTickPolicy::Discard,
+                    _ => return Err(bad_value("kvm-pit.lost_tick_policy", value)),
+                }
+            }
+            ("ICH9-LPC", "disable_s3") => self.disable_s3 = switch("ICH9-LPC.disable_s3", value)?,
+            ("ICH9-LPC", "disable_s4") => self.disable_s4 = switch("ICH9-LPC.disable_s4", value)?,
+            // Globals of devices are their business; one for a type the machine does not have is ignored, as in QEMU.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn set_irqchip(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        self.irqchip = match value {
+            "on" => IrqChip::Kernel,
+            "split" => {
+                return Err(Error::generic(format!(
+                    "{name}=split: an I/O APIC outside the kernel is not supported"
+                )));
+            }
+            "off" => {
+                return Err(Error::generic(format!(
+                    "{name}=off: interrupt controllers outside the kernel are not supported"
+                )));
+            }
+            _ => return Err(bad_value(name, value)),
+        };
+        Ok(())
+    }
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, Error> {
+    parse_flag(value).ok_or_else(|| Error::generic(format!("Parameter '{name}' expects 'on' or 'off'")))
+}
+
+/// 0 and 1, or on and off.
+fn switch(name: &str, value: &str) -> Result<bool, Error> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => flag(name, value),
+    }
+}
+
+fn on_off_auto(name: &str, value: &str) -> Result<Option<bool>, Error> {
+    if value == "auto" {
+        return Ok(None);
+    }
+    parse_flag(value).map(Some).ok_or_else(|| bad_value(name, value))
+}
+
+fn refuse_on(value: Option<bool>, why: &str) -> Result<(), Error> {
+    if value == Some(true) {
+        Err(Error::generic(why))
+    } else {
+        Ok(())
+    }
+}
+
+fn bad_value(name: &str, value: &str) -> Error {
+    Error::generic(format!("Parameter '{name}' does not accept value '{value}'"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        machine::{config::Global, types},
+        target::Target,
+    };
+
+    fn options(props: &[(&str, &str)]) -> Result<Options, Error> {
+        let config = MachineConfig {
+            machine_props: props
+                .iter()
+                .map(|(name, value)| ((*name).into(), (*value).into()))
+                .collect(),
+            globals: vec![Global {
+                driver: "ICH9-LPC".into(),
+                property: "disable_s3".into(),
+                value: "1".into(),
+            }],
+            ..MachineConfig::default()
+        };
+        Options::new(types::find(Target::X86_64, "pc-q35-7.2").unwrap(), &config)
+    }
+
+    #[test]
+    fn what_libvirt_writes_is_understood() {
+        let props = [
+            ("usb", "off"),
+            ("dump-guest-core", "off"),
+            ("memory-backend", "pc.ram"),
+            ("kernel_irqchip", "on"),
+        ];
+        let options = options(&props).unwrap();
+        assert_eq!(options.memory_backend.as_deref(), Some("pc.ram"));
+        assert!(!options.backends.dump && options.disable_s3 && !options.disable_s4);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (name, value) in [
+            ("smm", "on"),
+            ("hpet", "on"),
+            ("usb", "on"),
+            ("kernel-irqchip", "split"),
+        ] {
+            let error = options(&[(name, value)]).unwrap_err().desc;
+            assert!(error.starts_with(&format!("{name}={value}: ")), "{error}");
+        }
+        assert_eq!(
+            options(&[("nosuch", "1")]).unwrap_err().desc,
+            "Property 'pc-q35-7.2-machine.nosuch' not found"
+        );
+        assert_eq!(
+            options(&[("acpi", "maybe")]).unwrap_err().desc,
+            "Parameter 'acpi' does not accept value 'maybe'"
+        );
+    }
+}

@@ -1,0 +1,315 @@
+//! Guest RAM: backends laid out in guest physical memory.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use vm_memory::{GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
+
+use super::layout::{FOUR_GIB, Split, VGA_WINDOW};
+use crate::{
+    accel::kvm::x86_64 as kvm,
+    machine::{
+        backend::{Backend, BackendDefaults},
+        info::{MemdevInfo, MemoryRegionInfo},
+        numa::Numa,
+    },
+    qapi::Error,
+};
+
+/// Id of the backend that `-m` alone stands for.
+pub(crate) const DEFAULT_RAM_ID: &str = "pc.ram";
+
+/// Guest RAM.
+#[derive(Debug)]
+pub(crate) struct Ram {
+    /// All of it, by guest physical address.
+    pub(crate) memory: GuestMemoryMmap,
+    /// Backends in the order of their addresses.
+    pub(crate) blocks: Vec<Block>,
+    /// How it is split at 4 GiB.
+    pub(crate) split: Split,
+}
+
+/// A backend and where the guest sees it.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) backend: Backend,
+    /// Guest NUMA node, if there are any.
+    pub(crate) node: Option<u16>,
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// A contiguous part of a block.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub(crate) guest_addr: u64,
+    /// Where the part starts in its block.
+    pub(crate) offset: u64,
+    pub(crate) region: Arc<GuestRegionMmap>,
+}
+
+/// What memory is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RamRequest<'a> {
+    /// `-m`, in bytes.
+    pub(crate) size: u64,
+    /// `-machine memory-backend=`.
+    pub(crate) backend: Option<&'a str>,
+    pub(crate) numa: &'a Numa,
+    pub(crate) objects: &'a [Map<String, Value>],
+    pub(crate) defaults: BackendDefaults,
+}
+
+impl Ram {
+    /// Opens backends and maps them.
+    pub(crate) fn new(request: &RamRequest<'_>) -> Result<Self, Error> {
+        let split = Split::of(request.size);
+        let mut next = 0;
+        let mut blocks = Vec::new();
+        for (backend, node) in request.backends()? {
+            let start = next;
+            next += backend.size;
+            let pieces = map_pieces(&backend, start, split)?;
+            blocks.push(Block { backend, node, pieces });
+        }
+        let mut regions: Vec<_> = blocks
+            .iter()
+            .flat_map(|block| &block.pieces)
+            .map(|piece| Arc::clone(&piece.region))
+            .collect();
+        regions.sort_by_key(|region| region.start_addr());
+        let memory = GuestMemoryMmap::from_arc_regions(regions)
+            .map_err(|error| Error::generic(format!("cannot set up guest memory: {error}")))?;
+        Ok(Self { memory, blocks, split })
+    }
+
+    /// Gives the RAM to a VM.
+    pub(crate) fn plug_into(&self, vm: &kvm::Vm) -> Result<(), Error> {
+        for piece in self.blocks.iter().flat_map(|block| &block.pieces) {
+            let (start, end) = (piece.guest_addr, piece.guest_addr + piece.region.len());
+            for (start, end) in around_vga(start, end) {
+                vm.add_memory_slot(start, end - start, &piece.region, start - piece.guest_addr, false)
+                    .map_err(|error| Error::generic(error.to_string()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The blocks and where the guest sees them.
+    pub(crate) fn regions(&self) -> Vec<MemoryRegionInfo> {
+        let region = |block: &Block, piece: &Piece| MemoryRegionInfo {
+            block: block.backend.id.clone(),
+            guest_addr: piece.guest_addr,
+            offset: piece.offset,
+            size: piece.region.len(),
+        };
+        self.blocks
+            .iter()
+            .flat_map(|block| block.pieces.iter().map(move |piece| region(block, piece)))
+            .collect()
+    }
+
+    /// The backends as `query-memdev` shows them.
+    pub(crate) fn memdevs(&self) -> Vec<MemdevInfo> {
+        let info = |Block { backend, .. }: &Block| MemdevInfo {
+            id: backend.id.clone(),
+            qom_type: backend.qom_type,
+            size: backend.size,
+            merge: backend.merge,
+            dump: backend.dump,
+            prealloc: backend.prealloc,
+            share: backend.share,
+            reserve: backend.reserve,
+            host_nodes: backend.host_nodes.clone(),
+            policy: backend.policy.name(),
+        };
+        self.blocks.iter().map(info).collect()
+    }
+}
+
+impl RamRequest<'_> {
+    /// The backends in the order of their addresses, with their guest NUMA nodes.
+    fn backends(&self) -> Result<Vec<(Backend, Option<u16>)>, Error> {
+        let nodes_name_backends = self.numa.nodes.values().any(|node| node.memdev.is_some());
+        if !nodes_name_backends {
+            let node = self.numa.is_enabled().then_some(0);
+            return Ok(vec![(self.whole()?, node)]);
+        }
+        let mut backends = Vec::new();
+        let mut total = 0_u64;
+        for (id, node) in &self.numa.nodes {
+            let Some(memdev) = &node.memdev else { continue };
+            let backend = self.find(memdev)?;
+            total = total.saturating_add(backend.size);
+            backends.push((backend, Some(*id)));
+        }
+        if total != self.size {
+            return Err(Error::generic(format!(
+                "total memory for NUMA nodes (0x{total:x}) should equal RAM size (0x{:x})",
+                self.size
+            )));
+        }
+        Ok(backends)
+    }
+
+    /// One backend for all RAM.
+    fn whole(&self) -> Result<Backend, Error> {
+        let Some(id) = self.backend else {
+            return Ok(Backend::anonymous(DEFAULT_RAM_ID, self.size, self.defaults));
+        };
+        let backend = self.find(id)?;
+        if backend.size != self.size {
+            return Err(Error::generic(format!(
+                "Machine memory size (0x{:x}) does not match the size of the memory backend '{id}' (0x{:x})",
+                self.size, backend.size
+            )));
+        }
+        Ok(backend)
+    }
+
+    fn find(&self, id: &str) -> Result<Backend, Error> {
+        let object = self
+            .objects
+            .iter()
+            .find(|object| object.get("id").and_then(Value::as_str) == Some(id));
+        let object = object.ok_or_else(|| Error::device_not_found(format!("Device '{id}' not found")))?;
+        Backend::from_object(object, self.defaults)?
+            .ok_or_else(|| Error::generic(format!("object '{id}' is not a memory backend")))
+    }
+}
+
+/// Maps a backend whose bytes are RAM bytes from `start` on.
+fn map_pieces(backend: &Backend, start: u64, split: Split) -> Result<Vec<Piece>, Error> {
+    let end = start + backend.size;
+    let mut pieces = Vec::new();
+    if start < split.low {
+        pieces.push((start, 0, end.min(split.low) - start));
+    }
+    if end > split.low {
+        let first = start.max(split.low);
+        pieces.push((FOUR_GIB + (first - split.low), first - start, end - first));
+    }
+    pieces
+        .into_iter()
+        .map(|(guest_addr, offset, len)| {
+            let region = Arc::new(backend.map(offset, len, guest_addr)?);
+            Ok(Piece {
+                guest_addr,
+                offset,
+                region,
+            })
+        })
+        .collect()
+}
+
+/// The parts of a range that are not in the VGA window.
+fn around_vga(start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    let parts = [(start, end.min(VGA_WINDOW.start)), (start.max(VGA_WINDOW.end), end)];
+    parts.into_iter().filter(|(start, end)| start < end)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::machine::config::SmpConfig;
+
+    const DEFAULTS: BackendDefaults = BackendDefaults {
+        merge: false,
+        dump: true,
+    };
+    const MIB: u64 = 1 << 20;
+
+    fn numa(entries: &Value) -> Numa {
+        let entries: Vec<_> = entries
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry.as_object().unwrap().clone())
+            .collect();
+        let smp = SmpConfig {
+            cpus: 1,
+            max_cpus: 1,
+            ..SmpConfig::default()
+        };
+        Numa::from_entries(&entries, &smp).unwrap()
+    }
+
+    #[test]
+    fn large_memory_continues_above_four_gib() {
+        let numa = Numa::default();
+        let request = RamRequest {
+            size: 3 << 30,
+            backend: None,
+            numa: &numa,
+            objects: &[],
+            defaults: DEFAULTS,
+        };
+        let ram = Ram::new(&request).unwrap();
+        let regions: Vec<_> = ram
+            .regions()
+            .iter()
+            .map(|region| (region.guest_addr, region.offset, region.size))
+            .collect();
+        assert_eq!(regions, [(0, 0, 2 << 30), (1 << 32, 2 << 30, 1 << 30)]);
+        assert_eq!(ram.regions()[0].block, "pc.ram");
+    }
+
+    #[test]
+    fn nodes_follow_each_other() {
+        let numa = numa(&json!([{"type": "node", "memdev": "a"}, {"type": "node", "memdev": "b"}]));
+        let objects = [("a", 16 * MIB), ("b", 48 * MIB)].map(|(id, size)| {
+            json!({"qom-type": "memory-backend-ram", "id": id, "size": size})
+                .as_object()
+                .unwrap()
+                .clone()
+        });
+        let mut request = RamRequest {
+            size: 64 * MIB,
+            backend: None,
+            numa: &numa,
+            objects: &objects,
+            defaults: DEFAULTS,
+        };
+        let ram = Ram::new(&request).unwrap();
+        let blocks: Vec<_> = ram
+            .blocks
+            .iter()
+            .map(|block| (block.node, block.pieces[0].guest_addr))
+            .collect();
+        assert_eq!(blocks, [(Some(0), 0), (Some(1), 16 * MIB)]);
+        request.size = 65 * MIB;
+        let error = Ram::new(&request).unwrap_err();
+        assert_eq!(
+            error.desc,
+            "total memory for NUMA nodes (0x4000000) should equal RAM size (0x4100000)"
+        );
+    }
+
+    #[test]
+    fn a_backend_must_exist_and_fit() {
+        let numa = Numa::default();
+        let objects = [json!({"qom-type": "memory-backend-ram", "id": "m", "size": "2M"})
+            .as_object()
+            .unwrap()
+            .clone()];
+        let mut request = RamRequest {
+            size: 4 * MIB,
+            backend: Some("x"),
+            numa: &numa,
+            objects: &objects,
+            defaults: DEFAULTS,
+        };
+        assert_eq!(Ram::new(&request).unwrap_err().desc, "Device 'x' not found");
+        request.backend = Some("m");
+        assert!(Ram::new(&request).unwrap_err().desc.contains("does not match the size"));
+    }
+
+    #[test]
+    fn no_ram_shows_in_the_vga_window() {
+        let parts: Vec<_> = around_vga(0, 1 << 30).collect();
+        assert_eq!(parts, [(0, 0xa_0000), (0xc_0000, 1 << 30)]);
+        assert_eq!(around_vga(1 << 32, 1 << 33).collect::<Vec<_>>(), [(1 << 32, 1 << 33)]);
+    }
+}

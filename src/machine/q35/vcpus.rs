@@ -1,0 +1,130 @@
+//! The vCPUs of a machine, each on its thread.
+
+use std::{io, sync::Arc};
+
+use crate::{
+    accel::{
+        ExitHandler, StatValue, VcpuThread,
+        kvm::{KvmError, x86_64 as kvm},
+    },
+    machine::{
+        config::SmpConfig,
+        info::VcpuInfo,
+        numa::Numa,
+        q35::{cpuid, ram::Ram},
+        topology,
+    },
+    qapi::Error,
+};
+
+/// The machine's vCPUs, in the order of their indices.
+pub(crate) struct Vcpus {
+    threads: Vec<VcpuThread<kvm::Vcpu>>,
+    smp: SmpConfig,
+    nodes: Vec<Option<u16>>,
+}
+
+impl Vcpus {
+    /// Makes all vCPUs that are there from the start, paused.
+    pub(crate) fn new(
+        vm: &kvm::Vm,
+        smp: SmpConfig,
+        numa: &Numa,
+        ram: &Ram,
+        handler: &Arc<dyn ExitHandler>,
+        debug_threads: bool,
+    ) -> Result<Self, Error> {
+        let create = |index| -> Result<VcpuThread<kvm::Vcpu>, KvmError> {
+            let apic_id = topology::apic_id(index, &smp);
+            let mut vcpu = vm.create_vcpu(index, apic_id, Arc::clone(handler), ram.memory.clone())?;
+            vcpu.set_cpuid(&cpuid::host(vm.system(), apic_id, &smp)?)?;
+            vcpu.record_power_on_state(vm.system())?;
+            let run_page = vcpu
+                .map_run_page()
+                .map_err(|error| KvmError::request("mmap vcpu state", error))?;
+            let name = debug_threads.then(|| format!("CPU {index}/KVM"));
+            VcpuThread::spawn(name, run_page, vcpu).map_err(|error| KvmError::request("vCPU thread", error))
+        };
+        let threads: Result<_, _> = (0..smp.cpus).map(create).collect();
+        Ok(Self {
+            threads: threads.map_err(|error| Error::generic(error.to_string()))?,
+            smp,
+            nodes: (0..smp.cpus).map(|index| numa.node_of_cpu(index)).collect(),
+        })
+    }
+
+    /// Lets all vCPUs run.
+    pub(crate) fn resume(&self) {
+        self.threads.iter().for_each(VcpuThread::resume);
+    }
+
+    /// Returns once all vCPUs are out of the guest.
+    pub(crate) fn pause(&self) {
+        self.threads.iter().for_each(VcpuThread::request_pause);
+        self.threads.iter().for_each(VcpuThread::wait_paused);
+    }
+
+    /// Returns all vCPUs to the state after power-on.
+    pub(crate) fn reset(&self, boot: kvm::BootState) -> Result<(), Error> {
+        self.on_each(move |vcpu| vcpu.reset(boot))
+    }
+
+    /// Tells every vCPU's watchdogs that time stood still.
+    pub(crate) fn mark_clock_paused(&self) -> Result<(), Error> {
+        self.on_each(|vcpu| {
+            vcpu.mark_clock_paused();
+            Ok(())
+        })
+    }
+
+    /// Injects a non-maskable interrupt into every vCPU.
+    pub(crate) fn inject_nmi(&self) -> Result<(), Error> {
+        self.on_each(|vcpu| vcpu.inject_nmi())
+    }
+
+    /// The statistics of every vCPU.
+    pub(crate) fn stats(&self) -> Result<Vec<Vec<StatValue>>, Error> {
+        let stats = |thread: &VcpuThread<kvm::Vcpu>| thread.call(|vcpu| vcpu.stats()).map_err(io::Error::other)?;
+        self.threads
+            .iter()
+            .map(stats)
+            .collect::<io::Result<_>>()
+            .map_err(|error| Error::generic(error.to_string()))
+    }
+
+    /// Runs `job` on the thread of the vCPU with this index.
+    pub(crate) fn call<R: Send + 'static>(
+        &self,
+        index: u32,
+        job: impl FnOnce(&mut kvm::Vcpu) -> R + Send + 'static,
+    ) -> Result<R, Error> {
+        let thread = usize::try_from(index).ok().and_then(|index| self.threads.get(index));
+        let thread = thread.ok_or_else(|| Error::generic("Invalid CPU index"))?;
+        thread.call(job).map_err(|error| Error::generic(error.to_string()))
+    }
+
+    /// The vCPUs as QMP shows them.
+    pub(crate) fn infos(&self) -> Vec<VcpuInfo> {
+        let threads = self.threads.iter().zip(&self.nodes).zip(0..);
+        threads
+            .map(|((thread, node), index)| VcpuInfo {
+                index,
+                thread_id: thread.thread_id(),
+                ids: topology::ids(index, &self.smp),
+                node: *node,
+                qom_path: format!("/machine/unattached/device[{index}]"),
+            })
+            .collect()
+    }
+
+    fn on_each(&self, job: impl Fn(&mut kvm::Vcpu) -> io::Result<()> + Clone + Send + 'static) -> Result<(), Error> {
+        for thread in &self.threads {
+            let job = job.clone();
+            let result = thread.call(move |vcpu| job(vcpu)).map_err(io::Error::other);
+            result
+                .and_then(|inner| inner)
+                .map_err(|error| Error::generic(error.to_string()))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! Where a CPU sits, and the APIC id that tells.
+
+use super::config::SmpConfig;
+
+/// Position of a CPU: numbers within the level above.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopologyIds {
+    /// Socket in the machine.
+    pub socket: u32,
+    /// Die in the socket.
+    pub die: u32,
+    /// Module in the die.
+    pub module: u32,
+    /// Core in the module.
+    pub core: u32,
+    /// Thread in the core.
+    pub thread: u32,
+}
+
+/// The position of the CPU with this index; CPUs are numbered thread by thread, core by core.
+#[must_use]
+pub fn ids(index: u32, smp: &SmpConfig) -> TopologyIds {
+    let mut rest = index;
+    let mut take = |count: u32| {
+        let count = count.max(1);
+        let id = rest % count;
+        rest /= count;
+        id
+    };
+    let thread = take(smp.threads);
+    let core = take(smp.cores);
+    let module = take(smp.modules);
+    let die = take(smp.dies);
+    TopologyIds {
+        socket: rest,
+        die,
+        module,
+        core,
+        thread,
+    }
+}
+
+/// The x86 APIC id of the CPU with this index: each level takes as many bits as its count needs.
+#[must_use]
+pub fn apic_id(index: u32, smp: &SmpConfig) -> u32 {
+    let ids = ids(index, smp);
+    let thread_bits = bits(smp.threads);
+    let core_bits = thread_bits + bits(smp.cores);
+    let module_bits = core_bits + bits(smp.modules);
+    let die_bits = module_bits + bits(smp.dies);
+    ids.thread
+        | shifted(ids.core, thread_bits)
+        | shifted(ids.module, core_bits)
+        | shifted(ids.die, module_bits)
+        | shifted(ids.socket, die_bits)
+}
+
+/// Bits needed to number `count` things.
+fn bits(count: u32) -> u32 {
+    u32::BITS - count.max(1).saturating_sub(1).leading_zeros()
+}
+
+fn shifted(id: u32, by: u32) -> u32 {
+    id.checked_shl(by).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn smp(sockets: u32, dies: u32, cores: u32, threads: u32) -> SmpConfig {
+        SmpConfig {
+            sockets,
+            dies,
+            modules: 1,
+            cores,
+            threads,
+            max_cpus: sockets * dies * cores * threads,
+            ..SmpConfig::default()
+        }
+    }
+
+    #[test]
+    fn counts_that_are_no_powers_of_two_leave_gaps() {
+        let smp = smp(2, 1, 3, 1);
+        let ids: Vec<u32> = (0..6).map(|index| apic_id(index, &smp)).collect();
+        assert_eq!(ids, [0, 1, 2, 4, 5, 6]);
+    }
+
+    #[test]
+    fn every_level_counts_within_the_one_above() {
+        let smp = smp(2, 2, 2, 2);
+        assert_eq!(
+            ids(13, &smp),
+            TopologyIds {
+                socket: 1,
+                die: 1,
+                module: 0,
+                core: 0,
+                thread: 1
+            }
+        );
+        assert_eq!(apic_id(13, &smp), 13);
+    }
+}

@@ -1,0 +1,208 @@
+//! From the schema's types to JSON text.
+
+use std::io::Write;
+
+use serde_json::{Map, Value};
+
+use super::decode::Null;
+
+/// A type that can be written as a JSON value.
+pub trait Encode {
+    /// Appends the JSON text.
+    fn encode(&self, out: &mut Vec<u8>);
+}
+
+/// A type whose members can be written into an object, alone or beside others.
+pub trait EncodeMembers {
+    /// Writes this type's members.
+    fn encode_members(&self, object: &mut ObjectWriter<'_>);
+}
+
+impl<T: EncodeMembers> Encode for T {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let mut object = ObjectWriter::begin(out);
+        self.encode_members(&mut object);
+        object.end();
+    }
+}
+
+/// An object that is being written.
+#[derive(Debug)]
+pub struct ObjectWriter<'a> {
+    out: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl<'a> ObjectWriter<'a> {
+    /// Starts an object.
+    pub fn begin(out: &'a mut Vec<u8>) -> Self {
+        out.push(b'{');
+        Self { out, first: true }
+    }
+
+    /// Writes a member.
+    pub fn member<T: Encode + ?Sized>(&mut self, name: &str, value: &T) {
+        self.key(name);
+        value.encode(self.out);
+    }
+
+    /// Writes a member if there is one.
+    pub fn optional<T: Encode>(&mut self, name: &str, value: &Option<T>) {
+        if let Some(value) = value {
+            self.member(name, value);
+        }
+    }
+
+    /// Writes a member whose JSON text is at hand.
+    pub fn raw(&mut self, name: &str, json: &[u8]) {
+        self.key(name);
+        self.out.extend_from_slice(json);
+    }
+
+    /// Ends the object.
+    pub fn end(self) {
+        self.out.push(b'}');
+    }
+
+    fn key(&mut self, name: &str) {
+        if !self.first {
+            self.out.extend_from_slice(b", ");
+        }
+        self.first = false;
+        encode_str(name, self.out);
+        self.out.extend_from_slice(b": ");
+    }
+}
+
+/// The JSON text of a value.
+#[must_use]
+pub fn encoded<T: Encode + ?Sized>(value: &T) -> Vec<u8> {
+    let mut out = Vec::new();
+    value.encode(&mut out);
+    out
+}
+
+/// What a command returns that returns nothing.
+#[must_use]
+pub fn encoded_nothing() -> Vec<u8> {
+    b"{}".to_vec()
+}
+
+/// Appends `text` as a JSON string, all of it ASCII.
+pub fn encode_str(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for c in text.chars() {
+        match c {
+            '"' => out.extend_from_slice(b"\\\""),
+            '\\' => out.extend_from_slice(b"\\\\"),
+            '\u{8}' => out.extend_from_slice(b"\\b"),
+            '\u{c}' => out.extend_from_slice(b"\\f"),
+            '\n' => out.extend_from_slice(b"\\n"),
+            '\r' => out.extend_from_slice(b"\\r"),
+            '\t' => out.extend_from_slice(b"\\t"),
+            // A character of ASCII is a byte.
+            ' '..='~' => out.push(c as u8),
+            other => {
+                let mut units = [0; 2];
+                for unit in other.encode_utf16(&mut units) {
+                    write_display(&format_args!("\\u{unit:04X}"), out);
+                }
+            }
+        }
+    }
+    out.push(b'"');
+}
+
+/// Appends what `value` prints.
+fn write_display(value: &dyn std::fmt::Display, out: &mut Vec<u8>) {
+    // Writing to a vector cannot fail.
+    let _ = write!(out, "{value}");
+}
+
+impl Encode for str {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_str(self, out);
+    }
+}
+
+impl Encode for String {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_str(self, out);
+    }
+}
+
+impl Encode for bool {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(if *self { b"true" } else { b"false" });
+    }
+}
+
+impl Encode for f64 {
+    fn encode(&self, out: &mut Vec<u8>) {
+        // JSON has no way to say infinity or not-a-number.
+        match self.is_finite() {
+            true => write_display(self, out),
+            false => out.extend_from_slice(b"null"),
+        }
+    }
+}
+
+macro_rules! integers {
+    ($($integer:ty),*) => {
+        $(impl Encode for $integer {
+            fn encode(&self, out: &mut Vec<u8>) {
+                write_display(self, out);
+            }
+        })*
+    };
+}
+
+integers!(i8, i16, i32, i64, u8, u16, u32, u64);
+
+impl Encode for Null {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"null");
+    }
+}
+
+impl<T: Encode> Encode for Vec<T> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        self.as_slice().encode(out);
+    }
+}
+
+impl<T: Encode> Encode for [T] {
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(b'[');
+        for (index, item) in self.iter().enumerate() {
+            if index > 0 {
+                out.extend_from_slice(b", ");
+            }
+            item.encode(out);
+        }
+        out.push(b']');
+    }
+}
+
+impl Encode for Map<String, Value> {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let mut object = ObjectWriter::begin(out);
+        for (name, value) in self {
+            object.member(name, value);
+        }
+        object.end();
+    }
+}
+
+impl Encode for Value {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Null => Null.encode(out),
+            Self::Bool(value) => value.encode(out),
+            Self::Number(number) => write_display(number, out),
+            Self::String(text) => encode_str(text, out),
+            Self::Array(items) => items.encode(out),
+            Self::Object(members) => members.encode(out),
+        }
+    }
+}
