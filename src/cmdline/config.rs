@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::option::OptionInfo;
 use crate::machine::config::MachineConfig;
+use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use crate::target::Target;
 
 /// What the parser makes of a command line.
@@ -117,6 +118,16 @@ impl Config {
         }
     }
 
+    /// The numbers of the inherited descriptors that belong to the monitor: those of character devices and of fd sets.
+    #[must_use]
+    pub fn monitor_fds(&self) -> Vec<i32> {
+        let chardevs = self
+            .chardevs
+            .iter()
+            .filter_map(|chardev| chardev.get("fd")?.as_str()?.parse().ok());
+        self.fds.iter().map(|add| add.fd).chain(chardevs).collect()
+    }
+
     /// Whether no guest will run: `-probe`, or `-machine none` as libvirt does it.
     #[must_use]
     pub fn is_probe(&self) -> bool {
@@ -147,7 +158,7 @@ pub enum MonitorMode {
 }
 
 /// What happens to the process when the guest stops running by itself; `set-action` changes it later.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Actions {
     /// When the guest resets.
     pub reboot: RebootAction,
@@ -159,91 +170,15 @@ pub struct Actions {
     pub watchdog: WatchdogAction,
 }
 
-/// `-action reboot=`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RebootAction {
-    /// The machine resets.
-    #[default]
-    Reset,
-    /// The reset is taken for a power-off (`-no-reboot`).
-    Shutdown,
-}
-
-/// `-action shutdown=`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ShutdownAction {
-    /// The process ends.
-    #[default]
-    Poweroff,
-    /// The guest is stopped and stays (`-no-shutdown`).
-    Pause,
-}
-
-/// `-action panic=`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PanicAction {
-    /// The guest is stopped and stays.
-    Pause,
-    /// As after a power-off.
-    #[default]
-    Shutdown,
-    /// The process ends with a failure status.
-    ExitFailure,
-    /// Only the event is sent.
-    None,
-}
-
-/// `-action watchdog=`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum WatchdogAction {
-    /// The machine resets.
-    #[default]
-    Reset,
-    /// The guest is asked to power off.
-    Shutdown,
-    /// The process ends.
-    Poweroff,
-    /// The guest is stopped and stays.
-    Pause,
-    /// A message is logged.
-    Debug,
-    /// Only the event is sent.
-    None,
-    /// Every vCPU gets a non-maskable interrupt.
-    InjectNmi,
-}
-
-impl RebootAction {
-    /// Values by their QAPI names.
-    pub const NAMES: &'static [(&'static str, Self)] = &[("reset", Self::Reset), ("shutdown", Self::Shutdown)];
-}
-
-impl ShutdownAction {
-    /// Values by their QAPI names.
-    pub const NAMES: &'static [(&'static str, Self)] = &[("poweroff", Self::Poweroff), ("pause", Self::Pause)];
-}
-
-impl PanicAction {
-    /// Values by their QAPI names.
-    pub const NAMES: &'static [(&'static str, Self)] = &[
-        ("pause", Self::Pause),
-        ("shutdown", Self::Shutdown),
-        ("exit-failure", Self::ExitFailure),
-        ("none", Self::None),
-    ];
-}
-
-impl WatchdogAction {
-    /// Values by their QAPI names.
-    pub const NAMES: &'static [(&'static str, Self)] = &[
-        ("reset", Self::Reset),
-        ("shutdown", Self::Shutdown),
-        ("poweroff", Self::Poweroff),
-        ("pause", Self::Pause),
-        ("debug", Self::Debug),
-        ("none", Self::None),
-        ("inject-nmi", Self::InjectNmi),
-    ];
+impl Default for Actions {
+    fn default() -> Self {
+        Self {
+            reboot: RebootAction::Reset,
+            shutdown: ShutdownAction::Poweroff,
+            panic: PanicAction::Shutdown,
+            watchdog: WatchdogAction::Reset,
+        }
+    }
 }
 
 /// `-add-fd`: an inherited descriptor for an fd set.

@@ -158,7 +158,12 @@ pub(super) enum Action {
         apply: fn(&mut Builder, Map<String, Value>) -> Result<(), Error>,
     },
     /// Takes `key=value,...` with flat keys that only the object's type can check, or JSON.
-    Properties(fn(&mut Builder, Map<String, Value>) -> Result<(), Error>),
+    Properties {
+        /// Whether a key given more than once makes a list.
+        lists: bool,
+        /// What to do with the result.
+        apply: fn(&mut Builder, Map<String, Value>) -> Result<(), Error>,
+    },
     /// An option of QEMU that has no counterpart here; says what is missing.
     Refuse(&'static str),
 }
@@ -170,7 +175,7 @@ impl std::fmt::Debug for Action {
             Self::Text(_) => "Text",
             Self::Opts(_) => "Opts",
             Self::Keyval { .. } => "Keyval",
-            Self::Properties(_) => "Properties",
+            Self::Properties { .. } => "Properties",
             Self::Refuse(_) => "Refuse",
         })
     }
@@ -249,7 +254,13 @@ impl OptionInfo {
         group: &'static Group,
         apply: fn(&mut Builder, Map<String, Value>) -> Result<(), Error>,
     ) -> Self {
-        let mut option = Self::with_action(name, argument, section, help, Action::Properties(apply));
+        let mut option = Self::with_action(
+            name,
+            argument,
+            section,
+            help,
+            Action::Properties { lists: false, apply },
+        );
         option.group = Some(group);
         option
     }
@@ -295,6 +306,14 @@ impl OptionInfo {
     pub(super) const fn or_json(mut self) -> Self {
         if let Action::Keyval { apply, .. } = self.action {
             self.action = Action::Keyval { json: true, apply };
+        }
+        self
+    }
+
+    /// The same, with lists by repetition. Only for options that describe an object.
+    pub(super) const fn with_lists(mut self) -> Self {
+        if let Action::Properties { apply, .. } = self.action {
+            self.action = Action::Properties { lists: true, apply };
         }
         self
     }

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::error::Error;
 use super::option::{Group, Parameter, ParameterKind};
-use crate::qom::text::{self, NumberError};
+use crate::qapi::text::{self, NumberError};
 
 /// The parameters of one option in the order given, keys and value forms already checked against its group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -132,18 +132,17 @@ impl Opts {
         self.get(key).map(|value| parse_size(key, value, unit)).transpose()
     }
 
-    /// The value of `key`, which must be one of `values`.
+    /// The value of `key`, read by `from_name`.
     ///
     /// # Errors
-    /// Names the value that is not.
-    pub fn choice<T: Copy>(&self, key: &str, values: &[(&str, T)]) -> Result<Option<T>, Error> {
+    /// Names the value that is none of the enumeration.
+    pub fn choice<T>(&self, key: &str, from_name: impl FnOnce(&str) -> Option<T>) -> Result<Option<T>, Error> {
         let Some(given) = self.get(key) else {
             return Ok(None);
         };
-        match values.iter().find(|(name, _)| *name == given) {
-            Some((_, value)) => Ok(Some(*value)),
-            None => Err(Error::invalid_value(key, given)),
-        }
+        from_name(given)
+            .map(Some)
+            .ok_or_else(|| Error::invalid_value(key, given))
     }
 
     /// Whether help was asked for instead.

@@ -80,7 +80,7 @@ pub(super) fn apply_pairs(
     match option.action {
         Action::Opts(apply) => apply(builder, &Opts::from_pairs(pairs, group)?),
         Action::Keyval { apply, .. } => apply(builder, keyval::from_pairs(pairs)?),
-        Action::Properties(apply) => apply(builder, Opts::from_pairs(pairs, group)?.to_map()),
+        Action::Properties { lists, apply } => apply(builder, properties(&Opts::from_pairs(pairs, group)?, lists)),
         Action::Flag(_) | Action::Text(_) | Action::Refuse(_) => Err(Error::new(format!(
             "group '{}' cannot be configured by a file",
             group.name
@@ -132,17 +132,24 @@ fn apply(builder: &mut Builder, option: &'static OptionInfo, argument: &str) -> 
             }
             apply(builder, map)
         }
-        (Action::Properties(apply), _) if argument.starts_with('{') => apply(builder, object(argument)?),
-        (Action::Properties(apply), Some(group)) => {
+        (Action::Properties { apply, .. }, _) if argument.starts_with('{') => apply(builder, object(argument)?),
+        (Action::Properties { lists, apply }, Some(group)) => {
             let opts = Opts::parse(argument, group)?;
             warn_all(builder, &opts);
-            let mut map = opts.to_map();
+            let mut map = properties(&opts, *lists);
             if opts.wants_help() {
                 map.insert("help".to_owned(), Value::Bool(true));
             }
             apply(builder, map)
         }
         (_, None) => Err(Error::new("takes no parameters")),
+    }
+}
+
+fn properties(opts: &Opts, lists: bool) -> Map<String, Value> {
+    match lists {
+        true => opts.to_multimap(),
+        false => opts.to_map(),
     }
 }
 

@@ -3,12 +3,11 @@
 use std::path::PathBuf;
 
 use super::builder::Builder;
-use super::config::{
-    AddFd, ElevatePrivileges, HelpRequest, LOG_ITEMS, PanicAction, RebootAction, ShutdownAction, WatchdogAction,
-};
+use super::config::{AddFd, ElevatePrivileges, HelpRequest, LOG_ITEMS};
 use super::error::Error;
 use super::opts::Opts;
-use crate::qom::text;
+use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+use crate::qapi::text;
 
 /// `-h`, `-help`.
 pub(super) fn apply_help(builder: &mut Builder) -> Result<(), Error> {
@@ -78,16 +77,16 @@ pub(super) fn apply_no_shutdown(builder: &mut Builder) -> Result<(), Error> {
 /// `-action`.
 pub(super) fn apply_action(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
     let actions = &mut builder.config.actions;
-    if let Some(action) = opts.choice("reboot", RebootAction::NAMES)? {
+    if let Some(action) = opts.choice("reboot", RebootAction::from_wire)? {
         actions.reboot = action;
     }
-    if let Some(action) = opts.choice("shutdown", ShutdownAction::NAMES)? {
+    if let Some(action) = opts.choice("shutdown", ShutdownAction::from_wire)? {
         actions.shutdown = action;
     }
-    if let Some(action) = opts.choice("panic", PanicAction::NAMES)? {
+    if let Some(action) = opts.choice("panic", PanicAction::from_wire)? {
         actions.panic = action;
     }
-    if let Some(action) = opts.choice("watchdog", WatchdogAction::NAMES)? {
+    if let Some(action) = opts.choice("watchdog", WatchdogAction::from_wire)? {
         actions.watchdog = action;
     }
     Ok(())
@@ -95,9 +94,8 @@ pub(super) fn apply_action(builder: &mut Builder, opts: &Opts) -> Result<(), Err
 
 /// `-watchdog-action`.
 pub(super) fn apply_watchdog_action(builder: &mut Builder, name: &str) -> Result<(), Error> {
-    let action = WatchdogAction::NAMES.iter().find(|(known, _)| *known == name);
-    let (_, action) = action.ok_or_else(|| Error::invalid_value("watchdog", name))?;
-    builder.config.actions.watchdog = *action;
+    let action = WatchdogAction::from_wire(name).ok_or_else(|| Error::invalid_value("watchdog", name))?;
+    builder.config.actions.watchdog = action;
     Ok(())
 }
 

@@ -4,15 +4,22 @@
 pub mod backend;
 pub mod bus;
 pub mod config;
+mod create;
 mod fields;
+pub mod guest;
 #[cfg(target_arch = "x86_64")]
 mod host_memory;
 pub mod info;
 pub mod numa;
+pub mod pci;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
+mod registry;
+pub mod streams;
 pub mod topology;
 pub mod types;
 
+pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use q35::{Resources, Vm};
+pub use registry::registry;

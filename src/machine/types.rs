@@ -1,6 +1,7 @@
 //! The machine types: names that libvirt stores for ever, and what a client may know before it starts one.
 
 use crate::{
+    qapi::Error,
     qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
     target::Target,
 };
@@ -72,6 +73,25 @@ pub fn find(target: Target, name: &str) -> Option<&'static MachineType> {
     machine_types(target).find(|machine| machine.name == name || machine.alias == Some(name))
 }
 
+/// The machine type of a command line: the one it names, or the default.
+///
+/// # Errors
+/// There is none of that name, or none is named and there is no default.
+pub fn of(target: Target, name: Option<&str>) -> Result<&'static MachineType, Error> {
+    match name {
+        Some(name) => find(target, name).ok_or_else(|| {
+            Error::generic(format!(
+                "unsupported machine type: \"{name}\"\nUse -machine help to list supported machines"
+            ))
+        }),
+        None => default_machine(target).ok_or_else(|| {
+            Error::generic(
+                "No machine specified, and there is no default\nUse -machine help to list supported machines",
+            )
+        }),
+    }
+}
+
 /// The machine type taken when the command line names none.
 #[must_use]
 pub fn default_machine(target: Target) -> Option<&'static MachineType> {
@@ -79,11 +99,15 @@ pub fn default_machine(target: Target) -> Option<&'static MachineType> {
 }
 
 /// The QOM types of machines, parents included.
-pub fn qom_types() -> impl Iterator<Item = &'static TypeInfo> {
-    let parents = [&MACHINE, &X86_MACHINE, &PC_MACHINE, &S390_MACHINE];
+pub fn qom_types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
+    let parents = match target {
+        Target::X86_64 => [Some(&MACHINE), Some(&X86_MACHINE), Some(&PC_MACHINE)],
+        Target::S390x => [Some(&MACHINE), Some(&S390_MACHINE), None],
+    };
     parents
         .into_iter()
-        .chain(MACHINE_TYPES.iter().map(|machine| machine.qom_type))
+        .flatten()
+        .chain(machine_types(target).map(|machine| machine.qom_type))
 }
 
 const Q35_DESCRIPTION: &str = "Standard PC (Q35 + ICH9, 2009)";
@@ -308,12 +332,17 @@ mod tests {
 
     #[test]
     fn qom_types_are_unique_and_have_their_parents() {
-        let names: HashSet<_> = qom_types().map(|info| info.name).collect();
-        assert_eq!(names.len(), qom_types().count());
-        assert!(names.contains("pc-q35-7.2-machine"));
-        for info in qom_types() {
-            let parent = info.parent.unwrap();
-            assert!(parent == "object" || names.contains(parent), "{parent}");
+        for (target, known) in [
+            (Target::X86_64, "pc-q35-7.2-machine"),
+            (Target::S390x, "s390-ccw-virtio-7.2-machine"),
+        ] {
+            let names: HashSet<_> = qom_types(target).map(|info| info.name).collect();
+            assert_eq!(names.len(), qom_types(target).count());
+            assert!(names.contains(known));
+            for info in qom_types(target) {
+                let parent = info.parent.unwrap();
+                assert!(parent == "object" || names.contains(parent), "{parent}");
+            }
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Declarations: what a type is called, what it inherits from and which properties it has.
 
+use std::borrow::Cow;
+
+use serde_json::{Value, json};
+
 /// The type of a property's value, as QMP names it and as it is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PropertyKind {
@@ -21,6 +25,12 @@ pub enum PropertyKind {
     Int,
     /// `size`: bytes, with a suffix K, M, G, T, P, E allowed on the command line.
     Size,
+    /// Any text, of a property that is not a device's: QMP calls the type `string`.
+    String,
+    /// Bytes, as `Size`, of a property that is not a device's: QMP calls the type `int`.
+    ByteSize,
+    /// A list of `uint16`, on the command line given by repetition and ranges `first-last`: QMP calls the type `int`.
+    Uint16List,
     /// An enumeration by this QAPI name, with these values.
     Enum(&'static str, &'static [&'static str]),
     /// `OnOffAuto`.
@@ -33,6 +43,28 @@ pub enum PropertyKind {
     PciAddr,
     /// Anything else that QMP shows under this type name, and that is never parsed from text.
     Other(&'static str),
+}
+
+impl PropertyKind {
+    /// The type's name in QMP.
+    #[must_use]
+    pub fn type_name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            Self::Bool => "bool",
+            Self::Str | Self::Chardev | Self::PciAddr => "str",
+            Self::String => "string",
+            Self::Uint8 => "uint8",
+            Self::Uint16 => "uint16",
+            Self::Uint32 => "uint32",
+            Self::Uint64 => "uint64",
+            Self::Int32 => "int32",
+            Self::Int | Self::ByteSize | Self::Uint16List => "int",
+            Self::Size => "size",
+            Self::OnOffAuto => "OnOffAuto",
+            Self::Enum(name, _) | Self::Other(name) => name,
+            Self::Link(target) => return Cow::Owned(format!("link<{target}>")),
+        })
+    }
 }
 
 /// What a property holds when nobody set it.
@@ -48,6 +80,20 @@ pub enum Default {
     Int(i64),
     /// A text, also the name of an enumeration value.
     Str(&'static str),
+}
+
+impl Default {
+    /// The value as QMP tells it; none when there is none.
+    #[must_use]
+    pub fn to_json(self) -> Option<Value> {
+        match self {
+            Self::None => None,
+            Self::Bool(on) => Some(json!(on)),
+            Self::Uint(number) => Some(json!(number)),
+            Self::Int(number) => Some(json!(number)),
+            Self::Str(text) => Some(json!(text)),
+        }
+    }
 }
 
 /// One property of a type.

@@ -2,4 +2,6 @@
 
 mod cputool;
 pub mod dropin;
+mod help;
 pub mod tool;
+mod zygote;

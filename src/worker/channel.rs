@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
 use super::frame::{Frame, FrameError, FrameReader, MAX_FDS};
@@ -73,6 +74,13 @@ impl Channel {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the other end is closed; what it still says is not read.
+    pub fn wait_for_end(&self) {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        // A second is far more than a monitor takes to write out its buffers.
+        let _ = poll(&mut fds, PollTimeout::from(1000u16));
     }
 
     /// The next frame, waiting for it.

@@ -31,16 +31,6 @@ pub struct Actions {
     pub panic: PanicAction,
 }
 
-impl Default for Actions {
-    fn default() -> Self {
-        Self {
-            reboot: RebootAction::Reset,
-            shutdown: ShutdownAction::Poweroff,
-            panic: PanicAction::Shutdown,
-        }
-    }
-}
-
 /// Something the worker has to do.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
@@ -172,7 +162,7 @@ impl Machine {
     pub fn panicked(&mut self) -> Vec<Effect> {
         let pause = self.actions.panic == PanicAction::Pause
             || (self.actions.panic == PanicAction::Shutdown && self.actions.shutdown == ShutdownAction::Pause);
-        let panicked = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action }));
+        let panicked = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action, info: None }));
         if pause {
             let mut effects = vec![panicked(GuestPanicAction::Pause)];
             effects.extend(self.halt(RunState::GuestPanicked));
@@ -194,7 +184,13 @@ impl Machine {
     pub fn crash_loaded(&self) -> Vec<Effect> {
         vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent {
             action: GuestPanicAction::Run,
+            info: None,
         }))]
+    }
+
+    /// A watchdog expired and is to stop the guest.
+    pub fn watchdog(&mut self) -> Vec<Effect> {
+        self.halt(RunState::Watchdog)
     }
 
     /// The guest went to ACPI S3.

@@ -14,7 +14,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         &groups::DEVICE,
         objects::apply_device,
     ),
-    OptionInfo::keyval(
+    OptionInfo::properties(
         "object",
         "[qom-type=]type,id=id[,prop=value][,...] | {json}",
         Section::Generic,
@@ -22,7 +22,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         &groups::OBJECT,
         objects::apply_object,
     )
-    .or_json()
+    .with_lists()
     .in_probe(),
     OptionInfo::global(
         "global",

@@ -44,6 +44,8 @@ pub(crate) mod direct {
     pub(crate) const RSDP: u64 = 0xf_0000;
     /// The SMBIOS entry point, found by a search of the BIOS segment.
     pub(crate) const SMBIOS: u64 = 0xf_0040;
+    /// Room for the entry point; the structures follow.
+    pub(crate) const SMBIOS_ENTRY_SIZE: u64 = 0x20;
 }
 
 /// RAM bytes below and above 4 GiB.

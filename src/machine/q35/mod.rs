@@ -1,12 +1,21 @@
 //! The q35 machine: a PC with PCI Express.
 
+mod acpi;
 mod board;
 mod boot;
+mod clock;
 mod cpuid;
+mod guest;
 mod layout;
+mod lines;
 mod options;
+mod pci;
+mod plug;
 mod ram;
+
 mod resources;
+mod smbios;
+mod tables;
 mod vcpus;
 mod vm;
 

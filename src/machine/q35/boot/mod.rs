@@ -1,5 +1,6 @@
 //! How a guest starts: firmware, or a kernel without firmware.
 
+mod firmware;
 mod linux;
 mod pvh;
 
@@ -12,12 +13,49 @@ use std::{
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::layout::{E820Entry, ONE_MIB, Split, direct};
+use super::{
+    layout::{E820Entry, ONE_MIB, Split, direct},
+    ram::Ram,
+};
 use crate::{
     accel::kvm::x86_64::{BootState, EntryMode},
-    machine::config::KernelConfig,
+    machine::config::{KernelConfig, MachineConfig},
     qapi::Error,
 };
+
+pub(crate) use firmware::Firmware;
+
+/// How a guest starts.
+#[derive(Debug)]
+pub(crate) enum Boot {
+    /// A kernel, without firmware.
+    Direct(DirectBoot),
+    /// Firmware, which finds the rest.
+    Firmware(Firmware),
+}
+
+impl Boot {
+    /// Opens what `-kernel` or `-bios` names. A kernel is started by firmware when firmware is named as well.
+    pub(crate) fn open(config: &MachineConfig) -> Result<Self, Error> {
+        match (&config.kernel, &config.bios) {
+            (Some(kernel), None) => DirectBoot::open(kernel).map(Self::Direct),
+            (_, bios) => Firmware::open(bios.as_deref()).map(Self::Firmware),
+        }
+    }
+
+    /// Whether a kernel starts without firmware.
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
+
+    /// Puts into guest memory what has to be there after power-on, and says where the boot vCPU starts.
+    pub(crate) fn load(&mut self, ram: &Ram, tables: &FirmwareTables) -> Result<BootState, Error> {
+        match self {
+            Self::Direct(direct) => direct.load(&ram.memory, ram.split, tables),
+            Self::Firmware(firmware) => firmware.load(&ram.memory).map(|()| BootState::PowerOn),
+        }
+    }
+}
 
 /// A kernel to be started without firmware. Its files stay open, so that it can be loaded again at a reset.
 #[derive(Debug)]
@@ -89,12 +127,7 @@ impl DirectBoot {
     }
 
     /// Loads everything into guest memory and says where the boot vCPU starts.
-    pub(crate) fn load(
-        &mut self,
-        memory: &GuestMemoryMmap,
-        split: Split,
-        tables: &FirmwareTables,
-    ) -> Result<BootState, Error> {
+    fn load(&mut self, memory: &GuestMemoryMmap, split: Split, tables: &FirmwareTables) -> Result<BootState, Error> {
         let acpi = acpi_range(split, tables.acpi.len())?;
         put(memory, acpi.start, &tables.acpi)?;
         put(memory, direct::RSDP, &tables.rsdp)?;

@@ -1,0 +1,84 @@
+//! `isa-debug-exit`: a port by which a test guest ends the emulator with an exit status.
+
+use serde_json::Value;
+
+use super::{Device, DeviceState, Notice, Notifier, PioDevice};
+use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+
+/// `isa-debug-exit`.
+pub static TYPE: TypeInfo = TypeInfo {
+    name: "isa-debug-exit",
+    parent: Some("isa-device"),
+    is_abstract: false,
+    interfaces: &[],
+    bus: Some("ISA"),
+    user_creatable: true,
+    hotpluggable: false,
+    description: "Ends the emulator when written to",
+    properties: &[
+        PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0x501), "First port"),
+        PropertyInfo::new("iosize", PropertyKind::Uint32, Default::Uint(2), "How many ports"),
+    ],
+};
+
+/// The port.
+pub struct DebugExit {
+    notifier: Notifier,
+}
+
+impl DebugExit {
+    /// A port that reports to `notifier`.
+    #[must_use]
+    pub fn new(notifier: Notifier) -> Self {
+        Self { notifier }
+    }
+}
+
+impl Device for DebugExit {
+    fn type_name(&self) -> &'static str {
+        TYPE.name
+    }
+
+    fn reset(&mut self) {}
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Empty
+    }
+
+    fn restore(&mut self, _: u32, _: &Value) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
+        Some(self)
+    }
+}
+
+impl PioDevice for DebugExit {
+    fn pio_read(&mut self, _: u16, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn pio_write(&mut self, _: u16, data: &[u8]) {
+        // An odd status can be told from a normal end.
+        if let Some(value) = data.first() {
+            (self.notifier)(Notice::DebugExit(value << 1 | 1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn the_status_is_odd_and_made_of_the_low_bits() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let mut device = DebugExit::new(Arc::new(move |notice| sink.lock().unwrap().push(notice)));
+        device.pio_write(0, &[0]);
+        device.pio_write(0, &[0xff, 0xff, 0xff, 0xff]);
+        assert_eq!(*seen.lock().unwrap(), [Notice::DebugExit(1), Notice::DebugExit(0xff)]);
+    }
+}

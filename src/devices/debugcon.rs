@@ -1,0 +1,75 @@
+//! The debug console: a port that takes bytes and passes them on (`isa-debugcon`).
+
+use std::io::Write;
+
+use serde_json::Value;
+
+use super::{Device, DeviceState, PioDevice};
+use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+
+/// The QOM type.
+pub static TYPE: TypeInfo = TypeInfo {
+    name: "isa-debugcon",
+    parent: Some("isa-device"),
+    is_abstract: false,
+    interfaces: &[],
+    bus: Some("ISA"),
+    user_creatable: true,
+    hotpluggable: false,
+    description: "A port whose bytes go to a character device",
+    properties: &[
+        PropertyInfo::new(
+            "chardev",
+            PropertyKind::Chardev,
+            Default::None,
+            "ID of a chardev to use as a backend",
+        ),
+        PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0xe9), ""),
+        PropertyInfo::new("readback", PropertyKind::Uint32, Default::Uint(0xe9), ""),
+    ],
+};
+
+/// The device.
+pub struct Debugcon {
+    out: Box<dyn Write + Send>,
+    readback: u8,
+}
+
+impl Debugcon {
+    /// Its bytes go to `out`, which must not block; reads answer `readback`, by which guests find it.
+    #[must_use]
+    pub fn new(out: Box<dyn Write + Send>, readback: u8) -> Self {
+        Self { out, readback }
+    }
+}
+
+impl PioDevice for Debugcon {
+    fn pio_read(&mut self, _offset: u16, data: &mut [u8]) {
+        data.fill(self.readback);
+    }
+
+    fn pio_write(&mut self, _offset: u16, data: &[u8]) {
+        // A console nobody listens to is no error of the guest.
+        let _ = self.out.write_all(data);
+    }
+}
+
+impl Device for Debugcon {
+    fn type_name(&self) -> &'static str {
+        TYPE.name
+    }
+
+    fn reset(&mut self) {}
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Empty
+    }
+
+    fn restore(&mut self, version: u32, _fields: &Value) -> Result<(), String> {
+        Err(format!("isa-debugcon has no state, but version {version} was found"))
+    }
+
+    fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
+        Some(self)
+    }
+}

@@ -1,0 +1,132 @@
+//! `pvpanic`: a port by which a guest says that it panicked.
+//!
+//! Reading tells which events are understood, writing reports one.
+
+use serde_json::{Value, json};
+
+use super::{Device, DeviceState, Notice, Notifier, PioDevice};
+use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+
+/// Where it is unless told otherwise.
+pub const PORT: u16 = 0x505;
+/// The guest panicked.
+const PANICKED: u8 = 1 << 0;
+/// The guest panicked and loads its crash kernel.
+const CRASH_LOADED: u8 = 1 << 1;
+/// The guest wants to be powered off.
+const SHUTDOWN: u8 = 1 << 2;
+
+/// `pvpanic`.
+pub static TYPE: TypeInfo = TypeInfo {
+    name: "pvpanic",
+    parent: Some("isa-device"),
+    is_abstract: false,
+    interfaces: &[],
+    bus: Some("ISA"),
+    user_creatable: true,
+    hotpluggable: false,
+    description: "Tells the host that the guest panicked",
+    properties: &[
+        PropertyInfo::new("ioport", PropertyKind::Uint16, Default::Uint(PORT as u64), "Its port"),
+        PropertyInfo::new(
+            "events",
+            PropertyKind::Uint8,
+            Default::Uint(7),
+            "Events that it understands",
+        ),
+    ],
+};
+
+/// The port.
+pub struct Pvpanic {
+    events: u8,
+    notifier: Notifier,
+}
+
+impl Pvpanic {
+    /// A port that understands `events` and reports them to `notifier`.
+    #[must_use]
+    pub fn new(events: u8, notifier: Notifier) -> Self {
+        Self {
+            events: events & (PANICKED | CRASH_LOADED | SHUTDOWN),
+            notifier,
+        }
+    }
+}
+
+impl Device for Pvpanic {
+    fn type_name(&self) -> &'static str {
+        TYPE.name
+    }
+
+    fn reset(&mut self) {}
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Versioned {
+            version: 1,
+            fields: json!({ "events": self.events }),
+        }
+    }
+
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
+        match (version, fields["events"].as_u64()) {
+            (1, Some(events)) if events == u64::from(self.events) => Ok(()),
+            (1, _) => Err("pvpanic: field 'events' differs from this guest's".to_owned()),
+            _ => Err(format!("version {version} of pvpanic is not known")),
+        }
+    }
+
+    fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
+        Some(self)
+    }
+}
+
+impl PioDevice for Pvpanic {
+    fn pio_read(&mut self, _: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        if let Some(first) = data.first_mut() {
+            *first = self.events;
+        }
+    }
+
+    fn pio_write(&mut self, _: u16, data: &[u8]) {
+        let Some(event) = data.first().map(|byte| byte & self.events) else {
+            return;
+        };
+        // One write is one event; a panic outweighs what it comes with.
+        if event & PANICKED != 0 {
+            (self.notifier)(Notice::GuestPanicked);
+        } else if event & CRASH_LOADED != 0 {
+            (self.notifier)(Notice::GuestCrashLoaded);
+        } else if event & SHUTDOWN != 0 {
+            (self.notifier)(Notice::GuestPvShutdown);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{Arc, Mutex};
+
+    #[test]
+    fn each_event_is_told_once_and_only_if_understood() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&seen);
+        let mut device = Pvpanic::new(
+            PANICKED | SHUTDOWN,
+            Arc::new(move |notice| sink.lock().unwrap().push(notice)),
+        );
+        let mut byte = [0];
+        device.pio_read(0, &mut byte);
+        assert_eq!(byte, [5]);
+        for event in [PANICKED, CRASH_LOADED, SHUTDOWN, 0x80, PANICKED | SHUTDOWN] {
+            device.pio_write(0, &[event]);
+        }
+        device.pio_write(0, &[]);
+        assert_eq!(
+            *seen.lock().unwrap(),
+            [Notice::GuestPanicked, Notice::GuestPvShutdown, Notice::GuestPanicked]
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! What the tests of devices share.
+
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::{IrqLine, PioDevice};
+
+/// A line that counts how often it went high.
+#[derive(Debug, Default)]
+pub(crate) struct CountingLine {
+    state: Mutex<(bool, usize)>,
+}
+
+impl CountingLine {
+    /// How often it went high.
+    pub(crate) fn pulses(&self) -> usize {
+        self.state.lock().unwrap().1
+    }
+
+    /// Whether it is high.
+    pub(crate) fn is_high(&self) -> bool {
+        self.state.lock().unwrap().0
+    }
+}
+
+impl IrqLine for CountingLine {
+    fn set(&self, level: bool) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += usize::from(level && !state.0);
+        state.0 = level;
+    }
+}
+
+/// One access of a guest.
+#[derive(Clone, Debug)]
+pub(crate) struct Access {
+    offset: u16,
+    write: Option<u32>,
+    size: usize,
+}
+
+impl Access {
+    /// Performs it.
+    pub(crate) fn perform(&self, device: &mut dyn PioDevice) {
+        match self.write {
+            Some(value) => device.pio_write(self.offset, &value.to_le_bytes()[..self.size]),
+            None => device.pio_read(self.offset, &mut [0; 4][..self.size]),
+        }
+    }
+}
+
+/// Accesses of every size anywhere in a range of ports.
+pub(crate) fn random_accesses(ports: u16) -> impl Strategy<Value = Vec<Access>> {
+    let access = (0..ports, any::<Option<u32>>(), prop::sample::select(vec![1, 2, 4]))
+        .prop_map(|(offset, write, size)| Access { offset, write, size });
+    prop::collection::vec(access, 0..200)
+}

@@ -1,0 +1,81 @@
+//! A guest as the worker sees it, whatever its machine and accelerator.
+
+use std::sync::Arc;
+
+use super::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use crate::accel::StatValue;
+use crate::qapi::Error;
+use crate::qapi::qmp::PciInfo;
+use crate::qom::Object;
+
+/// A guest that was made. None of its methods may be called on a vCPU thread: they may wait for vCPUs.
+///
+/// Every error names what failed; the guest is then as it was.
+pub trait Guest {
+    /// Lets the vCPUs run, with the guest's clock where it was when it was paused.
+    ///
+    /// # Errors
+    /// The accelerator refuses.
+    fn start(&self) -> Result<(), Error>;
+    /// Returns once all vCPUs are out of the guest and its clock stands still.
+    ///
+    /// # Errors
+    /// The accelerator refuses.
+    fn pause(&self) -> Result<(), Error>;
+    /// Returns the machine to the state after power-on. Only while paused.
+    ///
+    /// # Errors
+    /// An image can no longer be read, or the accelerator refuses.
+    fn reset(&self) -> Result<(), Error>;
+    /// Presses the power button.
+    fn press_power_button(&self);
+    /// Wakes the machine from ACPI S3.
+    ///
+    /// # Errors
+    /// The accelerator refuses.
+    fn wake(&self) -> Result<(), Error>;
+    /// Injects a non-maskable interrupt.
+    ///
+    /// # Errors
+    /// The accelerator refuses.
+    fn inject_nmi(&self) -> Result<(), Error>;
+    /// The vCPUs, by index.
+    fn vcpus(&self) -> Vec<VcpuInfo>;
+    /// The parts of RAM, by guest address.
+    fn memory_regions(&self) -> Vec<MemoryRegionInfo>;
+    /// The memory backends.
+    fn memdevs(&self) -> Vec<MemdevInfo>;
+    /// Reads guest memory at a physical address.
+    ///
+    /// # Errors
+    /// There is no RAM at part of the range.
+    fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error>;
+    /// Reads guest memory at an address as the vCPU with this index sees it.
+    ///
+    /// # Errors
+    /// There is no such vCPU, or it has no RAM at part of the range.
+    fn read_virtual(&self, index: u32, addr: u64, data: &mut [u8]) -> Result<(), Error>;
+    /// Statistics of the guest as a whole.
+    ///
+    /// # Errors
+    /// The accelerator keeps none.
+    fn vm_stats(&self) -> Result<Vec<StatValue>, Error>;
+    /// Statistics of each vCPU, by index.
+    ///
+    /// # Errors
+    /// The accelerator keeps none.
+    fn vcpu_stats(&self) -> Result<Vec<Vec<StatValue>>, Error>;
+    /// The registers of the vCPU with this index, for people.
+    ///
+    /// # Errors
+    /// There is no such vCPU.
+    fn dump_registers(&self, index: u32) -> Result<String, Error>;
+    /// QOM type name of the vCPUs.
+    fn cpu_type(&self) -> String;
+    /// The vCPU with this index as an object of the tree.
+    fn cpu_object(&self, index: u32) -> Arc<dyn Object>;
+    /// The devices.
+    fn devices(&self) -> Vec<DeviceInfo>;
+    /// The PCI root buses as the guest has set them up.
+    fn pci(&self) -> Vec<PciInfo>;
+}

@@ -1,0 +1,7 @@
+//! PCI topology: which function sits where, and how its place is named.
+
+mod address;
+mod topology;
+
+pub use address::Devfn;
+pub use topology::{BusId, Function, Placement, Topology};

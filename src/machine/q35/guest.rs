@@ -1,0 +1,84 @@
+//! A q35 guest under the names the worker knows.
+
+use std::sync::Arc;
+
+use super::vm::Vm;
+use crate::accel::StatValue;
+use crate::machine::guest::Guest;
+use crate::machine::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use crate::qapi::Error;
+use crate::qapi::qmp::PciInfo;
+use crate::qom::Object;
+use crate::qom::tree::Simple;
+
+impl Guest for Vm {
+    fn start(&self) -> Result<(), Error> {
+        self.start()
+    }
+
+    fn pause(&self) -> Result<(), Error> {
+        self.pause()
+    }
+
+    fn reset(&self) -> Result<(), Error> {
+        self.reset()
+    }
+
+    fn press_power_button(&self) {}
+
+    fn wake(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn inject_nmi(&self) -> Result<(), Error> {
+        self.inject_nmi()
+    }
+
+    fn vcpus(&self) -> Vec<VcpuInfo> {
+        self.vcpus()
+    }
+
+    fn memory_regions(&self) -> Vec<MemoryRegionInfo> {
+        self.memory_regions()
+    }
+
+    fn memdevs(&self) -> Vec<MemdevInfo> {
+        self.memdevs()
+    }
+
+    fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error> {
+        self.read_physical(addr, data)
+    }
+
+    fn read_virtual(&self, index: u32, addr: u64, data: &mut [u8]) -> Result<(), Error> {
+        self.read_virtual(index, addr, data)
+    }
+
+    fn vm_stats(&self) -> Result<Vec<StatValue>, Error> {
+        self.vm_stats()
+    }
+
+    fn vcpu_stats(&self) -> Result<Vec<Vec<StatValue>>, Error> {
+        self.vcpu_stats()
+    }
+
+    fn dump_registers(&self, index: u32) -> Result<String, Error> {
+        self.dump_registers(index)
+    }
+
+    fn cpu_type(&self) -> String {
+        "host-x86_64-cpu".to_owned()
+    }
+
+    fn cpu_object(&self, _index: u32) -> Arc<dyn Object> {
+        Arc::new(Simple::new(self.cpu_type()))
+    }
+
+    fn devices(&self) -> Vec<DeviceInfo> {
+        Vec::new()
+    }
+
+    fn pci(&self) -> Vec<PciInfo> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,72 @@
+//! Interrupt lines of the machine.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+use crate::{accel::kvm::x86_64 as kvm, devices::IrqLine};
+
+/// All interrupt lines, by global interrupt number.
+pub(crate) struct Lines {
+    wires: Vec<Arc<Wire>>,
+}
+
+impl Lines {
+    /// The 24 inputs of the I/O APIC, of which the PICs share the first 16.
+    pub(crate) fn new(vm: &Arc<kvm::Vm>) -> Self {
+        let wire = |gsi| {
+            Arc::new(Wire {
+                vm: Arc::clone(vm),
+                gsi,
+                high: Mutex::new(0),
+            })
+        };
+        Self {
+            wires: (0..24).map(wire).collect(),
+        }
+    }
+
+    /// A new driver of a wire. A wire is high while any of its drivers is.
+    pub(crate) fn driver(&self, gsi: u8) -> Option<Arc<dyn IrqLine>> {
+        let wire = Arc::clone(self.wires.get(usize::from(gsi))?);
+        let high = AtomicBool::new(false);
+        Some(Arc::new(Driver { wire, high }))
+    }
+}
+
+/// A physical line, which several devices may drive.
+struct Wire {
+    vm: Arc<kvm::Vm>,
+    gsi: u32,
+    /// Drivers that hold it high.
+    high: Mutex<u32>,
+}
+
+struct Driver {
+    wire: Arc<Wire>,
+    high: AtomicBool,
+}
+
+impl IrqLine for Driver {
+    fn set(&self, level: bool) {
+        let mut count = self.wire.high.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.high.swap(level, Ordering::Relaxed) == level {
+            return;
+        }
+        *count = if level { *count + 1 } else { count.saturating_sub(1) };
+        let changed = *count == u32::from(level);
+        if !changed {
+            return;
+        }
+        if let Err(error) = self.wire.vm.set_irq_line(self.wire.gsi, level) {
+            tracing::warn!(gsi = self.wire.gsi, level, %error, "KVM_IRQ_LINE");
+        }
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.set(false);
+    }
+}

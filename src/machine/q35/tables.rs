@@ -1,0 +1,149 @@
+//! What firmware or a kernel is told about the machine: ACPI, SMBIOS, the memory map.
+
+use super::{
+    acpi::{self, Description},
+    boot::{FirmwareTables, acpi_range},
+    layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, direct, kvm_pages},
+    options::Options,
+    ram::Ram,
+    smbios::{Inventory, Smbios},
+};
+use crate::{
+    machine::{config::MachineConfig, config::SmpConfig, numa::Numa, topology, types::MachineType},
+    qapi::Error,
+};
+
+/// Machine types up to this one have a 32-bit SMBIOS entry point unless told otherwise.
+const LAST_WITH_32_BITS: [&str; 2] = ["pc-q35-7.2", "pc-q35-8.0"];
+
+/// What the tables are made from.
+pub(crate) struct Facts<'a> {
+    pub(crate) machine: &'a MachineType,
+    pub(crate) config: &'a MachineConfig,
+    pub(crate) options: &'a Options,
+    pub(crate) smp: SmpConfig,
+    pub(crate) numa: &'a Numa,
+    pub(crate) ram: &'a Ram,
+    /// CPUID leaf 1, EAX and EDX.
+    pub(crate) processor_id: u64,
+    /// Serial ports: first port and interrupt.
+    pub(crate) serials: Vec<(u16, u8)>,
+    /// Port of the panic device.
+    pub(crate) pvpanic: Option<u16>,
+}
+
+impl Facts<'_> {
+    /// Tables at the addresses a kernel without firmware finds them at.
+    pub(crate) fn for_kernel(&self) -> Result<FirmwareTables, Error> {
+        let smbios = self.smbios()?;
+        let structures = direct::SMBIOS + direct::SMBIOS_ENTRY_SIZE;
+        let mut tables = FirmwareTables {
+            smbios: smbios.entry_point(structures),
+            ..FirmwareTables::default()
+        };
+        let room = usize::try_from(direct::SMBIOS_ENTRY_SIZE).unwrap_or_default();
+        tables.smbios.resize(room, 0);
+        tables.smbios.extend(&smbios.structures);
+        let end = direct::SMBIOS + u64::try_from(tables.smbios.len()).unwrap_or(u64::MAX);
+        if end > BIOS_SEGMENT.end {
+            return Err(Error::generic(
+                "SMBIOS tables do not fit below 1 MiB; start the kernel with firmware",
+            ));
+        }
+        if self.options.acpi {
+            let blob = acpi::build(&self.description(false));
+            let base = acpi_range(self.ram.split, blob.len())?.start;
+            (tables.rsdp, tables.acpi) = blob.place(base);
+        }
+        Ok(tables)
+    }
+
+    /// Files for firmware, by their fw_cfg names.
+    pub(crate) fn for_firmware(&self) -> Result<Vec<(&'static str, Vec<u8>)>, Error> {
+        let smbios = self.smbios()?;
+        let mut files = vec![
+            ("etc/smbios/smbios-anchor", smbios.entry_point(0)),
+            ("etc/smbios/smbios-tables", smbios.structures),
+            ("etc/e820", self.e820()),
+            ("etc/system-states", self.system_states().to_vec()),
+        ];
+        if self.options.acpi {
+            files.extend(acpi::build(&self.description(true)).firmware_files());
+        }
+        Ok(files)
+    }
+
+    fn smbios(&self) -> Result<Smbios, Error> {
+        use super::options::EntryPoint;
+        let entry_point = match self.options.smbios_entry_point {
+            EntryPoint::Auto if LAST_WITH_32_BITS.contains(&self.machine.name) => EntryPoint::Bits32,
+            chosen => chosen,
+        };
+        Smbios::new(&Inventory {
+            machine_type: self.machine.name,
+            uuid: self.config.uuid,
+            smp: self.smp,
+            processor_id: self.processor_id,
+            ram: (self.ram.split.low, self.ram.split.high),
+            options: &self.config.smbios,
+            entry_point,
+        })
+    }
+
+    fn description(&self, legacy_start: bool) -> Description<'_> {
+        let regions = self
+            .ram
+            .blocks
+            .iter()
+            .flat_map(|block| block.pieces.iter().map(move |piece| (block, piece)));
+        let ram = regions.map(|(block, piece)| {
+            let size = u64::try_from(piece.region.size()).unwrap_or_default();
+            (piece.guest_addr..piece.guest_addr + size, block.node)
+        });
+        let plugged_end = self.config.memory.max_size.saturating_sub(self.config.memory.size);
+        let memory_end = FOUR_GIB + self.ram.split.high + plugged_end;
+        Description {
+            apic_ids: (0..self.smp.max_cpus)
+                .map(|index| topology::apic_id(index, &self.smp))
+                .collect(),
+            present_cpus: self.smp.cpus,
+            numa: self.numa,
+            ram: ram.collect(),
+            pci_holes32: self.ram.split.pci_holes32().collect(),
+            pci_hole64: self.ram.split.pci_hole64(memory_end),
+            serials: self.serials.clone(),
+            keyboard: true,
+            pvpanic: self.pvpanic,
+            s3: !self.options.disable_s3,
+            s4: !self.options.disable_s4,
+            legacy_start,
+        }
+    }
+
+    /// RAM and what firmware cannot know to be reserved.
+    fn e820(&self) -> Vec<u8> {
+        let split = self.ram.split;
+        let mut entries = vec![
+            E820Entry::new(0..split.low, E820Type::Ram),
+            E820Entry::new(kvm_pages(), E820Type::Reserved),
+        ];
+        if split.high != 0 {
+            entries.push(E820Entry::new(FOUR_GIB..FOUR_GIB + split.high, E820Type::Ram));
+        }
+        debug_assert!(split.low <= MMCONFIG.start);
+        entries.into_iter().flat_map(E820Entry::to_bytes).collect()
+    }
+
+    /// Sleep states S0 to S5: bit 7 says that one is there, the other bits are its type.
+    fn system_states(&self) -> [u8; 6] {
+        let present = |there: bool, kind: u8| if there { 0x80 | kind } else { kind };
+        [
+            0x80,
+            0,
+            0,
+            present(!self.options.disable_s3, 1),
+            present(!self.options.disable_s4, 2),
+            0x80,
+        ]
+    }
+}

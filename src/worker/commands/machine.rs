@@ -1,0 +1,114 @@
+//! What the machine is made of: vCPUs and memory, in the schema's types.
+
+use crate::machine::guest::Guest;
+use crate::machine::info::{MemdevInfo, VcpuInfo};
+use crate::qapi::Error;
+use crate::qapi::qmp::{
+    CpuInfoFast, CpuInfoFastVariant, CpuInfoS390, CpuInstanceProperties, HostMemPolicy, HotpluggableCPU, Memdev,
+    MemoryInfo, S390CpuState,
+};
+use crate::target::Target;
+
+/// Bytes that `memsave` and `pmemsave` read at once.
+const CHUNK: u64 = 1 << 20;
+
+/// A vCPU as `query-cpus-fast` shows it.
+pub(super) fn cpu(target: Target, qom_type: &str, vcpu: VcpuInfo) -> CpuInfoFast {
+    CpuInfoFast {
+        cpu_index: i64::from(vcpu.index),
+        qom_type: qom_type.to_owned(),
+        thread_id: i64::from(vcpu.thread_id),
+        props: Some(place(target, &vcpu)),
+        qom_path: vcpu.qom_path,
+        variant: match target {
+            Target::X86_64 => CpuInfoFastVariant::X86_64,
+            Target::S390x => CpuInfoFastVariant::S390x(CpuInfoS390 {
+                cpu_state: S390CpuState::Operating,
+            }),
+        },
+    }
+}
+
+/// A vCPU as `query-hotpluggable-cpus` shows it.
+pub(super) fn hotpluggable(target: Target, qom_type: &str, vcpu: VcpuInfo) -> HotpluggableCPU {
+    HotpluggableCPU {
+        r#type: qom_type.to_owned(),
+        vcpus_count: 1,
+        props: place(target, &vcpu),
+        qom_path: Some(vcpu.qom_path),
+    }
+}
+
+fn place(target: Target, vcpu: &VcpuInfo) -> CpuInstanceProperties {
+    let node_id = vcpu.node.map(i64::from);
+    if target == Target::S390x {
+        return CpuInstanceProperties {
+            node_id,
+            core_id: Some(i64::from(vcpu.index)),
+            ..Default::default()
+        };
+    }
+    CpuInstanceProperties {
+        node_id,
+        socket_id: Some(i64::from(vcpu.ids.socket)),
+        die_id: Some(i64::from(vcpu.ids.die)),
+        module_id: Some(i64::from(vcpu.ids.module)),
+        core_id: Some(i64::from(vcpu.ids.core)),
+        thread_id: Some(i64::from(vcpu.ids.thread)),
+        ..Default::default()
+    }
+}
+
+/// A memory backend as `query-memdev` shows it.
+pub(super) fn memdev(info: MemdevInfo) -> Memdev {
+    Memdev {
+        id: Some(info.id),
+        size: info.size,
+        merge: info.merge,
+        dump: info.dump,
+        prealloc: info.prealloc,
+        share: info.share,
+        reserve: Some(info.reserve),
+        host_nodes: info
+            .host_nodes
+            .into_iter()
+            .filter_map(|node| u16::try_from(node).ok())
+            .collect(),
+        policy: HostMemPolicy::from_wire(info.policy).unwrap_or(HostMemPolicy::Default),
+    }
+}
+
+/// How much memory the guest has.
+pub(super) fn size_summary(guest: Option<&dyn Guest>) -> MemoryInfo {
+    let regions = guest.map(|guest| guest.memory_regions()).unwrap_or_default();
+    MemoryInfo {
+        base_memory: regions.iter().map(|region| region.size).sum(),
+        plugged_memory: Some(0),
+    }
+}
+
+/// Writes `size` bytes of guest memory into a new file, as `read` finds them from `start` on.
+///
+/// # Errors
+/// Part of the range has no RAM, or the file cannot be written.
+pub(super) fn save(
+    filename: &str,
+    start: u64,
+    size: u64,
+    read: impl Fn(u64, &mut [u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    use std::io::Write;
+    let failed = |error: std::io::Error| Error::generic(format!("Could not open '{filename}': {error}"));
+    let mut file = std::fs::File::create(filename).map_err(failed)?;
+    let mut done = 0;
+    while done < size {
+        let count = CHUNK.min(size - done);
+        let mut chunk = vec![0; usize::try_from(count).unwrap_or_default()];
+        let addr = start.checked_add(done);
+        let addr = addr.ok_or_else(|| Error::generic(format!("Invalid addr 0x{start:016x}/size {size} specified")))?;
+        read(addr, &mut chunk)?;
+        file.write_all(&chunk).map_err(failed)?;
+        done += count;
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The commands that run in the worker.
+
+mod devices;
+mod machine;
+mod stats;
+
+use serde_json::{Map, Value};
+
+use crate::machine::guest::Guest;
+use crate::qapi::Error;
+use crate::qapi::qmp::{
+    BlockDeviceInfo, BlockInfo, BlockStats, CpuInfoFast, DeviceDelArgs, HotpluggableCPU, IOThreadInfo, JobInfo, Memdev,
+    MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateSetCapabilitiesArgs, MigrationCapability,
+    MigrationCapabilityStatus, MigrationInfo, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo,
+    PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs, QueryBlockstatsArgs,
+    QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs, ShutdownCause, StatsFilter, StatsResult,
+    StatsSchema, WatchdogSetActionArgs, WorkerCommands,
+};
+use crate::qapi::visit::encoded;
+
+use super::core::Core;
+use super::objects;
+use super::runstate::Actions;
+
+impl WorkerCommands for Core {
+    type Context = ();
+
+    async fn stop(&self, (): &()) -> Result<(), Error> {
+        self.stop()
+    }
+
+    async fn cont(&self, (): &()) -> Result<(), Error> {
+        self.cont()
+    }
+
+    async fn system_reset(&self, (): &()) -> Result<(), Error> {
+        self.reset(ShutdownCause::HostQmpSystemReset)
+    }
+
+    async fn system_powerdown(&self, (): &()) -> Result<(), Error> {
+        self.powerdown()
+    }
+
+    async fn system_wakeup(&self, (): &()) -> Result<(), Error> {
+        self.wakeup()
+    }
+
+    async fn inject_nmi(&self, (): &()) -> Result<(), Error> {
+        self.guest()?.inject_nmi()
+    }
+
+    async fn set_action(&self, (): &(), args: SetActionArgs) -> Result<(), Error> {
+        let actions = self.actions();
+        self.set_actions(Actions {
+            reboot: args.reboot.unwrap_or(actions.reboot),
+            shutdown: args.shutdown.unwrap_or(actions.shutdown),
+            panic: args.panic.unwrap_or(actions.panic),
+        });
+        if let Some(action) = args.watchdog {
+            self.watchdog.set(action);
+        }
+        Ok(())
+    }
+
+    async fn watchdog_set_action(&self, (): &(), args: WatchdogSetActionArgs) -> Result<(), Error> {
+        self.watchdog.set(args.action);
+        Ok(())
+    }
+
+    async fn query_stats(&self, (): &(), filter: StatsFilter) -> Result<Vec<StatsResult>, Error> {
+        self.guest
+            .as_deref()
+            .map_or(Ok(Vec::new()), |guest| stats::query(guest, &filter))
+    }
+
+    async fn query_stats_schemas(&self, (): &(), args: QueryStatsSchemasArgs) -> Result<Vec<StatsSchema>, Error> {
+        self.guest
+            .as_deref()
+            .map_or(Ok(Vec::new()), |guest| stats::schemas(guest, &args))
+    }
+
+    async fn query_block(&self, (): &()) -> Result<Vec<BlockInfo>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn query_blockstats(&self, (): &(), _: QueryBlockstatsArgs) -> Result<Vec<BlockStats>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn query_named_block_nodes(
+        &self,
+        (): &(),
+        _: QueryNamedBlockNodesArgs,
+    ) -> Result<Vec<BlockDeviceInfo>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn query_jobs(&self, (): &()) -> Result<Vec<JobInfo>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn query_migrate(&self, (): &()) -> Result<MigrationInfo, Error> {
+        let reason = "the machine's devices cannot be saved";
+        Ok(MigrationInfo {
+            blocked_reasons: Some(vec![reason.to_owned()]),
+        })
+    }
+
+    async fn query_migrate_capabilities(&self, (): &()) -> Result<Vec<MigrationCapabilityStatus>, Error> {
+        let state = self.migration_events.get();
+        Ok(vec![MigrationCapabilityStatus {
+            capability: MigrationCapability::Events,
+            state,
+        }])
+    }
+
+    async fn migrate_set_capabilities(&self, (): &(), args: MigrateSetCapabilitiesArgs) -> Result<(), Error> {
+        for status in args.capabilities {
+            match status.capability {
+                MigrationCapability::Events => self.migration_events.set(status.state),
+            }
+        }
+        Ok(())
+    }
+
+    async fn query_cpus_fast(&self, (): &()) -> Result<Vec<CpuInfoFast>, Error> {
+        let cpus = self.guest.as_deref().map(Guest::vcpus).unwrap_or_default();
+        Ok(cpus
+            .into_iter()
+            .map(|vcpu| machine::cpu(self.target, &self.cpu_type, vcpu))
+            .collect())
+    }
+
+    async fn query_hotpluggable_cpus(&self, (): &()) -> Result<Vec<HotpluggableCPU>, Error> {
+        let cpus = self.guest()?.vcpus().into_iter();
+        // The last one comes first, as in QEMU.
+        Ok(cpus
+            .rev()
+            .map(|vcpu| machine::hotpluggable(self.target, &self.cpu_type, vcpu))
+            .collect())
+    }
+
+    async fn query_memdev(&self, (): &()) -> Result<Vec<Memdev>, Error> {
+        let memdevs = self.guest.as_deref().map(Guest::memdevs).unwrap_or_default();
+        Ok(memdevs.into_iter().map(machine::memdev).collect())
+    }
+
+    async fn query_memory_devices(&self, (): &()) -> Result<Vec<MemoryDeviceInfo>, Error> {
+        Ok(Vec::new())
+    }
+
+    async fn query_memory_size_summary(&self, (): &()) -> Result<MemoryInfo, Error> {
+        Ok(machine::size_summary(self.guest.as_deref()))
+    }
+
+    async fn memsave(&self, (): &(), args: MemsaveArgs) -> Result<(), Error> {
+        let cpu = args.cpu_index.unwrap_or(0);
+        let index = u32::try_from(cpu).map_err(|_| Error::generic(format!("Invalid parameter 'cpu-index': {cpu}")))?;
+        let guest = self.guest()?;
+        machine::save(&args.filename, args.val, args.size, |addr, data| {
+            guest.read_virtual(index, addr, data)
+        })
+    }
+
+    async fn pmemsave(&self, (): &(), args: PmemsaveArgs) -> Result<(), Error> {
+        let guest = self.guest()?;
+        machine::save(&args.filename, args.val, args.size, |addr, data| {
+            guest.read_physical(addr, data)
+        })
+    }
+
+    async fn qom_list(&self, (): &(), args: QomListArgs) -> Result<Vec<ObjectPropertyInfo>, Error> {
+        objects::decode_all(self.tree.borrow().list(&args.path)?)
+    }
+
+    async fn qom_get(&self, (): &(), args: QomGetArgs) -> Result<Value, Error> {
+        self.tree.borrow().get(&args.path, &args.property)
+    }
+
+    async fn qom_set(&self, (): &(), args: QomSetArgs) -> Result<(), Error> {
+        self.tree.borrow().set(&args.path, &args.property, &args.value)
+    }
+
+    async fn qom_list_get(&self, (): &(), args: QomListGetArgs) -> Result<Vec<ObjectPropertiesValues>, Error> {
+        objects::decode_all(self.tree.borrow().list_get(args.paths.iter().map(String::as_str))?)
+    }
+
+    async fn query_iothreads(&self, (): &()) -> Result<Vec<IOThreadInfo>, Error> {
+        Ok(self.objects.borrow().iothreads())
+    }
+
+    async fn query_pci(&self, (): &()) -> Result<Vec<PciInfo>, Error> {
+        Ok(self.guest.as_deref().map(|guest| guest.pci()).unwrap_or_default())
+    }
+
+    async fn object_add(&self, (): &(), args: ObjectOptions) -> Result<(), Error> {
+        let Ok(Value::Object(properties)) = serde_json::from_slice(&encoded(&args)) else {
+            return Err(Error::generic("the object's properties are not an object"));
+        };
+        self.add_object(&properties)
+    }
+
+    async fn object_del(&self, (): &(), args: ObjectDelArgs) -> Result<(), Error> {
+        self.objects
+            .borrow_mut()
+            .remove(&mut self.tree.borrow_mut(), self.guest.as_deref(), &args.id)
+    }
+
+    async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {
+        devices::refuse_add(&self.registry, &args)
+    }
+
+    async fn device_del(&self, (): &(), args: DeviceDelArgs) -> Result<(), Error> {
+        devices::refuse_del(&self.tree.borrow(), &self.registry, &args.id)
+    }
+}

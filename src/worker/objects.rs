@@ -1,0 +1,165 @@
+//! The objects that users create: secrets, I/O threads and memory backends, and their place in the tree.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+
+use crate::machine::guest::Guest;
+use crate::qapi::Error;
+use crate::qapi::qmp::IOThreadInfo;
+use crate::qapi::visit::{At, Decode, Mode};
+use crate::qom::objects::{IoThreadConfig, MemoryBackendConfig, SecretConfig, SecretSource};
+use crate::qom::tree::{Simple, Tree};
+use crate::qom::{GlobalValue, Registry, Values};
+
+use super::iothread::IoThread;
+
+/// The objects under `/objects`.
+#[derive(Default)]
+pub struct Objects {
+    objects: BTreeMap<String, UserObject>,
+}
+
+enum UserObject {
+    /// Checked when it was made; nothing in the guest uses it by now.
+    Secret,
+    Memory,
+    IoThread {
+        thread: IoThread,
+        config: Arc<Mutex<IoThreadConfig>>,
+    },
+}
+
+impl Objects {
+    /// Creates an object from `properties`, which hold `qom-type` and `id`.
+    ///
+    /// # Errors
+    /// Names what is missing, wrong or taken.
+    pub fn add(
+        &mut self,
+        tree: &mut Tree,
+        registry: &Registry,
+        properties: &Map<String, Value>,
+        globals: &[GlobalValue<'_>],
+        named_threads: bool,
+    ) -> Result<(), Error> {
+        let text = |name: &str| properties.get(name).and_then(Value::as_str);
+        let missing = |name: &str| Error::generic(format!("Parameter '{name}' is missing"));
+        let qom_type = text("qom-type").ok_or_else(|| missing("qom-type"))?;
+        let id = text("id").ok_or_else(|| missing("id"))?;
+        registry.check_object_type(qom_type)?;
+        if self.objects.contains_key(id) {
+            return Err(Error::generic(format!(
+                "attempt to add duplicate property '{id}' to object (type 'container')"
+            )));
+        }
+        let values = registry.values(qom_type, properties, globals.iter().copied())?;
+        let plain = Simple::from_values(registry, qom_type, &values);
+        let (object, node) = match qom_type {
+            "secret" => (check_secret(&values)?, plain),
+            "iothread" => start_iothread(id, &values, plain, named_threads)?,
+            _ => {
+                MemoryBackendConfig::from_values(qom_type, &values)?;
+                (UserObject::Memory, plain)
+            }
+        };
+        tree.insert("/objects", id, Arc::new(node))?;
+        self.objects.insert(id.to_owned(), object);
+        Ok(())
+    }
+
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// There is none of this id, or the guest uses it.
+    pub fn remove(&mut self, tree: &mut Tree, guest: Option<&dyn Guest>, id: &str) -> Result<(), Error> {
+        let object = self
+            .objects
+            .get(id)
+            .ok_or_else(|| Error::generic(format!("object '{id}' not found")))?;
+        let used = guest.is_some_and(|guest| guest.memdevs().iter().any(|memdev| memdev.id == id));
+        if used && matches!(object, UserObject::Memory) {
+            return Err(Error::generic(format!("object '{id}' is in use, can not be deleted")));
+        }
+        self.objects.remove(id);
+        tree.remove("/objects", id);
+        Ok(())
+    }
+
+    /// The I/O threads as `query-iothreads` shows them.
+    pub fn iothreads(&self) -> Vec<IOThreadInfo> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let info = |(id, object): (&String, &UserObject)| {
+            let UserObject::IoThread { thread, config } = object else {
+                return None;
+            };
+            let config = *config.lock().unwrap_or_else(PoisonError::into_inner);
+            Some(IOThreadInfo {
+                id: id.clone(),
+                thread_id: i64::from(thread.thread_id()),
+                poll_max_ns: number(config.poll_max_ns),
+                poll_grow: number(config.poll_grow),
+                poll_shrink: number(config.poll_shrink),
+                aio_max_batch: number(config.aio_max_batch),
+            })
+        };
+        self.objects.iter().filter_map(info).collect()
+    }
+}
+
+fn check_secret(values: &Values) -> Result<UserObject, Error> {
+    let config = SecretConfig::from_values(values)?;
+    let written = match config.source {
+        SecretSource::Data(data) => data.into_bytes(),
+        SecretSource::File(path) => std::fs::read(&path)
+            .map_err(|error| Error::generic(format!("Unable to read {}: {error}", path.display())))?,
+    };
+    config
+        .format
+        .decode(written)
+        .map_err(|error| Error::generic(error.to_string()))?;
+    Ok(UserObject::Secret)
+}
+
+fn start_iothread(id: &str, values: &Values, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {
+    let config = Arc::new(Mutex::new(IoThreadConfig::from_values(values)?));
+    let thread = IoThread::start(named.then(|| format!("IO {id}")))
+        .map_err(|error| Error::generic(format!("cannot start the thread of '{id}': {error}")))?;
+    let mut node = node;
+    type Field = fn(&mut IoThreadConfig) -> &mut u64;
+    let fields: [(&'static str, Field); 4] = [
+        ("poll-max-ns", |config| &mut config.poll_max_ns),
+        ("poll-grow", |config| &mut config.poll_grow),
+        ("poll-shrink", |config| &mut config.poll_shrink),
+        ("aio-max-batch", |config| &mut config.aio_max_batch),
+    ];
+    for (name, field) in fields {
+        let (read, written) = (Arc::clone(&config), Arc::clone(&config));
+        node = node.with_settable(
+            name,
+            "int",
+            move || json!(*field(&mut read.lock().unwrap_or_else(PoisonError::into_inner))),
+            move |value| {
+                let number = value
+                    .as_u64()
+                    .filter(|number| i64::try_from(*number).is_ok())
+                    .ok_or_else(|| Error::generic(format!("{name} value must be in range [0, {}]", i64::MAX)))?;
+                *field(&mut written.lock().unwrap_or_else(PoisonError::into_inner)) = number;
+                Ok(())
+            },
+        );
+    }
+    Ok((UserObject::IoThread { thread, config }, node))
+}
+
+/// Reads values that the registry or the tree made as the schema's types.
+///
+/// # Errors
+/// A value is not as the schema says.
+pub(super) fn decode_all<T: Decode>(values: Vec<Value>) -> Result<Vec<T>, Error> {
+    values
+        .into_iter()
+        .map(|value| T::decode(value, &At::root(Mode::Json)))
+        .collect()
+}

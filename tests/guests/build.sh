@@ -1,0 +1,16 @@
+#!/bin/sh
+# Builds the test guest from source: build.sh DIRECTORY writes DIRECTORY/guest.elf (an ELF64 file
+# holding 32-bit PVH code). Needs gcc and binutils for x86, no 32-bit libraries.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+out=${1:?usage: build.sh DIRECTORY}
+mkdir -p "$out"
+work=$(mktemp -d "$out/build.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+${CC:-cc} -m32 -march=i486 -mgeneral-regs-only -O2 -std=gnu11 -Wall -Wextra -Werror -ffreestanding -fno-pic -fno-pie \
+    -fno-stack-protector -fcf-protection=none -fno-asynchronous-unwind-tables -S -o "$work/guest.s" "$here/guest.c"
+{ echo .code32; cat "$work/guest.s"; } | as --64 -o "$work/guest.o" -
+${CC:-cc} -c -o "$work/entry.o" "$here/entry.S"
+ld -m elf_x86_64 -T "$here/guest.ld" -z max-page-size=4096 -z noexecstack --no-warn-rwx-segments \
+    -o "$work/guest.elf" "$work/entry.o" "$work/guest.o"
+mv "$work/guest.elf" "$out/guest.elf"

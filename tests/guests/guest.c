@@ -1,0 +1,376 @@
+/*
+ * The test guest: a PVH kernel that talks on COM1 and does, on request, what a test wants to see.
+ *
+ * It prints REMUDA-GUEST and what it was started with, then sleeps in HLT with interrupts on. Each
+ * line typed on COM1 is echoed; its first letter is the command:
+ *
+ *   e TEXT  print TEXT            u  dump CPUID and feature MSRs     p  panic through pvpanic (0x505)
+ *   m       print memory map      l  list PCI functions of bus 0     r  reset through 0xcf9
+ *   c       print the RTC         w  count timer ticks for a second  k  reset through the i8042
+ *   n       count of NMIs         s  CLI; HLT: sleep for ever        t  triple fault
+ *   b       busy loop             d  N: debug-exit with N (0xf4)     o  power off (ACPI S5)
+ *
+ * The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
+ * RDMSR, so that it runs on any KVM, a software one included.
+ */
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+enum { COM1 = 0x3f8, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64, PCI = 0xcf8 };
+enum { RESET_CONTROL = 0xcf9, DEBUG_EXIT = 0xf4, PVPANIC = 0x505, PVPANIC_PANICKED = 1 };
+enum { IRQ_BASE = 32, IRQ_TIMER = 0, IRQ_COM1 = 4, IRQ_SCI = 9, VECTOR_NMI = 2 };
+enum { PM1_POWER_BUTTON = 1 << 8, PM1_SCI_ENABLE = 1, PM1_SLEEP_ENABLE = 1 << 13, TICKS_PER_SECOND = 100 };
+
+/* include/xen/arch-x86/hvm/start_info.h: the fields of version 1. */
+struct start_info { u32 magic, version, flags, modules_count; u64 modules, cmdline, rsdp, memmap; u32 memmap_entries, reserved; };
+struct memmap_entry { u64 address, size; u32 type, reserved; };
+struct gate { u16 low, selector, attributes, high; };
+
+extern const u8 stubs[];
+static struct gate idt[48];
+static struct start_info info;
+static volatile u32 ticks, nmis, input_head, input_tail, power_button;
+static volatile char input[256];
+static u16 pm1_event, pm1_control;
+static u16 sleep_type;
+
+static void outb(u16 port, u8 value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
+static void outw(u16 port, u16 value) { __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
+static void outl(u16 port, u32 value) { __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
+static u8 inb(u16 port) { u8 v; __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port)); return v; }
+static u16 inw(u16 port) { u16 v; __asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(port)); return v; }
+static u32 inl(u16 port) { u32 v; __asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port)); return v; }
+
+static void put(char c)
+{
+    while (!(inb(COM1 + 5) & 0x20)) { }
+    outb(COM1, (u8)c);
+}
+
+static void print(const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '\n') put('\r');
+        put(*text);
+    }
+}
+
+static void hex(u32 value, int digits)
+{
+    while (digits--) put("0123456789abcdef"[(value >> (digits * 4)) & 15]);
+}
+
+static void field(const char *name, u32 value)
+{
+    print(name);
+    hex(value, 8);
+}
+
+static void decimal(u32 value)
+{
+    char text[11];
+    int at = 10;
+    text[at] = 0;
+    do text[--at] = (char)('0' + value % 10); while (value /= 10);
+    print(text + at);
+}
+
+static int same(const char *a, const char *b, u32 length)
+{
+    while (length && *a == *b) a++, b++, length--;
+    return !length;
+}
+
+/* ---- interrupts ------------------------------------------------------------------------------ */
+
+void guest_interrupt(u32 vector)
+{
+    if (vector == VECTOR_NMI) {
+        nmis++;
+        return;
+    }
+    if (vector < IRQ_BASE) {
+        print("EXCEPTION ");
+        decimal(vector);
+        print("\n");
+        for (;;) __asm__ volatile("cli; hlt");
+    }
+    u32 irq = vector - IRQ_BASE;
+    if (irq == IRQ_TIMER) ticks++;
+    if (irq == IRQ_COM1) {
+        while (inb(COM1 + 5) & 1) {
+            input[input_head % sizeof input] = (char)inb(COM1);
+            input_head++;
+        }
+    }
+    if (irq == IRQ_SCI) {
+        u16 status = inw(pm1_event);
+        outw(pm1_event, status);
+        if (status & PM1_POWER_BUTTON) power_button = 1;
+    }
+    if (irq >= 8) outb(PIC2, 0x20);
+    outb(PIC1, 0x20);
+}
+
+static void interrupts_on(void)
+{
+    struct { u16 limit; u32 base; } __attribute__((packed)) pointer = { sizeof idt - 1, (u32)idt };
+    for (u32 vector = 0; vector < 48; vector++) {
+        u32 stub = (u32)stubs + vector * 16;
+        idt[vector] = (struct gate){ (u16)stub, 8, 0x8e00, (u16)(stub >> 16) };
+    }
+    __asm__ volatile("lidt %0" : : "m"(pointer));
+    outb(PIC1, 0x11), outb(PIC2, 0x11);
+    outb(PIC1 + 1, IRQ_BASE), outb(PIC2 + 1, IRQ_BASE + 8);
+    outb(PIC1 + 1, 4), outb(PIC2 + 1, 2);
+    outb(PIC1 + 1, 1), outb(PIC2 + 1, 1);
+    outb(PIC1 + 1, (u8)~(1 << IRQ_COM1 | 1 << 2)), outb(PIC2 + 1, (u8)~(1 << (IRQ_SCI - 8)));
+    outb(PIT + 3, 0x34);
+    outb(PIT, (u8)(1193182 / TICKS_PER_SECOND)), outb(PIT, (u8)(1193182 / TICKS_PER_SECOND >> 8));
+    outb(COM1 + 3, 3), outb(COM1 + 2, 7), outb(COM1 + 4, 11), outb(COM1 + 1, 1);
+    __asm__ volatile("sti");
+}
+
+static void timer(int on)
+{
+    outb(PIC1 + 1, (u8)~(1 << IRQ_COM1 | 1 << 2 | (on ? 1 << IRQ_TIMER : 0)));
+}
+
+/* ---- ACPI ------------------------------------------------------------------------------------ */
+
+static const u8 *find_rsdp(void)
+{
+    if (info.rsdp) return (const u8 *)(u32)info.rsdp;
+    for (u32 at = 0xe0000; at < 0x100000; at += 16)
+        if (same((const char *)at, "RSD PTR ", 8)) return (const u8 *)at;
+    return 0;
+}
+
+static u32 read32(const u8 *at) { return *(const u32 *)at; }
+
+static const u8 *find_table(const char *signature)
+{
+    const u8 *rsdp = find_rsdp();
+    if (!rsdp) return 0;
+    int wide = rsdp[15] >= 2 && read32(rsdp + 24);
+    const u8 *root = (const u8 *)read32(rsdp + (wide ? 24 : 16));
+    for (u32 at = 36; at < read32(root + 4); at += wide ? 8 : 4) {
+        const u8 *table = (const u8 *)read32(root + at);
+        if (same((const char *)table, signature, 4)) return table;
+    }
+    return 0;
+}
+
+/* The first element of the package \_S5 in the DSDT, which is what SLP_TYP wants. */
+static int find_sleep_type(const u8 *dsdt)
+{
+    for (u32 at = 36; at + 12 < read32(dsdt + 4); at++) {
+        if (!same((const char *)dsdt + at, "_S5_\x12", 5)) continue;
+        const u8 *package = dsdt + at + 5;
+        package += (package[0] >> 6) + 2;
+        sleep_type = *package == 0x0a ? package[1] : (*package == 1 ? 1 : 0);
+        return 1;
+    }
+    return 0;
+}
+
+static void acpi_on(void)
+{
+    const u8 *fadt = find_table("FACP");
+    if (!fadt) {
+        print("ACPI none\n");
+        return;
+    }
+    pm1_event = (u16)read32(fadt + 56);
+    pm1_control = (u16)read32(fadt + 64);
+    u16 command = (u16)read32(fadt + 48);
+    if (command && !(inw(pm1_control) & PM1_SCI_ENABLE)) outb((u16)command, fadt[52]);
+    outw(pm1_event, 0xffff);
+    outw((u16)(pm1_event + fadt[88] / 2), PM1_POWER_BUTTON);
+    print("ACPI s5 ");
+    print(find_sleep_type((const u8 *)read32(fadt + 40)) ? "found" : "missing");
+    field(" pm1 ", pm1_event);
+    print(inw(pm1_control) & PM1_SCI_ENABLE ? " on\n" : " off\n");
+}
+
+static void power_off(void)
+{
+    print("POWER-OFF\n");
+    outw(pm1_control, (u16)(sleep_type << 10 | PM1_SLEEP_ENABLE));
+}
+
+/* ---- commands -------------------------------------------------------------------------------- */
+
+static void cpuid(u32 leaf, u32 subleaf, u32 *r)
+{
+    __asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(subleaf));
+}
+
+static void print_leaf(u32 leaf, u32 subleaf)
+{
+    u32 r[4];
+    cpuid(leaf, subleaf, r);
+    int past_last_level = (leaf == 0xb || leaf == 0x1f) && subleaf && !(r[2] & 0xff00);
+    if (past_last_level || !(r[0] | r[1] | r[2] | r[3])) return;
+    field("CPUID ", leaf), field(" ", subleaf);
+    field(": ", r[0]), field(" ", r[1]), field(" ", r[2]), field(" ", r[3]);
+    print("\n");
+}
+
+static int has_subleaves(u32 leaf)
+{
+    return leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd || leaf == 0xf || leaf == 0x10 || leaf == 0x12
+        || leaf == 0x14 || leaf == 0x17 || leaf == 0x18 || leaf == 0x1d || leaf == 0x1f || leaf == 0x8000001d;
+}
+
+static void dump_cpu(void)
+{
+    static const u32 bases[] = { 0, 0x40000000, 0x40000100, 0x80000000, 0xc0000000 };
+    u32 r[4], hypervisor[4];
+    cpuid(1, 0, hypervisor);
+    for (u32 i = 0; i < sizeof bases / sizeof *bases; i++) {
+        if (i >= 1 && i <= 2 && !(hypervisor[2] >> 31)) continue;
+        cpuid(bases[i], 0, r);
+        if (r[0] < bases[i] || r[0] > bases[i] + 0xff) continue;
+        for (u32 leaf = bases[i], last = r[0]; leaf <= last; leaf++)
+            for (u32 subleaf = 0; subleaf < (has_subleaves(leaf) ? 64 : 1); subleaf++) print_leaf(leaf, subleaf);
+    }
+    cpuid(7, 0, r);
+    if (r[3] & 1 << 29) {
+        u32 low, high;
+        __asm__ volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(0x10a));
+        field("MSR 0000010a: ", high), field(" ", low);
+        print("\n");
+    }
+    print("CPU-END\n");
+}
+
+static void print_memory(void)
+{
+    const struct memmap_entry *map = (const struct memmap_entry *)(u32)info.memmap;
+    u32 entries = info.version >= 1 && map ? info.memmap_entries : 0;
+    for (u32 i = 0; i < entries; i++) {
+        field("MEM ", (u32)(map[i].address >> 32)), field("", (u32)map[i].address);
+        field(" + ", (u32)(map[i].size >> 32)), field("", (u32)map[i].size);
+        print(" type "), decimal(map[i].type), print("\n");
+    }
+    print("MEM-END\n");
+}
+
+static u32 pci_read(u32 function, u32 offset)
+{
+    outl(PCI, 0x80000000u | function << 8 | offset);
+    return inl(PCI + 4);
+}
+
+static void list_pci(void)
+{
+    for (u32 slot = 0; slot < 32; slot++) {
+        u32 functions = pci_read(slot << 3, 0) == 0xffffffff ? 0 : pci_read(slot << 3, 12) & 0x800000 ? 8 : 1;
+        for (u32 function = 0; function < functions; function++) {
+            u32 id = pci_read(slot << 3 | function, 0), class = pci_read(slot << 3 | function, 8);
+            if (id == 0xffffffff) continue;
+            print("PCI 00:"), hex(slot, 2), put('.'), hex(function, 1);
+            put(' '), hex(id & 0xffff, 4), put(':'), hex(id >> 16, 4);
+            print(" class "), hex(class >> 8, 6), print("\n");
+        }
+    }
+    print("PCI-END\n");
+}
+
+static u8 rtc(u8 reg)
+{
+    outb(RTC, reg);
+    return inb(RTC + 1);
+}
+
+static void print_clock(void)
+{
+    static const u8 regs[] = { 0x32, 9, 8, 7, 4, 2, 0 };
+    while (rtc(10) & 0x80) { }
+    print("RTC ");
+    for (u32 i = 0; i < sizeof regs; i++) hex(rtc(regs[i]), 2);
+    print("\n");
+}
+
+static void count_ticks(void)
+{
+    u8 second = rtc(0);
+    while (rtc(0) == second) { }
+    u32 start = ticks;
+    second = rtc(0);
+    timer(1);
+    while (rtc(0) == second) __asm__ volatile("hlt");
+    timer(0);
+    print("TICKS "), decimal(ticks - start), print("\n");
+}
+
+static void triple_fault(void)
+{
+    struct { u16 limit; u32 base; } __attribute__((packed)) nothing = { 0, 0 };
+    __asm__ volatile("lidt %0; ud2" : : "m"(nothing));
+}
+
+static void run(const char *line)
+{
+    switch (line[0]) {
+    case 'e': print("ECHO "), print(line[1] ? line + 2 : line + 1), print("\n"); break;
+    case 'u': dump_cpu(); break;
+    case 'm': print_memory(); break;
+    case 'l': list_pci(); break;
+    case 'c': print_clock(); break;
+    case 'w': count_ticks(); break;
+    case 'n': print("NMIS "), decimal(nmis), print("\n"); break;
+    case 'p': print("PANIC\n"), outb(PVPANIC, PVPANIC_PANICKED); break;
+    case 'r': print("RESET\n"), outb(RESET_CONTROL, 2), outb(RESET_CONTROL, 6); break;
+    case 'k': print("RESET\n"), outb(I8042, 0xfe); break;
+    case 't': print("TRIPLE\n"), triple_fault(); break;
+    case 'd': outl(DEBUG_EXIT, line[1] ? (u32)(line[2] - '0') : 0); break;
+    case 'o': power_off(); break;
+    case 'b': print("BUSY\n"); for (;;) { } break;
+    case 's': print("SLEEP\n"); for (;;) __asm__ volatile("cli; hlt"); break;
+    case 0: break;
+    default: print("UNKNOWN "), print(line), print("\n");
+    }
+}
+
+static char next_char(void)
+{
+    for (;;) {
+        __asm__ volatile("cli");
+        if (power_button) power_button = 0, print("POWER-BUTTON\n"), power_off();
+        if (input_head != input_tail) break;
+        __asm__ volatile("sti; hlt");
+    }
+    char c = input[input_tail % sizeof input];
+    input_tail++;
+    __asm__ volatile("sti");
+    return c;
+}
+
+void guest_main(const struct start_info *start)
+{
+    char line[128];
+    info = *start;
+    outb(COM1 + 1, 0);
+    print("REMUDA-GUEST magic "), hex(info.magic, 8);
+    print("\nCMDLINE "), print(info.cmdline ? (const char *)(u32)info.cmdline : ""), print("\n");
+    print("MODULES "), decimal(info.modules_count), print("\n");
+    acpi_on();
+    interrupts_on();
+    print("READY\n");
+    for (u32 length = 0;;) {
+        char c = next_char();
+        if (c == '\r' || c == '\n') {
+            print("\n");
+            line[length] = 0;
+            run(line);
+            length = 0;
+        } else if (length < sizeof line - 1) {
+            put(c);
+            line[length++] = c;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+"""The command line: help texts, and malformed lines that each end in a message and status 1."""
+
+import subprocess
+
+from harness.checks import check, expect, expect_equal
+from harness.emulator import binary, is_ours
+
+
+def run(*arguments):
+    """Runs the emulator to its end."""
+    return subprocess.run([binary(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+
+
+MALFORMED = {
+    "unknown option": ["-frobnicate"],
+    "option without its value": ["-machine"],
+    "unknown machine": ["-machine", "vax"],
+    "unknown machine property": ["-machine", "q35,frobnicate=on"],
+    "bad boolean": ["-machine", "q35,usb=perhaps"],
+    "unknown accelerator": ["-accel", "warp"],
+    "unknown CPU model": ["-machine", "q35", "-accel", "kvm", "-cpu", "Z80"],
+    "unknown CPU feature": ["-machine", "q35", "-accel", "kvm", "-cpu", "host,frobnicate=on"],
+    "memory not a size": ["-m", "lots"],
+    "memory larger than its maximum": ["-machine", "q35", "-m", "size=1G,slots=2,maxmem=512M"],
+    "topology that does not multiply up": ["-machine", "q35", "-smp", "4,sockets=3,cores=2,threads=1"],
+    "unknown smp parameter": ["-smp", "cpus=1,frobs=2"],
+    "bad uuid": ["-uuid", "not-a-uuid"],
+    "unknown device": ["-machine", "none", "-device", "no-such-device"],
+    "device without a driver": ["-machine", "none", "-device", "id=x"],
+    "unknown device property": ["-machine", "q35", "-accel", "kvm", "-device", "isa-serial,frobnicate=1"],
+    "device as bad JSON": ["-machine", "none", "-device", '{"driver": "isa-serial"'],
+    "duplicate id": ["-machine", "none", "-chardev", "null,id=a", "-chardev", "null,id=a"],
+    "unknown chardev": ["-machine", "none", "-chardev", "pigeon,id=a"],
+    "chardev without an id": ["-machine", "none", "-chardev", "null"],
+    "chardev that is not there": ["-machine", "none", "-mon", "chardev=nowhere,mode=control"],
+    "bad monitor mode": ["-machine", "none", "-chardev", "null,id=a", "-mon", "chardev=a,mode=loud"],
+    "socket path too long": ["-machine", "none", "-qmp", "unix:/" + "x" * 200 + ",server=on,wait=off"],
+    "socket in no directory": ["-machine", "none", "-qmp", "unix:/nonexistent/qmp,server=on,wait=off"],
+    "bad descriptor number": ["-machine", "none", "-chardev", "socket,id=a,fd=999,server=on"],
+    "unknown object": ["-machine", "none", "-object", "no-such-object,id=o"],
+    "object without an id": ["-machine", "none", "-object", "memory-backend-ram,size=1M"],
+    "object as bad JSON": ["-machine", "none", "-object", '{"qom-type": "memory-backend-ram", "id": "m", "size": }'],
+    "object with an unknown property": ["-machine", "none", "-object", "memory-backend-ram,id=m,size=1M,frobs=1"],
+    "memory backend that is not there": ["-machine", "q35,memory-backend=nowhere", "-accel", "kvm"],
+    "kernel that is not there": ["-machine", "q35", "-accel", "kvm", "-kernel", "/nonexistent/vmlinuz"],
+    "initrd without a kernel": ["-machine", "q35", "-accel", "kvm", "-initrd", "/dev/null"],
+    "bad clock base": ["-rtc", "base=yesterday"],
+    "bad action": ["-action", "reboot=dance"],
+    "bad sandbox": ["-machine", "none", "-sandbox", "maybe"],
+    "bad add-fd": ["-add-fd", "set=x,fd=y"],
+    "bad pidfile": ["-machine", "none", "-pidfile", "/nonexistent/dir/pid"],
+    "bad serial": ["-machine", "q35", "-accel", "kvm", "-serial", "pigeon"],
+    "stray word that is no disk": ["-machine", "none", "/nonexistent/disk.img"],
+}
+
+NEWER_THAN_QEMU_7_2 = {"no processors": ["-machine", "q35", "-smp", "0"]}
+
+QUIET = ["-nodefaults", "-no-user-config", "-display", "none", "-S"]
+
+
+@check("cmdline: every malformed line exits 1 with a message that names the culprit")
+def malformed():
+    wrong = []
+    for what, arguments in (MALFORMED | (NEWER_THAN_QEMU_7_2 if is_ours(binary()) else {})).items():
+        try:
+            done = run(*QUIET, *arguments)
+        except subprocess.TimeoutExpired:
+            wrong.append(f"{what}: was accepted and runs")
+            continue
+        if done.returncode != 1:
+            wrong.append(f"{what}: exit status {done.returncode}, stderr {done.stderr.strip()!r}")
+        elif not done.stderr.startswith("qemu-system-x86_64: ") or "panicked" in done.stderr:
+            wrong.append(f"{what}: stderr {done.stderr!r}")
+    expect(not wrong, "; ".join(wrong))
+
+
+@check("cmdline: -version and the help lists")
+def help_texts():
+    lists = {
+        ("-version",): "version",
+        ("-help",): "-machine",
+        ("-machine", "help"): "q35",
+        ("-cpu", "help"): "host",
+        ("-accel", "help"): "kvm",
+        ("-object", "help"): "memory-backend-ram",
+        ("-device", "help"): "isa-serial",
+        ("-device", "isa-serial,help"): "iobase=",
+        ("-chardev", "help"): "pty",
+    }
+    for arguments, text in lists.items():
+        done = run(*arguments)
+        expect_equal(done.returncode, 0, f"exit status of {' '.join(arguments)} ({done.stderr.strip()})")
+        expect(text in done.stdout, f"{' '.join(arguments)}: {text!r} is missing from stdout {done.stdout[:200]!r}")
+
+
+@check("cmdline: the versioned machine names are there and stay")
+def machine_names():
+    names = [line.split()[0] for line in run("-machine", "help").stdout.splitlines()[1:] if line.strip()]
+    for name in ("q35", "pc-q35-7.2", "none"):
+        expect(name in names, f"{name} is missing from {names}")
+
+
+@check("cmdline: several messages can carry timestamps")
+def timestamps():
+    done = run(*QUIET, "-msg", "timestamp=on", "-machine", "none", "-device", "no-such-device")
+    expect_equal(done.returncode, 1, "exit status")
+    first = done.stderr.strip().splitlines()[-1]
+    expect(first[:2] == "20" and "T" in first.split()[0] and first.split()[0].endswith("Z"), f"line {first!r}")

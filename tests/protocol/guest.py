@@ -1,0 +1,288 @@
+"""A guest on KVM: its console, its run states, and the events that tell of them."""
+
+import pathlib
+import tempfile
+
+from harness.checks import check, eventually, expect, expect_equal
+from harness.emulator import Emulator, need_kvm
+from harness.qmp import QmpError
+
+
+def running(*arguments, **options):
+    """An emulator whose guest has come up, with a monitor as `.monitor`."""
+    need_kvm()
+    emulator = Emulator(*arguments, **options)
+    try:
+        emulator.monitor = emulator.qmp()
+        emulator.console.expect("READY\r\n")
+    except BaseException:
+        emulator.stop()
+        raise
+    return emulator
+
+
+def status(qmp):
+    """The run state."""
+    return qmp.command("query-status")["status"]
+
+
+def data(event):
+    """The data of an event."""
+    return event.get("data", {})
+
+
+@check("guest: boots, prints its command line, talks both ways")
+def console():
+    with running("-append", "one two=three") as emulator:
+        expect("CMDLINE one two=three\r\n" in emulator.console.seen.decode(), "the guest got its command line")
+        emulator.console.type("e there and back")
+        emulator.console.expect("ECHO there and back\r\n")
+        emulator.console.type("e " + "x" * 100)
+        emulator.console.expect("ECHO " + "x" * 100)
+
+
+@check("guest: sees the memory it was given")
+def memory():
+    with running(memory=256) as emulator:
+        emulator.console.type("m")
+        lines = [line.split() for line in emulator.console.expect("MEM-END").splitlines() if " type 1" in line]
+        total = sum(int(size, 16) for _, _, _, size, _, _ in lines)
+        expect(250 << 20 <= total <= 256 << 20, f"memory in the map: {total} bytes")
+
+
+@check("guest: an initrd arrives as a module")
+def initrd():
+    with running("-initrd", __file__) as emulator:
+        expect("MODULES 1\r\n" in emulator.console.seen.decode(), "one module")
+
+
+@check("guest: finds the q35 host bridge and the ICH9 on PCI")
+def pci():
+    with running("-device", "pcie-root-port,id=rp1,bus=pcie.0,addr=0x2,chassis=1,port=16") as emulator:
+        emulator.console.type("l")
+        seen = emulator.console.expect("PCI-END")
+        for function in ["00:00.0 8086:29c0 class 060000", "00:1f.0 8086:2918 class 060100", "00:02.0 1b36:000c class 060400"]:
+            expect(function in seen, f"{function} is missing from {seen}")
+
+
+@check("guest: timer ticks and the clock")
+def time():
+    with running("-rtc", "base=2031-05-06T07:08:09") as emulator:
+        emulator.console.type("c")
+        emulator.console.expect("RTC 20310506070")
+        emulator.console.type("w")
+        seen = emulator.console.expect("TICKS ") + emulator.console.expect("\n")
+        ticks = int(seen.split("TICKS ")[1])
+        expect(80 <= ticks <= 130, f"{ticks} ticks of 100 Hz in one second")
+
+
+@check("guest: paused at start, continued, stopped, continued")
+def stop_and_continue():
+    need_kvm()
+    with Emulator(paused=True) as emulator:
+        qmp = emulator.qmp()
+        expect_equal(qmp.command("query-status")["status"], "prelaunch", "status before")
+        expect_equal(qmp.command("query-status")["running"], False, "running before")
+        qmp.command("cont")
+        qmp.wait_event("RESUME")
+        emulator.console.expect("READY\r\n")
+        expect_equal(status(qmp), "running", "status")
+        qmp.command("stop")
+        qmp.wait_event("STOP")
+        expect_equal(status(qmp), "paused", "status")
+        emulator.console.type("e later")
+        qmp.command("stop")
+        qmp.command("cont")
+        qmp.wait_event("RESUME")
+        emulator.console.expect("ECHO later")
+        expect_equal([e["event"] for e in qmp.events], [], "other events")
+
+
+@check("guest: system_reset starts it again")
+def system_reset():
+    with running() as emulator:
+        emulator.monitor.command("system_reset")
+        event = emulator.monitor.wait_event("RESET")
+        expect_equal(data(event), {"guest": False, "reason": "host-qmp-system-reset"}, "data of RESET")
+        emulator.console.expect("REMUDA-GUEST")
+        emulator.console.expect("READY\r\n")
+        emulator.console.type("e again")
+        emulator.console.expect("ECHO again")
+
+
+@check("guest: each way to reset itself gives RESET and a fresh start")
+def guest_reset():
+    with running() as emulator:
+        for command in "rkt":
+            emulator.console.type(command)
+            event = emulator.monitor.wait_event("RESET")
+            expect_equal(data(event), {"guest": True, "reason": "guest-reset"}, f"data of RESET after {command}")
+            emulator.console.expect("READY\r\n")
+        expect_equal(status(emulator.monitor), "running", "status")
+
+
+@check("guest: reset becomes a shutdown with -no-reboot")
+def no_reboot():
+    with running("-no-reboot") as emulator:
+        emulator.console.type("r")
+        event = emulator.monitor.wait_event("SHUTDOWN")
+        expect_equal(data(event), {"guest": True, "reason": "guest-reset"}, "data of SHUTDOWN")
+        expect_equal(emulator.wait(), 0, "exit status")
+
+
+@check("guest: the power button powers it off")
+def power_button():
+    with running() as emulator:
+        emulator.monitor.command("system_powerdown")
+        emulator.monitor.wait_event("POWERDOWN")
+        event = emulator.monitor.wait_event("SHUTDOWN")
+        expect_equal(data(event), {"guest": True, "reason": "guest-shutdown"}, "data of SHUTDOWN")
+        expect("POWER-BUTTON" in emulator.console.expect("POWER-OFF"), "the guest saw the button")
+        expect_equal(emulator.wait(), 0, "exit status")
+
+
+@check("guest: -no-shutdown keeps a powered-off guest, which can be reset and continued")
+def no_shutdown():
+    with running("-no-shutdown") as emulator:
+        qmp = emulator.monitor
+        emulator.console.type("o")
+        qmp.wait_event("SHUTDOWN")
+        qmp.wait_event("STOP")
+        expect_equal(status(qmp), "shutdown", "status")
+        try:
+            qmp.command("cont")
+            expect(False, "cont succeeded on a guest that has shut down")
+        except QmpError as error:
+            expect("Resetting the Virtual Machine is required" in error.desc, f"text {error.desc!r}")
+        qmp.command("system_reset")
+        qmp.wait_event("RESET")
+        qmp.command("cont")
+        qmp.wait_event("RESUME")
+        emulator.console.expect("READY\r\n")
+        expect_equal(status(qmp), "running", "status")
+
+
+@check("guest: quit and SIGTERM end it with SHUTDOWN and status 0")
+def quit_and_signal():
+    with running() as emulator:
+        emulator.monitor.command("quit")
+        event = emulator.monitor.wait_event("SHUTDOWN")
+        expect_equal(data(event), {"guest": False, "reason": "host-qmp-quit"}, "data of SHUTDOWN")
+        expect_equal(emulator.wait(), 0, "exit status")
+    with running() as emulator:
+        emulator.process.terminate()
+        event = emulator.monitor.wait_event("SHUTDOWN")
+        expect_equal(data(event), {"guest": False, "reason": "host-signal"}, "data of SHUTDOWN")
+        expect_equal(emulator.wait(5), 0, "exit status")
+        expect("terminating on signal 15" in emulator.errors(), f"stderr {emulator.errors()!r}")
+
+
+@check("guest: a panic pauses it, or ends it, as -action says")
+def panic():
+    with running("-device", "pvpanic", "-action", "panic=pause") as emulator:
+        emulator.console.type("p")
+        event = emulator.monitor.wait_event("GUEST_PANICKED")
+        expect_equal(data(event)["action"], "pause", "action")
+        emulator.monitor.wait_event("STOP")
+        expect_equal(status(emulator.monitor), "guest-panicked", "status")
+    with running("-device", "pvpanic") as emulator:
+        emulator.console.type("p")
+        event = emulator.monitor.wait_event("GUEST_PANICKED")
+        expect_equal(data(event)["action"], "poweroff", "action")
+        event = emulator.monitor.wait_event("SHUTDOWN")
+        expect_equal(data(event), {"guest": True, "reason": "guest-panic"}, "data of SHUTDOWN")
+        expect_equal(emulator.wait(), 0, "exit status")
+
+
+@check("guest: set-action changes what a reset does")
+def set_action():
+    with running() as emulator:
+        emulator.monitor.command("set-action", reboot="shutdown")
+        emulator.console.type("r")
+        emulator.monitor.wait_event("SHUTDOWN")
+        expect_equal(emulator.wait(), 0, "exit status")
+
+
+@check("guest: inject-nmi arrives")
+def nmi():
+    with running() as emulator:
+        emulator.monitor.command("inject-nmi")
+        emulator.console.type("n")
+        emulator.console.expect("NMIS 1\r\n")
+
+
+@check("guest: debug-exit ends the emulator with the guest's status")
+def debug_exit():
+    with running("-device", "isa-debug-exit,iobase=0xf4,iosize=4") as emulator:
+        emulator.console.type("d 3")
+        expect_equal(emulator.wait(), 7, "exit status")
+
+
+@check("guest: vCPUs are threads of the process, by name")
+def vcpu_threads():
+    with running("-smp", "2", "-name", "guest=named,debug-threads=on") as emulator:
+        cpus = emulator.monitor.command("query-cpus-fast")
+        expect_equal([cpu["cpu-index"] for cpu in cpus], [0, 1], "indices")
+        for cpu in cpus:
+            comm = pathlib.Path(f"/proc/{emulator.process.pid}/task/{cpu['thread-id']}/comm").read_text().strip()
+            expect_equal(comm, f"CPU {cpu['cpu-index']}/KVM", "thread name")
+            expect("thread-id" in cpu and cpu["qom-path"].startswith("/machine/unattached/"), f"entry {cpu}")
+        expect_equal(emulator.monitor.command("query-name"), {"name": "named"}, "name")
+
+
+@check("guest: boots with a split interrupt chip and with several processors")
+def split_irqchip():
+    with running("-machine", "kernel_irqchip=split") as emulator:
+        emulator.console.type("w")
+        emulator.console.expect("TICKS ")
+    with running("-smp", "4,sockets=1,cores=2,threads=2") as emulator:
+        slots = emulator.monitor.command("query-hotpluggable-cpus")
+        expect_equal(len(slots), 4, "places for vCPUs")
+        expect(all("qom-path" in slot for slot in slots), "all are taken")
+
+
+@check("guest: memory from a shared memfd, from a file, and preallocated")
+def memory_backends():
+    for backend in [
+        "memory-backend-memfd,id=ram,size=128M,share=on",
+        "memory-backend-file,id=ram,size=128M,mem-path=/dev/shm,share=on",
+        "memory-backend-ram,id=ram,size=128M,prealloc=on",
+    ]:
+        with running("-object", backend, "-machine", "memory-backend=ram") as emulator:
+            devices = emulator.monitor.command("query-memdev")
+            expect_equal([(d["id"], d["size"]) for d in devices], [("ram", 128 << 20)], "memory devices")
+
+
+@check("guest: KVM's statistics of vCPU and VM")
+def stats():
+    with running() as emulator:
+        vcpu = emulator.monitor.command("query-stats", target="vcpu")
+        names = [stat["name"] for stat in vcpu[0]["stats"]]
+        expect("exits" in names, f"vCPU statistics {names[:8]}")
+        expect(emulator.monitor.command("query-stats", target="vm"), "VM statistics")
+        schemas = emulator.monitor.command("query-stats-schemas")
+        expect_equal(sorted({s["target"] for s in schemas}), ["vcpu", "vm"], "targets")
+
+
+@check("guest: a kernel image that is none is refused")
+def bad_kernel():
+    need_kvm()
+    with tempfile.NamedTemporaryFile(suffix=".elf") as image:
+        image.write(b"\x7fELF" + b"\0" * 60)
+        image.flush()
+        with Emulator("-kernel", image.name, guest=False) as emulator:
+            expect_equal(emulator.wait(), 1, "exit status")
+            expect("kernel" in emulator.errors(), f"stderr {emulator.errors()!r}")
+
+
+@check("guest: two at a time do not disturb each other")
+def two_guests():
+    with running() as one, running() as two:
+        one.console.type("b")
+        one.console.expect("BUSY")
+        two.console.type("e free")
+        two.console.expect("ECHO free")
+        one.process.kill()
+        eventually("the first ends", 5, lambda: one.process.poll() is not None)
+        two.console.type("e still")
+        two.console.expect("ECHO still")

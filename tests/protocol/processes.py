@@ -1,0 +1,97 @@
+"""The processes behind one guest: monitor and worker end together, and nothing is left behind."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+
+from harness.checks import Skip, check, eventually, expect, expect_equal
+from harness.emulator import Emulator, binary, is_ours, need_kvm
+from harness.qmp import Qmp
+
+
+def children(pid):
+    """The pids of the children of a process."""
+    return [int(word) for path in pathlib.Path(f"/proc/{pid}/task").glob("*/children") for word in path.read_text().split()]
+
+
+def alive(pid):
+    """Whether a process exists and is not a zombie."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def two_processes():
+    """A running pair of processes: the emulator and the pid of its child."""
+    need_kvm()
+    if not is_ours(binary()):
+        raise Skip("one process only: this emulator is not remuda")
+    emulator = Emulator()
+    emulator.monitor = emulator.qmp()
+    emulator.console.expect("READY\r\n")
+    pids = children(emulator.process.pid)
+    expect_equal(len(pids), 1, "number of child processes")
+    return emulator, pids[0]
+
+
+@check("processes: the process that was started holds the vCPUs, its child serves the monitor")
+def roles():
+    emulator, child = two_processes()
+    with emulator:
+        thread = emulator.monitor.command("query-cpus-fast")[0]["thread-id"]
+        expect(pathlib.Path(f"/proc/{emulator.process.pid}/task/{thread}").exists(), "the vCPU is a thread of the parent")
+        links = [os.readlink(fd) for fd in pathlib.Path(f"/proc/{child}/fd").iterdir() if fd.is_symlink()]
+        expect(not any("kvm" in link for link in links), f"descriptors of the monitor: {links}")
+
+
+@check("processes: when the worker is killed the monitor ends at once")
+def worker_dies():
+    emulator, child = two_processes()
+    with emulator:
+        emulator.process.kill()
+        emulator.process.wait()
+        eventually("the monitor process ends", 2, lambda: not alive(child))
+
+
+@check("processes: when the monitor is killed the worker ends and says why")
+def monitor_dies():
+    emulator, child = two_processes()
+    with emulator:
+        os.kill(child, signal.SIGKILL)
+        expect(emulator.wait(5) != 0, "the exit status tells of the failure")
+        expect("monitor" in emulator.errors(), f"the reason is on stderr: {emulator.errors()!r}")
+
+
+@check("processes: -daemonize returns when pidfile and socket are there")
+def daemonize():
+    with tempfile.TemporaryDirectory() as directory:
+        command = [binary(), "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-S", "-daemonize"]
+        command += ["-pidfile", f"{directory}/pid", "-qmp", f"unix:{directory}/qmp,server=on,wait=off"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        expect_equal((done.returncode, done.stderr), (0, ""), "exit status and stderr")
+        text = pathlib.Path(f"{directory}/pid").read_text()
+        expect(text.endswith("\n") and text.strip().isdigit(), f"pidfile {text!r}")
+        pid = int(text)
+        try:
+            expect(pathlib.Path(f"{directory}/qmp").exists(), "the socket is there")
+            qmp = Qmp(f"{directory}/qmp", timeout=5)
+            expect_equal(qmp.command("query-status")["running"], False, "running")
+            expect(os.getpgid(pid) != os.getpgid(0), "it left our process group")
+            os.kill(pid, signal.SIGTERM)
+            eventually("it ends within a second", 1.5, lambda: not alive(pid))
+            expect(not pathlib.Path(f"{directory}/pid").exists(), "the pidfile is removed")
+        finally:
+            if alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
+@check("processes: -daemonize that cannot start exits 1 and says why")
+def daemonize_failure():
+    command = [binary(), "-machine", "none", "-nodefaults", "-no-user-config", "-display", "none", "-daemonize"]
+    command += ["-qmp", "unix:/nonexistent/dir/qmp,server=on,wait=off"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    expect_equal(done.returncode, 1, "exit status")
+    expect("/nonexistent/dir/qmp" in done.stderr, f"stderr {done.stderr!r}")
