@@ -8,6 +8,7 @@ pub mod debug_exit;
 pub mod debugcon;
 mod device;
 pub mod fw_cfg;
+pub mod i8042;
 pub mod pci;
 pub mod pm;
 pub mod port92;

@@ -179,7 +179,13 @@ impl Pm {
     }
 
     fn read_byte(&self, offset: u16) -> u8 {
-        let of = |value: u64, base: u16| value.to_le_bytes().get(usize::from(offset - base)).copied().unwrap_or(0);
+        let of = |value: u64, base: u16| {
+            value
+                .to_le_bytes()
+                .get(usize::from(offset - base))
+                .copied()
+                .unwrap_or(0)
+        };
         match offset {
             PM1_STATUS..PM1_ENABLE => of(self.current_status().into(), PM1_STATUS),
             PM1_ENABLE..PM1_CONTROL => of(self.enable.into(), PM1_ENABLE),
@@ -252,11 +258,17 @@ impl Device for Pm {
             return Err(format!("power management state version {version} is not {VERSION}"));
         }
         let number = |name: &str| -> Result<u64, String> {
-            fields.get(name).and_then(Value::as_u64).ok_or_else(|| format!("field '{name}' is missing"))
+            fields
+                .get(name)
+                .and_then(Value::as_u64)
+                .ok_or_else(|| format!("field '{name}' is missing"))
         };
         let half = |name: &str| u16::try_from(number(name)?).map_err(|_| format!("field '{name}' is out of range"));
         let bytes = |name: &str, into: &mut [u8]| -> Result<(), String> {
-            let list = fields.get(name).and_then(Value::as_array).filter(|list| list.len() == into.len());
+            let list = fields
+                .get(name)
+                .and_then(Value::as_array)
+                .filter(|list| list.len() == into.len());
             let list = list.ok_or_else(|| format!("field '{name}' is missing or has another length"))?;
             for (byte, value) in into.iter_mut().zip(list) {
                 let value = value.as_u64().and_then(|value| u8::try_from(value).ok());
@@ -340,7 +352,10 @@ mod tests {
 
     #[test]
     fn the_power_button_interrupts_once_enabled_and_until_cleared() {
-        let (mut pm, host, _) = pm(PmConfig { acpi_at_reset: true, ..PmConfig::default() });
+        let (mut pm, host, _) = pm(PmConfig {
+            acpi_at_reset: true,
+            ..PmConfig::default()
+        });
         let high = || host.sci.load(Ordering::Relaxed);
         pm.press_power_button();
         assert!(!high());
@@ -352,11 +367,17 @@ mod tests {
 
     #[test]
     fn sleep_types_lead_to_notices() {
-        let (mut pm, _, notices) = pm(PmConfig { disable_s4: true, ..PmConfig::default() });
+        let (mut pm, _, notices) = pm(PmConfig {
+            disable_s4: true,
+            ..PmConfig::default()
+        });
         for kind in [0_u16, 1, 2] {
             pm.pio_write(0x04, &(kind << 10 | 1 << 13).to_le_bytes());
         }
-        assert_eq!(*notices.lock().unwrap(), [Notice::ShutdownRequest, Notice::SuspendRequest]);
+        assert_eq!(
+            *notices.lock().unwrap(),
+            [Notice::ShutdownRequest, Notice::SuspendRequest]
+        );
     }
 
     #[test]
@@ -390,7 +411,9 @@ mod tests {
         let (mut pm, ..) = pm(PmConfig::default());
         pm.pio_write(0x02, &[0x20, 0x01]);
         pm.press_power_button();
-        let DeviceState::Versioned { version, fields } = pm.state() else { panic!() };
+        let DeviceState::Versioned { version, fields } = pm.state() else {
+            panic!()
+        };
         let (mut other, ..) = self::pm(PmConfig::default());
         other.restore(version, &fields).unwrap();
         assert_eq!((other.enable, other.status), (0x120, 0x100));

@@ -61,7 +61,10 @@ impl Device for Port92 {
         if version != VERSION {
             return Err(format!("port92 state version {version} is not {VERSION}"));
         }
-        let value = fields.get("outport").and_then(Value::as_u64).and_then(|value| u8::try_from(value).ok());
+        let value = fields
+            .get("outport")
+            .and_then(Value::as_u64)
+            .and_then(|value| u8::try_from(value).ok());
         self.value = value.ok_or("field 'outport' is missing or out of range")?;
         Ok(())
     }

@@ -135,7 +135,9 @@ impl Items {
         if let Some(bytes) = self.plain.get(&key) {
             return Some(bytes);
         }
-        let file = key.checked_sub(FIRST_FILE).and_then(|index| self.files.get(usize::from(index)));
+        let file = key
+            .checked_sub(FIRST_FILE)
+            .and_then(|index| self.files.get(usize::from(index)));
         file.map(|(_, bytes)| bytes.as_slice())
     }
 

@@ -220,7 +220,9 @@ mod tests {
         fn write(&self, addr: u64, data: &[u8]) -> Result<(), NoRam> {
             let (at, len) = (usize::try_from(addr).unwrap(), data.len());
             let mut ram = self.0.lock().unwrap();
-            ram.get_mut(at..at + len).ok_or(NoRam { addr, len })?.copy_from_slice(data);
+            ram.get_mut(at..at + len)
+                .ok_or(NoRam { addr, len })?
+                .copy_from_slice(data);
             Ok(())
         }
     }

@@ -50,7 +50,7 @@ pub enum BarKind {
 }
 
 /// Configuration space: bytes, and which of their bits the guest may change.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct ConfigSpace {
     bytes: Box<[u8; SIZE]>,
     initial: Box<[u8; SIZE]>,
@@ -282,7 +282,10 @@ impl ConfigSpace {
     /// When the function that was saved is another one: names the first byte that differs.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<(), String> {
         if bytes.len() != SIZE {
-            return Err(format!("configuration space has {} bytes instead of {SIZE}", bytes.len()));
+            return Err(format!(
+                "configuration space has {} bytes instead of {SIZE}",
+                bytes.len()
+            ));
         }
         // The identity of a function never changes.
         if let Some(at) = (0..4).find(|at| bytes[*at] != self.initial[*at]) {
@@ -317,7 +320,13 @@ mod tests {
     #[test]
     fn sizes_are_found_by_writing_ones() {
         let mut space = space();
-        for (at, answer) in [(0x10, 0xffff_ffe1), (0x14, 0xffff_f000), (0x20, 0xffff_c00c), (0x24, 0xffff_ffff), (0x18, 0)] {
+        for (at, answer) in [
+            (0x10, 0xffff_ffe1),
+            (0x14, 0xffff_f000),
+            (0x20, 0xffff_c00c),
+            (0x24, 0xffff_ffff),
+            (0x18, 0),
+        ] {
             space.write(at, &[0xff; 4]);
             assert_eq!(read32(&space, at), answer, "register {at:#x}");
         }
@@ -353,7 +362,10 @@ mod tests {
         let mut space = ConfigSpace::new(1, 2, [6, 4, 0], 0);
         let first = space.add_capability(0x10, &[0; 10]);
         let second = space.add_capability(0x05, &[0; 8]);
-        assert_eq!((space.u8(0x34), space.u8(first + 1), space.u8(second + 1)), (0x40, u8::try_from(second).unwrap(), 0));
+        assert_eq!(
+            (space.u8(0x34), space.u8(first + 1), space.u8(second + 1)),
+            (0x40, u8::try_from(second).unwrap(), 0)
+        );
         assert_eq!(space.u16(6) & 0x10, 0x10);
         let first = space.add_extended_capability(1, 2, &[0; 68]);
         let second = space.add_extended_capability(0xd, 1, &[0; 4]);

@@ -41,7 +41,10 @@ pub fn config_state(config: &ConfigSpace) -> Value {
 /// # Errors
 /// When the field is missing or malformed, or belongs to another function.
 pub fn restore_config(config: &mut ConfigSpace, fields: &Value) -> Result<(), String> {
-    let text = fields.get("config").and_then(Value::as_str).ok_or("field 'config' is missing")?;
+    let text = fields
+        .get("config")
+        .and_then(Value::as_str)
+        .ok_or("field 'config' is missing")?;
     let bytes: Option<Vec<u8>> = text
         .as_bytes()
         .chunks(2)

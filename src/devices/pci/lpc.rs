@@ -35,8 +35,18 @@ pub static LPC: TypeInfo = TypeInfo {
     hotpluggable: false,
     description: "ICH9 LPC bridge",
     properties: &[
-        PropertyInfo::new("disable_s3", PropertyKind::Uint8, Default::Uint(0), "Leave out sleep state S3"),
-        PropertyInfo::new("disable_s4", PropertyKind::Uint8, Default::Uint(0), "Leave out sleep state S4"),
+        PropertyInfo::new(
+            "disable_s3",
+            PropertyKind::Uint8,
+            Default::Uint(0),
+            "Leave out sleep state S3",
+        ),
+        PropertyInfo::new(
+            "disable_s4",
+            PropertyKind::Uint8,
+            Default::Uint(0),
+            "Leave out sleep state S4",
+        ),
     ],
 };
 

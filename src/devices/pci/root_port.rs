@@ -32,9 +32,19 @@ pub static ROOT_PORT: TypeInfo = TypeInfo {
     description: "PCI Express Root Port",
     properties: &[
         PropertyInfo::new("port", PropertyKind::Uint8, Default::Uint(0), "Number of the port"),
-        PropertyInfo::new("chassis", PropertyKind::Uint8, Default::Uint(0), "Chassis the slot is in"),
+        PropertyInfo::new(
+            "chassis",
+            PropertyKind::Uint8,
+            Default::Uint(0),
+            "Chassis the slot is in",
+        ),
         PropertyInfo::new("slot", PropertyKind::Uint16, Default::Uint(0), "Number of the slot"),
-        PropertyInfo::new("hotplug", PropertyKind::Bool, Default::Bool(true), "Devices may come and go"),
+        PropertyInfo::new(
+            "hotplug",
+            PropertyKind::Bool,
+            Default::Bool(true),
+            "Devices may come and go",
+        ),
     ],
 };
 
@@ -133,7 +143,12 @@ mod tests {
 
     #[test]
     fn an_express_port_with_the_slot_given() {
-        let port = RootPort::new(RootPortConfig { port: 0x10, slot: 3, hotplug: true, multifunction: true });
+        let port = RootPort::new(RootPortConfig {
+            port: 0x10,
+            slot: 3,
+            hotplug: true,
+            multifunction: true,
+        });
         let config = port.config();
         assert_eq!((config.u32(0), config.u8(0x0e)), (0x000c_1b36, 0x81));
         let mut at = usize::from(config.u8(0x34));
@@ -149,7 +164,10 @@ mod tests {
 
     #[test]
     fn a_device_in_the_slot_shows_and_stays_over_a_reset() {
-        let mut port = RootPort::new(RootPortConfig { hotplug: true, ..RootPortConfig::default() });
+        let mut port = RootPort::new(RootPortConfig {
+            hotplug: true,
+            ..RootPortConfig::default()
+        });
         port.config_mut().write(0x18, &[0, 5, 7]);
         assert_eq!(port.bus_numbers(), (5, 7));
         port.set_occupied(true);
@@ -161,7 +179,10 @@ mod tests {
 
     impl RootPort {
         fn express_status(&self) -> u16 {
-            (0x40..0x100).step_by(4).find(|at| self.config.u8(*at) == 0x10).map_or(0, |at| self.config.u16(at + 0x1a))
+            (0x40..0x100)
+                .step_by(4)
+                .find(|at| self.config.u8(*at) == 0x10)
+                .map_or(0, |at| self.config.u16(at + 0x1a))
         }
     }
 }

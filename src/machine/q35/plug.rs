@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The types of devices that this machine can be given.
-pub(crate) static DEVICE_TYPES: [&TypeInfo; 1] = [&debugcon::DEBUGCON];
+pub(crate) static DEVICE_TYPES: [&TypeInfo; 1] = [&debugcon::TYPE];
 
 /// The types the machine's `-device` and `-object` entries are checked against.
 pub(crate) fn registry() -> Registry {

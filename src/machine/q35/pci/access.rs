@@ -109,7 +109,12 @@ impl Device for ConfigPorts {
         if version != VERSION {
             return Err(format!("host bridge state version {version} is not {VERSION}"));
         }
-        let field = |name: &str| fields.get(name).and_then(Value::as_u64).ok_or_else(|| format!("field '{name}' is missing"));
+        let field = |name: &str| {
+            fields
+                .get(name)
+                .and_then(Value::as_u64)
+                .ok_or_else(|| format!("field '{name}' is missing"))
+        };
         self.address = u32::try_from(field("config_reg")?).map_err(|_| "field 'config_reg' is out of range")?;
         self.reset = u8::try_from(field("reset")?).map_err(|_| "field 'reset' is out of range")?;
         Ok(())

@@ -78,22 +78,30 @@ impl RootComplex {
 
     /// Puts a function into its place. `hook` is called whenever its configuration may have changed.
     pub(crate) fn insert(&self, place: Place, want: &Placement<'_>, function: SharedFunction, hook: Option<Hook>) {
-        self.insert_slot(place, want, Slot {
-            function,
-            windows: Mutex::default(),
-            hook,
-            port: None,
-        });
+        self.insert_slot(
+            place,
+            want,
+            Slot {
+                function,
+                windows: Mutex::default(),
+                hook,
+                port: None,
+            },
+        );
     }
 
     /// Puts a port into its place, with the bus behind it, which has its id.
     pub(crate) fn insert_port(&self, place: Place, want: &Placement<'_>, port: Arc<Mutex<RootPort>>) {
-        self.insert_slot(place, want, Slot {
-            function: Arc::clone(&port) as SharedFunction,
-            windows: Mutex::default(),
-            hook: None,
-            port: Some(port),
-        });
+        self.insert_slot(
+            place,
+            want,
+            Slot {
+                function: Arc::clone(&port) as SharedFunction,
+                windows: Mutex::default(),
+                hook: None,
+                port: Some(port),
+            },
+        );
         self.write().add_link(want.id.unwrap_or_default(), place);
     }
 
@@ -171,14 +179,16 @@ fn find(topology: &Topology<Slot>, bus: u8, devfn: Devfn) -> Option<&Slot> {
     let mut here = BusId::ROOT;
     let mut number = 0;
     while number != bus {
-        let ports = topology.functions(here).filter_map(|(addr, function)| Some((addr, function.device.port.as_ref()?)));
+        let ports = topology
+            .functions(here)
+            .filter_map(|(addr, function)| Some((addr, function.device.port.as_ref()?)));
         let numbered = ports.map(|(addr, port)| {
             let (secondary, subordinate) = port.lock().unwrap_or_else(PoisonError::into_inner).bus_numbers();
             (addr, secondary, subordinate)
         });
-        let next = numbered.into_iter().find(|(_, secondary, subordinate)| {
-            *secondary > number && (*secondary..=*subordinate).contains(&bus)
-        });
+        let next = numbered
+            .into_iter()
+            .find(|(_, secondary, subordinate)| *secondary > number && (*secondary..=*subordinate).contains(&bus));
         let (addr, secondary, _) = next?;
         here = topology.bus_behind((here, addr))?;
         number = secondary;

@@ -30,10 +30,18 @@ impl Windows {
             let function = lock(function);
             let config = function.config();
             let bars = config.bars();
-            bars.filter_map(|(bar, kind, _)| Some(Window { bar, kind, range: config.bar_range(bar)? })).collect()
+            bars.filter_map(|(bar, kind, _)| {
+                Some(Window {
+                    bar,
+                    kind,
+                    range: config.bar_range(bar)?,
+                })
+            })
+            .collect()
         };
         let stays = |window: &Window, list: &[Window]| {
-            list.iter().any(|other| other.bar == window.bar && other.range == window.range)
+            list.iter()
+                .any(|other| other.bar == window.bar && other.range == window.range)
         };
         self.open.retain(|window| {
             let stays = stays(window, &wanted);
