@@ -9,7 +9,7 @@ use super::options::{
 };
 use super::ringbuf;
 use crate::qapi::Error;
-use crate::qom::text;
+use crate::qapi::text;
 
 impl ChardevOptions {
     /// Reads the options of one `-chardev`: `backend`, `id` and the back end's own keys, all of them texts.

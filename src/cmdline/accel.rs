@@ -8,7 +8,7 @@ use super::error::Error;
 use super::machine;
 use super::opts::Opts;
 use crate::machine::config::AccelConfig;
-use crate::qom::text;
+use crate::qapi::text;
 
 /// `-accel`.
 pub(super) fn apply(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {

@@ -8,7 +8,7 @@ use super::builder::Builder;
 use super::error::Error;
 use super::opts::Opts;
 use crate::machine::config::{BootConfig, KernelConfig};
-use crate::qom::text;
+use crate::qapi::text;
 
 /// `-boot`: kept with the machine properties, where `-machine boot.order=` puts the same.
 pub(super) fn apply(builder: &mut Builder, map: Map<String, Value>) -> Result<(), Error> {

@@ -16,7 +16,7 @@ pub fn parse(text: &str, implied: Option<&str>) -> Result<(Map<String, Value>, b
     for (index, item) in opts::split(text).into_iter().enumerate() {
         match (item, implied) {
             (Item::Pair(key, value), _) => pairs.push((key, value)),
-            (Item::Bare(word), _) if crate::qom::text::is_help(&word) => help = true,
+            (Item::Bare(word), _) if crate::qapi::text::is_help(&word) => help = true,
             (Item::Bare(value), Some(key)) if index == 0 => pairs.push((key.to_owned(), value)),
             (Item::Bare(key), _) => {
                 return Err(Error::new(format!("Expected '=' after parameter '{key}'")));

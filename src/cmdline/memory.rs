@@ -6,7 +6,7 @@ use super::builder::Builder;
 use super::error::Error;
 use super::opts::Opts;
 use crate::machine::config::MemoryConfig;
-use crate::qom::text;
+use crate::qapi::text;
 use crate::target::Target;
 
 /// What a guest gets when nothing was asked for.

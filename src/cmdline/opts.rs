@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::error::Error;
 use super::option::{Group, Parameter, ParameterKind};
-use crate::qom::text::{self, NumberError};
+use crate::qapi::text::{self, NumberError};
 
 /// The parameters of one option in the order given, keys and value forms already checked against its group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use super::config::{AddFd, ElevatePrivileges, HelpRequest, LOG_ITEMS};
 use super::error::Error;
 use super::opts::Opts;
 use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
-use crate::qom::text;
+use crate::qapi::text;
 
 /// `-h`, `-help`.
 pub(super) fn apply_help(builder: &mut Builder) -> Result<(), Error> {

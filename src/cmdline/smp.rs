@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::error::Error;
 use crate::machine::config::SmpConfig;
-use crate::qom::text;
+use crate::qapi::text;
 use crate::target::Target;
 
 /// What was given of a topology; the rest is to be computed.

@@ -8,7 +8,7 @@ use super::{Device, DeviceState, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
 
 /// The QOM type.
-pub static DEBUGCON: TypeInfo = TypeInfo {
+pub static TYPE: TypeInfo = TypeInfo {
     name: "isa-debugcon",
     parent: Some("isa-device"),
     is_abstract: false,
@@ -18,7 +18,12 @@ pub static DEBUGCON: TypeInfo = TypeInfo {
     hotpluggable: false,
     description: "A port whose bytes go to a character device",
     properties: &[
-        PropertyInfo::new("chardev", PropertyKind::Chardev, Default::None, "ID of a chardev to use as a backend"),
+        PropertyInfo::new(
+            "chardev",
+            PropertyKind::Chardev,
+            Default::None,
+            "ID of a chardev to use as a backend",
+        ),
         PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0xe9), ""),
         PropertyInfo::new("readback", PropertyKind::Uint32, Default::Uint(0xe9), ""),
     ],
@@ -51,7 +56,7 @@ impl PioDevice for Debugcon {
 
 impl Device for Debugcon {
     fn type_name(&self) -> &'static str {
-        DEBUGCON.name
+        TYPE.name
     }
 
     fn reset(&mut self) {}

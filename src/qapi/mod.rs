@@ -11,6 +11,7 @@ pub mod json;
 pub mod qmp;
 pub mod remuda;
 pub mod session;
+pub mod text;
 pub mod throttle;
 pub mod visit;
 

@@ -11,7 +11,6 @@ mod queries;
 mod registry;
 #[cfg(test)]
 mod testing;
-pub mod text;
 pub mod tree;
 mod types;
 mod values;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::registry::Registry;
-use super::text::{self, NumberError};
 use super::types::{PropertyInfo, PropertyKind};
 use crate::qapi::Error;
+use crate::qapi::text::{self, NumberError};
 
 /// A switch that may be left to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -245,10 +245,6 @@ fn parse_bool(name: &str, value: &Value) -> Result<Value, Error> {
 
 fn parse_uint(name: &str, value: &Value, max: u64, kind: &str) -> Result<Value, Error> {
     let number = match value {
-        // A negative text stands for the number that wraps to it, which 64 bits hold and fewer do not.
-        Value::String(text) if text.starts_with('-') => {
-            text::parse_int(text).map_err(|_| expects(name, "integer"))? as u64
-        }
         Value::String(text) => text::parse_uint(text).map_err(|_| expects(name, "integer"))?,
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
             (Some(number), _) => number,

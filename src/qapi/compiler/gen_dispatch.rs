@@ -1,12 +1,12 @@
-//! Commands and events: tables, handler traits, typed calls and their dispatch.
+//! Commands: table, handler traits, typed calls and their dispatch.
 
 use std::fmt::Write;
 
 use super::gen_types::{doc_comment, rust_type};
 use super::names::{camel, snake};
-use super::schema::{Arch, Command, Data, Event, Run, Schema, Throttle};
+use super::schema::{Arch, Command, Data, Run, Schema};
 
-/// Everything about the commands and events of `schema`, whose generated files start with `name`.
+/// Everything about the commands of `schema`, whose generated files start with `name`.
 pub(crate) fn generate(schema: &Schema, name: &str) -> String {
     let mut out = String::new();
     let mut commands: Vec<&Command> = schema.commands.iter().collect();
@@ -17,9 +17,6 @@ pub(crate) fn generate(schema: &Schema, name: &str) -> String {
     let worker = side(&mut out, &commands, Run::Worker);
     if monitor && worker {
         any_call(&mut out, &commands);
-    }
-    if !schema.events.is_empty() {
-        events(&mut out, &schema.events);
     }
     out
 }
@@ -357,102 +354,6 @@ impl Call {{
         match id {{
 {arms}        }}
     }}
-}}
-"
-    );
-}
-
-fn events(out: &mut String, events: &[Event]) {
-    let mut names = String::new();
-    let mut decode = String::new();
-    let mut encode = String::new();
-    let mut throttle = String::new();
-    out.push_str(
-        "/// An event of this schema.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-",
-    );
-    for event in events {
-        let variant = camel(&event.name);
-        let payload = match &event.data {
-            Data::None => None,
-            Data::Inline(_) => Some(format!("{variant}Event")),
-            Data::Named(name) => Some(name.clone()),
-        };
-        let ignored = payload.as_ref().map_or("", |_| "(_)");
-        doc_comment(out, "    ", &event.doc.text);
-        let _ = match &payload {
-            Some(ty) => writeln!(out, "    {variant}({ty}),"),
-            None => writeln!(out, "    {variant},"),
-        };
-        let _ = writeln!(names, "            Self::{variant}{ignored} => {:?},", event.name);
-        let _ = match payload {
-            Some(_) => writeln!(
-                decode,
-                "            {:?} => visit::decode_arguments(data).map(Self::{variant}),",
-                event.name
-            ),
-            None => writeln!(
-                decode,
-                "            {:?} => visit::no_arguments(data).map(|()| Self::{variant}),",
-                event.name
-            ),
-        };
-        if payload.is_some() {
-            let _ = writeln!(
-                encode,
-                "            Self::{variant}(data) => visit::Encode::encode(data, out),"
-            );
-        } else {
-            let _ = writeln!(encode, "            Self::{variant} => {{}}");
-        }
-        let _ = match &event.throttle {
-            Throttle::None => Ok(()),
-            Throttle::Together => writeln!(
-                throttle,
-                "            Self::{variant}{ignored} => Some({:?}.to_owned()),",
-                event.name
-            ),
-            Throttle::By(member) => writeln!(
-                throttle,
-                "            Self::{variant}(data) => Some(format!(\"{} {{}}\", data.{})),",
-                event.name,
-                snake(member)
-            ),
-        };
-    }
-    let throttle = match events.iter().any(|event| event.throttle != Throttle::None) {
-        false => "        None\n".to_owned(),
-        true => format!("        match self {{\n{throttle}            _ => None,\n        }}\n"),
-    };
-    let _ = write!(
-        out,
-        "}}
-impl Event {{
-    /// Takes back what [`visit::WireEvent`] says of an event.
-    ///
-    /// # Errors
-    /// There is no event of this name, or its data is not as the schema says.
-    pub fn decode(name: &str, data: serde_json::Map<String, serde_json::Value>) -> Result<Self, Error> {{
-        match name {{
-{decode}            other => Err(Error::generic(format!(\"unknown event '{{other}}'\"))),
-        }}
-    }}
-}}
-impl visit::WireEvent for Event {{
-    fn name(&self) -> &'static str {{
-        match self {{
-{names}        }}
-    }}
-
-    fn encode_data(&self, out: &mut Vec<u8>) {{
-        match self {{
-{encode}        }}
-    }}
-
-    fn throttle_key(&self) -> Option<String> {{
-{throttle}    }}
 }}
 "
     );

@@ -2,8 +2,9 @@
 
 use std::fmt::Write;
 
+use super::gen_unions::{alternate, union};
 use super::names::{camel, snake};
-use super::schema::{Branch, Builtin, Data, EnumValue, Member, Schema, TypeDef, TypeKind, TypeRef};
+use super::schema::{Builtin, Data, EnumValue, Member, Schema, TypeDef, TypeKind, TypeRef};
 
 /// The types of the schema and the arguments of its commands and events.
 pub(crate) fn generate(schema: &Schema) -> String {
@@ -112,7 +113,7 @@ fn structure(out: &mut String, schema: &Schema, name: &str, doc: &str, members: 
     out.push_str("    }\n}\n");
 }
 
-fn fields(out: &mut String, members: &[Member]) {
+pub(super) fn fields(out: &mut String, members: &[Member]) {
     for member in members {
         doc_comment(out, "    ", &member.doc);
         let ty = rust_type(&member.ty);
@@ -136,7 +137,7 @@ fn has_default(schema: &Schema, member: &Member) -> bool {
 }
 
 /// The expression that takes a member out of `fields`.
-fn decode_member(member: &Member) -> String {
+pub(super) fn decode_member(member: &Member) -> String {
     let way = if member.optional { "optional" } else { "required" };
     match decoder(&member.ty) {
         Some(decoder) => format!("fields.{way}_with({:?}, {decoder})", member.name),
@@ -145,7 +146,7 @@ fn decode_member(member: &Member) -> String {
 }
 
 /// The function that decodes a type, where its Rust type alone does not say it.
-fn decoder(ty: &TypeRef) -> Option<String> {
+pub(super) fn decoder(ty: &TypeRef) -> Option<String> {
     match ty {
         TypeRef::Builtin(Builtin::Size) => Some("visit::decode_size".to_owned()),
         TypeRef::Array(element) => {
@@ -156,7 +157,7 @@ fn decoder(ty: &TypeRef) -> Option<String> {
     }
 }
 
-fn encode_member(out: &mut String, member: &Member) {
+pub(super) fn encode_member(out: &mut String, member: &Member) {
     let way = if member.optional { "optional" } else { "member" };
     let field = snake(&member.name);
     let _ = writeln!(out, "        object.{way}({:?}, &self.{field});", member.name);
@@ -218,173 +219,4 @@ impl visit::Encode for {name} {{
 ",
         all.join(", ")
     );
-}
-
-/// A union is a plain enum if the discriminator is all there is in the base; otherwise a struct with an enum in it.
-fn union(out: &mut String, ty: &TypeDef, base: &[Member], tag: (&str, &str), branches: &[Branch]) {
-    let (discriminator, _) = tag;
-    let others: Vec<Member> = base
-        .iter()
-        .filter(|member| member.name != discriminator)
-        .cloned()
-        .collect();
-    let name = &ty.name;
-    if others.is_empty() {
-        variants(out, name, &ty.doc.text, tag, branches);
-        return;
-    }
-    let variant = format!("{name}Variant");
-    let doc = format!("What depends on `{discriminator}` in a [`{name}`].");
-    variants(out, &variant, &doc, tag, branches);
-    doc_comment(out, "", &ty.doc.text);
-    let _ = writeln!(out, "#[derive(Clone, Debug, PartialEq)]\npub struct {name} {{");
-    fields(out, &others);
-    let _ = write!(
-        out,
-        "    /// `{discriminator}`, and what depends on it.
-    pub variant: {variant},
-}}
-impl visit::DecodeMembers for {name} {{
-    fn decode_members(fields: &mut visit::Fields<'_>) -> Result<Self, Error> {{
-        Ok(Self {{
-"
-    );
-    for member in &others {
-        let _ = writeln!(out, "            {}: {}?,", snake(&member.name), decode_member(member));
-    }
-    let _ = write!(
-        out,
-        "            variant: visit::DecodeMembers::decode_members(fields)?,
-        }})
-    }}
-}}
-impl visit::EncodeMembers for {name} {{
-    fn encode_members(&self, object: &mut visit::ObjectWriter<'_>) {{
-"
-    );
-    for member in &others {
-        encode_member(out, member);
-    }
-    out.push_str("        self.variant.encode_members(object);\n    }\n}\n");
-}
-
-/// The enum of a union's branches.
-fn variants(out: &mut String, name: &str, doc: &str, (discriminator, tag): (&str, &str), branches: &[Branch]) {
-    doc_comment(out, "", doc);
-    let _ = writeln!(out, "#[derive(Clone, Debug, PartialEq)]\npub enum {name} {{");
-    for branch in branches {
-        doc_comment(out, "    ", &branch.doc);
-        let payload = branch.ty.as_ref().map(|ty| format!("({})", rust_type(ty)));
-        let _ = writeln!(out, "    {}{},", camel(&branch.name), payload.unwrap_or_default());
-    }
-    let _ = write!(
-        out,
-        "}}
-impl {name} {{
-    /// The value of `{discriminator}`.
-    #[must_use]
-    pub const fn discriminator(&self) -> {tag} {{
-        match self {{
-"
-    );
-    for branch in branches {
-        let variant = camel(&branch.name);
-        let payload = branch.ty.as_ref().map_or("", |_| "(_)");
-        let _ = writeln!(out, "            Self::{variant}{payload} => {tag}::{variant},");
-    }
-    let _ = write!(
-        out,
-        "        }}
-    }}
-}}
-impl visit::DecodeMembers for {name} {{
-    fn decode_members(fields: &mut visit::Fields<'_>) -> Result<Self, Error> {{
-        let discriminator: {tag} = fields.required({discriminator:?})?;
-        Ok(match discriminator {{
-"
-    );
-    for branch in branches {
-        let variant = camel(&branch.name);
-        let payload = branch
-            .ty
-            .as_ref()
-            .map_or("", |_| "(visit::DecodeMembers::decode_members(fields)?)");
-        let _ = writeln!(out, "            {tag}::{variant} => Self::{variant}{payload},");
-    }
-    let _ = write!(
-        out,
-        "        }})
-    }}
-}}
-impl visit::EncodeMembers for {name} {{
-    fn encode_members(&self, object: &mut visit::ObjectWriter<'_>) {{
-        object.member({discriminator:?}, &self.discriminator());
-"
-    );
-    out.push_str("        match self {\n");
-    for branch in branches {
-        let variant = camel(&branch.name);
-        let _ = match branch.ty {
-            Some(_) => writeln!(out, "            Self::{variant}(data) => data.encode_members(object),"),
-            None => writeln!(out, "            Self::{variant} => {{}}"),
-        };
-    }
-    out.push_str("        }\n    }\n}\n");
-}
-
-fn alternate(out: &mut String, schema: &Schema, ty: &TypeDef, branches: &[Branch]) {
-    let name = &ty.name;
-    doc_comment(out, "", &ty.doc.text);
-    let _ = writeln!(out, "#[derive(Clone, Debug, PartialEq)]\npub enum {name} {{");
-    let mut decode = String::new();
-    let mut encode = String::new();
-    for branch in branches {
-        let Some(ty) = &branch.ty else { continue };
-        let variant = camel(&branch.name);
-        doc_comment(out, "    ", &branch.doc);
-        let _ = writeln!(out, "    {variant}({}),", rust_type(ty));
-        let decoder = decoder(ty).unwrap_or_else(|| "visit::Decode::decode".to_owned());
-        let _ = writeln!(
-            decode,
-            "            {} => ({decoder})(value, at).map(Self::{variant}),",
-            json_pattern(schema, ty)
-        );
-        let _ = writeln!(
-            encode,
-            "            Self::{variant}(value) => visit::Encode::encode(value, out),"
-        );
-    }
-    let _ = write!(
-        out,
-        "}}
-impl visit::Decode for {name} {{
-    fn decode(value: serde_json::Value, at: &visit::At<'_>) -> Result<Self, Error> {{
-        match value {{
-{decode}            _ => Err(at.wrong_alternative({name:?})),
-        }}
-    }}
-}}
-impl visit::Encode for {name} {{
-    fn encode(&self, out: &mut Vec<u8>) {{
-        match self {{
-{encode}        }}
-    }}
-}}
-"
-    );
-}
-
-/// The kind of JSON value by which an alternate knows a branch.
-fn json_pattern(schema: &Schema, ty: &TypeRef) -> &'static str {
-    match ty {
-        TypeRef::Array(_) => "serde_json::Value::Array(_)",
-        TypeRef::Builtin(Builtin::Str) => "serde_json::Value::String(_)",
-        TypeRef::Builtin(Builtin::Bool) => "serde_json::Value::Bool(_)",
-        TypeRef::Builtin(Builtin::Null) => "serde_json::Value::Null",
-        TypeRef::Builtin(_) => "serde_json::Value::Number(_)",
-        TypeRef::Named(name) => match schema.find(name).map(|ty| &ty.kind) {
-            Some(TypeKind::Enum(_)) => "serde_json::Value::String(_)",
-            _ => "serde_json::Value::Object(_)",
-        },
-    }
 }

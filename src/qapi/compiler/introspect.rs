@@ -22,10 +22,12 @@ pub(crate) fn schema_info(schema: &Schema, arch: Arch) -> String {
             Some(ty) => writer.name(ty),
             None => writer.anonymous(&[]),
         };
-        let detail = format!(
-            r#""ret-type": "{returns}", "arg-type": "{arguments}", "allow-oob": {}"#,
-            command.allow_oob
-        );
+        let oob = if command.allow_oob {
+            r#", "allow-oob": true"#
+        } else {
+            ""
+        };
+        let detail = format!(r#""ret-type": "{returns}", "arg-type": "{arguments}"{oob}"#);
         writer.entry(&command.name, "command", &detail, &command.features);
     }
     for event in schema.events.iter().filter(|event| event.archs.contains(&arch)) {

@@ -2,8 +2,8 @@
 //!
 //! `build.rs` runs it once for each root module; the library compiles it for its unit tests only. The steps, one file
 //! each: `lexer` makes tokens, `parser` makes expressions and follows `include`, `doc` reads doc comments, `check`
-//! turns expressions into the `schema` and refuses what is wrong, and `gen_types`, `gen_dispatch` and `introspect`
-//! write the results.
+//! turns expressions into the `schema` and refuses what is wrong, and the `gen_*` files and `introspect` write
+//! the results.
 
 mod check;
 mod condition;
@@ -11,7 +11,9 @@ mod doc;
 mod error;
 mod expect;
 mod gen_dispatch;
+mod gen_events;
 mod gen_types;
+mod gen_unions;
 mod introspect;
 mod lexer;
 mod names;
@@ -42,9 +44,10 @@ pub(crate) fn compile(root: &Path, name: &str, read: parser::Read<'_>) -> Result
     let mut files = vec![OutputFile {
         name: format!("qapi_{name}.rs"),
         contents: format!(
-            "{}{}",
+            "{}{}{}",
             gen_types::generate(&schema),
-            gen_dispatch::generate(&schema, name)
+            gen_dispatch::generate(&schema, name),
+            gen_events::generate(&schema)
         ),
     }];
     for arch in Arch::ALL {

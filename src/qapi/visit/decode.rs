@@ -4,8 +4,7 @@ use serde_json::{Map, Value};
 
 use super::at::{At, Mode};
 use super::fields::Fields;
-use super::keyval;
-use crate::qapi::Error;
+use crate::qapi::{Error, text};
 
 /// A type that can be read from a JSON value.
 pub trait Decode: Sized {
@@ -69,7 +68,7 @@ impl Decode for bool {
         match (value, at.mode()) {
             (Value::Bool(value), _) => Ok(value),
             (Value::String(text), Mode::Keyval) => {
-                keyval::parse_bool(&text).ok_or_else(|| at.unreadable("'on' or 'off'"))
+                text::parse_bool(&text).ok_or_else(|| at.unreadable("'on' or 'off'"))
             }
             _ => Err(at.wrong_type("boolean")),
         }
@@ -94,7 +93,7 @@ impl Decode for i64 {
     fn decode(value: Value, at: &At<'_>) -> Result<Self, Error> {
         match (value, at.mode()) {
             (Value::Number(number), _) => number.as_i64().ok_or_else(|| at.wrong_type("integer")),
-            (Value::String(text), Mode::Keyval) => keyval::parse_int(&text).ok_or_else(|| at.unreadable("integer")),
+            (Value::String(text), Mode::Keyval) => text::parse_int(&text).map_err(|_| at.unreadable("integer")),
             _ => Err(at.wrong_type("integer")),
         }
     }
@@ -104,7 +103,7 @@ impl Decode for u64 {
     fn decode(value: Value, at: &At<'_>) -> Result<Self, Error> {
         match (value, at.mode()) {
             (Value::Number(number), _) => unsigned(&number).ok_or_else(|| at.wrong_type("integer")),
-            (Value::String(text), Mode::Keyval) => keyval::parse_uint(&text).ok_or_else(|| at.unreadable("integer")),
+            (Value::String(text), Mode::Keyval) => text::parse_uint(&text).map_err(|_| at.unreadable("integer")),
             _ => Err(at.wrong_type("integer")),
         }
     }
@@ -185,7 +184,7 @@ pub fn decode_enum<T>(value: Value, at: &At<'_>, from_wire: impl Fn(&str) -> Opt
 /// The value is not a number of 64 bits.
 pub fn decode_size(value: Value, at: &At<'_>) -> Result<u64, Error> {
     match (value, at.mode()) {
-        (Value::String(text), Mode::Keyval) => keyval::parse_size(&text).ok_or_else(|| at.unreadable("size")),
+        (Value::String(text), Mode::Keyval) => text::parse_size(&text, 1).map_err(|_| at.unreadable("size")),
         (value, _) => u64::decode(value, at),
     }
 }

@@ -7,13 +7,11 @@ mod at;
 mod decode;
 mod encode;
 mod fields;
-mod keyval;
 
 pub use at::{At, Mode};
 pub use decode::{Decode, DecodeMembers, Null, decode_enum, decode_list, decode_size};
 pub use encode::{Encode, EncodeMembers, ObjectWriter, encode_str, encoded, encoded_nothing};
 pub use fields::{Fields, command_not_found, decode_arguments, decode_keyval, no_arguments};
-pub use keyval::parse_size;
 
 /// What every generated event type offers.
 pub trait WireEvent {
@@ -26,3 +24,6 @@ pub trait WireEvent {
     /// Events with the same key are held back when they come too often; `None` never is.
     fn throttle_key(&self) -> Option<String>;
 }
+
+#[cfg(test)]
+mod tests;

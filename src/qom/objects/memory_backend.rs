@@ -66,7 +66,7 @@ const COMMON: [PropertyInfo; 9] = [
     ),
 ];
 
-const FILE: [PropertyInfo; 4] = [
+const FILE: [PropertyInfo; 2] = [
     PropertyInfo::new(
         "mem-path",
         PropertyKind::String,
@@ -74,22 +74,10 @@ const FILE: [PropertyInfo; 4] = [
         "A file, or a directory for a nameless one",
     ),
     PropertyInfo::new(
-        "align",
-        PropertyKind::ByteSize,
-        Default::Uint(0),
-        "Alignment of the mapping in bytes",
-    ),
-    PropertyInfo::new(
         "offset",
         PropertyKind::ByteSize,
         Default::Uint(0),
         "Where in the file it starts",
-    ),
-    PropertyInfo::new(
-        "discard-data",
-        PropertyKind::Bool,
-        Default::Bool(false),
-        "Its content need not reach the file at the end",
     ),
 ];
 
@@ -161,17 +149,27 @@ pub struct MemoryBackendConfig {
     pub source: MemorySource,
 }
 
-/// How host NUMA nodes are used.
+/// How host NUMA nodes are used: the values of `MPOL_*` (linux/mempolicy.h).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumaPolicy {
     /// As the process's.
-    Default,
+    Default = 0,
     /// From the first node while there is some.
-    Preferred,
+    Preferred = 1,
     /// Only from the nodes.
-    Bind,
+    Bind = 2,
     /// From the nodes in turn.
-    Interleave,
+    Interleave = 3,
+}
+
+impl NumaPolicy {
+    const ALL: [Self; 4] = [Self::Default, Self::Preferred, Self::Bind, Self::Interleave];
+
+    /// The QAPI name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        POLICIES[self as usize]
+    }
 }
 
 /// What backs guest memory.
@@ -183,16 +181,12 @@ pub enum MemorySource {
     File {
         /// The file, or a directory in which a nameless one is made.
         path: PathBuf,
-        /// Alignment of the mapping in bytes; 0 for the file's page size.
-        align: u64,
-        /// Where in the file it starts.
+        /// Where in the file it starts, in bytes.
         offset: u64,
-        /// The content need not reach the file at the end.
-        discard: bool,
     },
     /// A memfd.
     Memfd {
-        /// Size of huge pages in bytes: none for ordinary pages, 0 for the host's usual size.
+        /// Size of huge pages in bytes, a power of two: none for ordinary pages, 0 for the host's usual size.
         huge_page_size: Option<u64>,
         /// Forbid changes of its size.
         seal: bool,
@@ -234,17 +228,11 @@ impl MemoryBackendConfig {
 }
 
 fn placement(values: &Values) -> Result<(NumaPolicy, Vec<u16>), Error> {
-    let nodes: Vec<u16> = values
-        .uints("host-nodes")
-        .filter_map(|node| u16::try_from(node).ok())
-        .collect();
+    let nodes = values.uints("host-nodes").filter_map(|node| u16::try_from(node).ok());
+    let nodes: Vec<u16> = nodes.collect();
     let name = values.text("policy").unwrap_or("default");
-    let policy = match name {
-        "preferred" => NumaPolicy::Preferred,
-        "bind" => NumaPolicy::Bind,
-        "interleave" => NumaPolicy::Interleave,
-        _ => NumaPolicy::Default,
-    };
+    let policy = NumaPolicy::ALL.into_iter().find(|policy| policy.name() == name);
+    let policy = policy.unwrap_or(NumaPolicy::Default);
     match (policy, nodes.is_empty()) {
         (NumaPolicy::Default, false) => Err(Error::generic(
             "host-nodes must be empty for policy default, or you should explicitly specify a policy other than default",
@@ -256,28 +244,24 @@ fn placement(values: &Values) -> Result<(NumaPolicy, Vec<u16>), Error> {
 
 fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
     match type_name {
-        "memory-backend-file" => {
-            let align = values.uint("align").unwrap_or(0);
-            if align != 0 && !align.is_power_of_two() {
-                return Err(refuses(type_name, "align", align));
-            }
-            Ok(MemorySource::File {
-                path: values
-                    .text("mem-path")
-                    .map(PathBuf::from)
-                    .ok_or_else(|| missing("mem-path"))?,
-                align,
-                offset: values.uint("offset").unwrap_or(0),
-                discard: values.boolean("discard-data"),
-            })
-        }
+        "memory-backend-file" => Ok(MemorySource::File {
+            path: values
+                .text("mem-path")
+                .map(PathBuf::from)
+                .ok_or_else(|| missing("mem-path"))?,
+            offset: values.uint("offset").unwrap_or(0),
+        }),
         "memory-backend-memfd" => {
-            let huge_page_size = values.uint("hugetlbsize").unwrap_or(0);
-            if huge_page_size != 0 && !huge_page_size.is_power_of_two() {
-                return Err(refuses(type_name, "hugetlbsize", huge_page_size));
+            let size = values.uint("hugetlbsize").unwrap_or(0);
+            let hugetlb = values.boolean("hugetlb");
+            if size != 0 && !hugetlb {
+                return Err(Error::generic("hugetlbsize needs hugetlb=on"));
+            }
+            if size != 0 && !size.is_power_of_two() {
+                return Err(refuses(type_name, "hugetlbsize", size));
             }
             Ok(MemorySource::Memfd {
-                huge_page_size: values.boolean("hugetlb").then_some(huge_page_size),
+                huge_page_size: hugetlb.then_some(size),
                 seal: values.boolean("seal"),
             })
         }
@@ -287,9 +271,10 @@ fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::qom::Registry;
-    use serde_json::json;
 
     fn config(kind: &str, given: &serde_json::Value) -> Result<MemoryBackendConfig, String> {
         let name = format!("memory-backend-{kind}");
@@ -332,17 +317,7 @@ mod tests {
             &json!({"mem-path": "/dev/hugepages", "size": "1G", "share": "yes"}),
         )
         .unwrap();
-        assert!(
-            matches!(
-                file.source,
-                MemorySource::File {
-                    align: 0,
-                    offset: 0,
-                    discard: false,
-                    ..
-                }
-            ) && file.share
-        );
+        assert!(matches!(file.source, MemorySource::File { offset: 0, .. }) && file.share);
         assert!(config("memfd", &json!({"size": 4096})).unwrap().share);
     }
 
@@ -384,7 +359,7 @@ mod tests {
             ("file", json!({"size": 4096}), "Parameter 'mem-path' is missing"),
             (
                 "memfd",
-                json!({"size": 4096, "hugetlbsize": 3}),
+                json!({"size": 4096, "hugetlb": true, "hugetlbsize": 3}),
                 "property 'hugetlbsize' of memory-backend-memfd doesn't take value '3'",
             ),
         ] {

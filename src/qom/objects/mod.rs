@@ -46,3 +46,35 @@ fn missing(name: &str) -> Error {
 fn refuses(type_name: &str, name: &str, value: impl std::fmt::Display) -> Error {
     Error::generic(format!("property '{name}' of {type_name} doesn't take value '{value}'"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use serde_json::Value;
+
+    use crate::qapi::qmp;
+    use crate::qom::Registry;
+    use crate::target::Target;
+
+    /// The entries of the introspection reply, by name.
+    fn schema() -> BTreeMap<String, Value> {
+        let entries: Vec<Value> = serde_json::from_slice(qmp::schema_json(Target::X86_64)).unwrap();
+        let named = |entry: Value| (entry["name"].as_str().unwrap().to_owned(), entry);
+        entries.into_iter().map(named).collect()
+    }
+
+    #[test]
+    fn the_schema_and_the_registry_offer_the_same_properties() {
+        let (schema, registry) = (schema(), Registry::new());
+        let options = &schema[schema["object-add"]["arg-type"].as_str().unwrap()];
+        for variant in options["variants"].as_array().unwrap() {
+            let members = schema[variant["type"].as_str().unwrap()]["members"].as_array().unwrap();
+            let offered: BTreeSet<&str> = members.iter().filter_map(|member| member["name"].as_str()).collect();
+            let name = variant["case"].as_str().unwrap();
+            let properties = registry.properties(name).into_iter();
+            let declared: BTreeSet<&str> = properties.filter(|p| p.settable).map(|p| p.name).collect();
+            assert_eq!(offered, declared, "{name}");
+        }
+    }
+}

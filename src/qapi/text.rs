@@ -25,17 +25,16 @@ pub fn parse_bool(text: &str) -> Option<bool> {
     }
 }
 
-/// Reads an unsigned number: decimal, `0x` hexadecimal, or octal with a leading zero.
+/// Reads an unsigned number as C does: decimal, `0x` hexadecimal, or octal with a leading zero. A minus sign turns any
+/// number of 64 bits around.
 ///
 /// # Errors
 /// Tells a malformed text from a number of more than 64 bits.
 pub fn parse_uint(text: &str) -> Result<u64, NumberError> {
-    let text = text.strip_prefix('+').unwrap_or(text);
-    let (digits, radix) = split_radix(text);
-    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
-        return Err(NumberError::Malformed);
+    match text.strip_prefix('-') {
+        Some(digits) => Ok(magnitude(digits)?.wrapping_neg()),
+        None => magnitude(text.strip_prefix('+').unwrap_or(text)),
     }
-    u64::from_str_radix(digits, radix).map_err(|_| NumberError::OutOfRange)
 }
 
 /// Reads a signed number, in the same notations as [`parse_uint`].
@@ -43,14 +42,19 @@ pub fn parse_uint(text: &str) -> Result<u64, NumberError> {
 /// # Errors
 /// Tells a malformed text from a number of more than 64 bits.
 pub fn parse_int(text: &str) -> Result<i64, NumberError> {
-    let Some(magnitude) = text.strip_prefix('-') else {
-        return i64::try_from(parse_uint(text)?).map_err(|_| NumberError::OutOfRange);
-    };
-    if !magnitude.starts_with(|c: char| c.is_ascii_digit()) {
+    match text.strip_prefix('-') {
+        Some(digits) => 0i64.checked_sub_unsigned(magnitude(digits)?),
+        None => i64::try_from(magnitude(text.strip_prefix('+').unwrap_or(text))?).ok(),
+    }
+    .ok_or(NumberError::OutOfRange)
+}
+
+fn magnitude(text: &str) -> Result<u64, NumberError> {
+    let (digits, radix) = split_radix(text);
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
         return Err(NumberError::Malformed);
     }
-    0i64.checked_sub_unsigned(parse_uint(magnitude)?)
-        .ok_or(NumberError::OutOfRange)
+    u64::from_str_radix(digits, radix).map_err(|_| NumberError::OutOfRange)
 }
 
 fn split_radix(text: &str) -> (&str, u32) {
@@ -70,8 +74,7 @@ fn split_radix(text: &str) -> (&str, u32) {
 /// Tells a malformed text from a size that does not fit in 64 bits.
 pub fn parse_size(text: &str, unit: u64) -> Result<u64, NumberError> {
     if text.starts_with("0x") || text.starts_with("0X") {
-        let number = parse_uint(text)?;
-        return number.checked_mul(unit).ok_or(NumberError::OutOfRange);
+        return magnitude(text)?.checked_mul(unit).ok_or(NumberError::OutOfRange);
     }
     let (number, unit) = match text.chars().last().and_then(suffix_bytes) {
         Some(bytes) => (&text[..text.len() - 1], bytes),
@@ -106,14 +109,16 @@ fn suffix_bytes(suffix: char) -> Option<u64> {
     Some(1 << (10 * exponent))
 }
 
-/// The part of `unit` that the decimals say, rounded down. Decimals past the eighteenth change nothing.
+/// The part of `unit` that the decimals say, rounded to the nearest byte. Decimals past the
+/// eighteenth change nothing.
 fn fraction_of(decimals: &str, unit: u64) -> u64 {
     let decimals = &decimals[..decimals.len().min(18)];
     let Ok(numerator) = decimals.parse::<u128>() else {
         return 0;
     };
     let denominator = 10u128.pow(u32::try_from(decimals.len()).unwrap_or(18));
-    u64::try_from(numerator * u128::from(unit) / denominator).unwrap_or(u64::MAX)
+    let bytes = (numerator * u128::from(unit) + denominator / 2) / denominator;
+    u64::try_from(bytes).unwrap_or(unit)
 }
 
 /// Whether the text may name an object: letters, digits, `-`, `.` and `_`, starting with a letter.
@@ -135,12 +140,15 @@ mod tests {
         assert_eq!(parse_uint("0x2A"), Ok(42));
         assert_eq!(parse_uint("052"), Ok(42));
         assert_eq!(parse_uint("0"), Ok(0));
+        assert_eq!(parse_uint("-1"), Ok(u64::MAX));
         for bad in ["", "x", "0x", "1 ", "4q", "++1", "09"] {
             assert_eq!(parse_uint(bad), Err(NumberError::Malformed), "{bad}");
         }
         assert_eq!(parse_uint("18446744073709551616"), Err(NumberError::OutOfRange));
         assert_eq!(parse_int("-9223372036854775808"), Ok(i64::MIN));
         assert_eq!(parse_int("-9223372036854775809"), Err(NumberError::OutOfRange));
+        assert_eq!(parse_int("-0x10"), Ok(-16));
+        assert_eq!(parse_int("9223372036854775808"), Err(NumberError::OutOfRange));
         assert_eq!(parse_int("-"), Err(NumberError::Malformed));
         assert_eq!(parse_int("-+1"), Err(NumberError::Malformed));
     }
@@ -153,9 +161,16 @@ mod tests {
         assert_eq!(parse_size("0x100", 1), Ok(256));
         assert_eq!(parse_size("7B", 1 << 20), Ok(7));
         assert_eq!(parse_size("16E", 1), Err(NumberError::OutOfRange));
-        for bad in ["", "G", ".5G", "12Z", "1.5", "-1", "1.2.3G", "é"] {
+        for bad in ["", "G", ".5G", "12Z", "1.5", "-1", "1KK", "0xK", "1.2.3G", "é"] {
             assert_eq!(parse_size(bad, 1), Err(NumberError::Malformed), "{bad}");
         }
+    }
+
+    #[test]
+    fn booleans_have_four_spellings() {
+        assert_eq!(parse_bool("y"), Some(true));
+        assert_eq!(parse_bool("off"), Some(false));
+        assert_eq!(parse_bool("1"), None);
     }
 
     #[test]
