@@ -124,7 +124,7 @@ impl InetAddress {
 
 /// A `SocketAddressLegacy`.
 fn legacy(kind: &str, data: Map<String, Value>) -> Value {
-    json!({"type": kind, "data": data})
+    members([("type", Some(kind.into())), ("data", Some(data.into()))]).into()
 }
 
 /// An object of the members that are there.

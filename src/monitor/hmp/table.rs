@@ -15,7 +15,7 @@ pub(super) struct Command {
 }
 
 /// An argument.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Argument {
     /// Its name; for [`Run::Qmp`] the name in QMP.
     pub(super) name: &'static str,
