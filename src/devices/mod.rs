@@ -14,6 +14,7 @@ pub mod pm;
 pub mod port92;
 pub mod pvpanic;
 mod ram;
+pub mod rtc;
 #[cfg(target_arch = "x86_64")]
 pub mod serial;
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod pci;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
 mod registry;
+mod s390_ccw;
 pub mod streams;
 pub mod topology;
 pub mod types;

@@ -78,7 +78,7 @@ impl Worker {
         let chardevs = connect_chardevs(&config, &mut channel, &writer)?;
         let machine =
             machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
-        let guest = machine::create(config.target, &config.machine, chardevs, &notifier).map_err(|error| error.desc)?;
+        let guest = machine::create(config.target, &config.machine, config.only_migratable, chardevs, &notifier).map_err(|error| error.desc)?;
         let outbox = Rc::clone(&writer);
         let outbox = Box::new(move |message: FromWorker| {
             // The main loop notices the end of the monitor by itself.
