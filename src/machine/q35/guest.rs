@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pci_info::pci_info;
 use super::vm::Vm;
 use crate::accel::StatValue;
 use crate::machine::guest::Guest;
@@ -79,6 +80,6 @@ impl Guest for Vm {
     }
 
     fn pci(&self) -> Vec<PciInfo> {
-        Vec::new()
+        vec![pci_info(&self.pci())]
     }
 }

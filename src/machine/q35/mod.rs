@@ -5,14 +5,15 @@ mod board;
 mod boot;
 mod clock;
 mod cpuid;
+mod devices;
+mod firmware_config;
 mod guest;
 mod layout;
 mod lines;
 mod options;
 mod pci;
-mod plug;
+mod pci_info;
 mod ram;
-
 mod resources;
 mod smbios;
 mod tables;
