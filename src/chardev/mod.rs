@@ -1,1 +1,47 @@
-//! Character device back ends.
+//! Character devices: where the bytes of serial ports, channels and monitors go.
+//!
+//! Every character device lives in the monitor process. A back end carries bytes between the outside and a port; a
+//! front end is either a monitor in the same process, which gets a [`FrontEnd`], or a guest's device in a worker, which
+//! gets one end of a socket pair. Either may be slow without loss: each side waits for the other.
+//!
+//! [`ChardevRegistry`] holds a guest's character devices by id, [`FdTable`] the descriptors that came from outside.
+
+mod address;
+mod base64;
+mod fdset;
+mod guest;
+mod host_file;
+mod log;
+mod mux;
+mod options;
+mod options_cli;
+mod options_qmp;
+mod port;
+mod pty;
+mod raw_fd;
+mod registry;
+mod ringbuf;
+mod running;
+mod socket;
+mod stream;
+mod telnet;
+#[cfg(test)]
+mod tests;
+mod udp;
+mod wire;
+
+pub use fdset::{AddedFd, FdSetInfo, FdTable};
+pub use guest::{ChardevEvent, ChardevEventKind};
+pub use options::{
+    BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
+};
+pub use port::{Chunk, FrontEnd, FrontEvent, FrontReader, FrontWriter};
+pub use registry::{Added, ChardevInfo, ChardevRegistry, DataFormat};
+
+/// What the system says about an error, without the number that `std` adds.
+fn reason(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vm_superio::serial::{NoEvents, Serial, SerialState};
 use vm_superio::Trigger;
+use vm_superio::serial::{NoEvents, Serial, SerialState};
 
 use super::{Device, DeviceState, IrqLine, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
@@ -29,8 +29,18 @@ pub static TYPE: TypeInfo = TypeInfo {
     hotpluggable: false,
     description: "Serial port (16550A)",
     properties: &[
-        PropertyInfo::new("chardev", PropertyKind::Chardev, Default::None, "Character device that it is connected to"),
-        PropertyInfo::new("index", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "Which of the four ports it is"),
+        PropertyInfo::new(
+            "chardev",
+            PropertyKind::Chardev,
+            Default::None,
+            "Character device that it is connected to",
+        ),
+        PropertyInfo::new(
+            "index",
+            PropertyKind::Uint32,
+            Default::Uint(0xffff_ffff),
+            "Which of the four ports it is",
+        ),
         PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "First port"),
         PropertyInfo::new("irq", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "Interrupt"),
     ],
@@ -53,14 +63,20 @@ impl IsaSerial {
     /// A port after power-on, with its interrupt line and where its bytes go.
     #[must_use]
     pub fn new(irq: Arc<dyn IrqLine>, output: Output) -> Self {
-        Self { chip: Serial::new(Edge(irq), Outlet(output)) }
+        Self {
+            chip: Serial::new(Edge(irq), Outlet(output)),
+        }
     }
 
     /// How many received bytes there is room for.
     #[must_use]
     pub fn room(&self) -> usize {
         // In loopback mode the chip hears nothing from outside.
-        if self.chip.state().modem_control & 0x10 != 0 { 0 } else { self.chip.fifo_capacity() }
+        if self.chip.state().modem_control & 0x10 != 0 {
+            0
+        } else {
+            self.chip.fifo_capacity()
+        }
     }
 
     /// Takes bytes from the line, at most as many as there is [`IsaSerial::room`] for; the rest is lost.
@@ -129,9 +145,15 @@ impl Device for IsaSerial {
             value.ok_or_else(|| format!("isa-serial: field '{name}' is missing or out of range"))
         };
         let divisor = fields["divisor"].as_u64().and_then(|value| u16::try_from(value).ok());
-        let [low, high] = divisor.ok_or("isa-serial: field 'divisor' is missing or out of range")?.to_le_bytes();
-        let received = fields["received"].as_array().ok_or("isa-serial: field 'received' is missing")?;
-        let received = received.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
+        let [low, high] = divisor
+            .ok_or("isa-serial: field 'divisor' is missing or out of range")?
+            .to_le_bytes();
+        let received = fields["received"]
+            .as_array()
+            .ok_or("isa-serial: field 'received' is missing")?;
+        let received = received
+            .iter()
+            .map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
         let state = SerialState {
             baud_divisor_low: low,
             baud_divisor_high: high,
@@ -142,7 +164,9 @@ impl Device for IsaSerial {
             modem_control: byte("mcr")?,
             modem_status: byte("msr")?,
             scratch: byte("scr")?,
-            in_buffer: received.collect::<Option<_>>().ok_or("isa-serial: field 'received' holds no bytes")?,
+            in_buffer: received
+                .collect::<Option<_>>()
+                .ok_or("isa-serial: field 'received' holds no bytes")?,
         };
         if state.in_buffer.len() > self.chip.fifo_capacity() + self.chip.state().in_buffer.len() {
             return Err("isa-serial: field 'received' is longer than the FIFO".to_owned());
@@ -194,8 +218,10 @@ mod tests {
     fn port() -> (IsaSerial, Arc<CountingLine>, Arc<Mutex<Vec<u8>>>) {
         let (line, sent) = (Arc::new(CountingLine::default()), Arc::new(Mutex::new(Vec::new())));
         let sink = Arc::clone(&sent);
-        let port =
-            IsaSerial::new(Arc::clone(&line) as _, Box::new(move |bytes| sink.lock().unwrap().extend_from_slice(bytes)));
+        let port = IsaSerial::new(
+            Arc::clone(&line) as _,
+            Box::new(move |bytes| sink.lock().unwrap().extend_from_slice(bytes)),
+        );
         (port, line, sent)
     }
 
@@ -228,7 +254,9 @@ mod tests {
         let (mut one, ..) = port();
         one.pio_write(7, &[0x5a]);
         one.receive(b"q");
-        let DeviceState::Versioned { version, fields } = one.state() else { panic!("serial ports can be saved") };
+        let DeviceState::Versioned { version, fields } = one.state() else {
+            panic!("serial ports can be saved")
+        };
         let (mut other, ..) = port();
         other.restore(version, &fields).unwrap();
         let mut byte = [0];
@@ -237,7 +265,12 @@ mod tests {
         other.pio_read(0, &mut byte);
         assert_eq!(&byte, b"q");
         assert!(other.restore(2, &fields).is_err());
-        assert!(other.restore(1, &json!({"divisor": 1})).unwrap_err().contains("'received'"));
+        assert!(
+            other
+                .restore(1, &json!({"divisor": 1}))
+                .unwrap_err()
+                .contains("'received'")
+        );
     }
 
     proptest! {

@@ -65,7 +65,9 @@ impl WorkerLink {
         self.shared.next_id.set(id + 1);
         self.shared.calls.borrow_mut().insert(id, sender);
         self.post(message.into_frame(id, fds.len()), fds);
-        receiver.await.unwrap_or_else(|_| Err(Error::generic("the worker process of this guest has ended")))
+        receiver
+            .await
+            .unwrap_or_else(|_| Err(Error::generic("the worker process of this guest has ended")))
     }
 
     /// Sends a message that has no answer.

@@ -1,1 +1,28 @@
-//! QMP sessions, the event bus and the command handlers.
+//! QMP and human monitor sessions, the event bus and the handlers of the commands that run in the monitor.
+
+mod commands;
+pub mod cpu;
+pub mod events;
+pub mod guest;
+mod human;
+pub mod link;
+pub mod probe;
+mod run;
+pub mod session;
+
+pub use run::{run_for_worker, run_without_guest};
+
+use crate::qapi::qmp::{VersionInfo, VersionTriple};
+
+/// What `query-version` and the greeting say: the release of QEMU whose behaviour this is, and who provides it.
+#[must_use]
+pub fn version() -> VersionInfo {
+    VersionInfo {
+        qemu: VersionTriple {
+            major: 10,
+            minor: 2,
+            micro: 0,
+        },
+        package: concat!("remuda-", env!("CARGO_PKG_VERSION")).to_owned(),
+    }
+}

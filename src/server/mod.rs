@@ -1,4 +1,7 @@
 //! `remuda serve`: the pool server, its zygote and the registry of guests; and the entry points of all binaries.
 
+mod cputool;
 pub mod dropin;
+mod help;
 pub mod tool;
+mod zygote;

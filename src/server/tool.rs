@@ -2,9 +2,20 @@
 
 use std::process::ExitCode;
 
+use super::cputool;
+
 /// Runs the command named by this process's arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    eprintln!("remuda: nothing to run");
-    ExitCode::FAILURE
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.split_first() {
+        Some((command, rest)) if command == "cpu" => cputool::main(rest),
+        Some((command, _)) => refuse(&format!("'{command}' is none of its commands")),
+        None => refuse("a command is missing"),
+    }
+}
+
+fn refuse(what: &str) -> ExitCode {
+    eprintln!("remuda: {what}");
+    ExitCode::from(2)
 }

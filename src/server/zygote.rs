@@ -78,7 +78,10 @@ pub fn serve(socket: UnixStream, run: &dyn Fn(UnixStream) -> u8) -> u8 {
         report::error("the zygote cannot watch its workers");
         return 1;
     };
-    let mut zygote = Zygote { channel: Channel::new(socket), signals: watched };
+    let mut zygote = Zygote {
+        channel: Channel::new(socket),
+        signals: watched,
+    };
     loop {
         match zygote.step(run) {
             Ok(Step::Served) => {}
@@ -106,8 +109,10 @@ enum Step {
 
 impl Zygote {
     fn step(&mut self, run: &dyn Fn(UnixStream) -> u8) -> Result<Step, ChannelError> {
-        let mut fds =
-            [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [
+            PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -147,7 +152,10 @@ impl Zygote {
                 return Ok(Some(run(UnixStream::from(socket))));
             }
             Ok(Fork::Parent(pid)) => Report::Spawned { id, pid: pid.as_raw() },
-            Err(errno) => Report::NotSpawned { id, reason: format!("cannot fork a worker: {errno}") },
+            Err(errno) => Report::NotSpawned {
+                id,
+                reason: format!("cannot fork a worker: {errno}"),
+            },
         };
         self.channel.send(&report.into_frame())?;
         Ok(None)
@@ -161,7 +169,13 @@ impl Zygote {
                 Ok(WaitStatus::StillAlive) | Err(_) => return Ok(()),
                 Ok(_) => continue,
             };
-            self.channel.send(&Report::Ended { pid: pid.as_raw(), fate }.into_frame())?;
+            self.channel.send(
+                &Report::Ended {
+                    pid: pid.as_raw(),
+                    fate,
+                }
+                .into_frame(),
+            )?;
         }
     }
 }
@@ -170,7 +184,12 @@ impl Request {
     /// The frame of this request; the worker's socket goes along as its one descriptor.
     #[must_use]
     pub fn into_frame(self) -> Frame {
-        Frame { kind: SPAWN, fds: 1, id: self.id, body: Vec::new() }
+        Frame {
+            kind: SPAWN,
+            fds: 1,
+            id: self.id,
+            body: Vec::new(),
+        }
     }
 }
 
@@ -186,7 +205,14 @@ impl Report {
                     Fate::Exited(status) => (0i32, status),
                     Fate::Signaled(signal) => (1, signal),
                 };
-                (ENDED, 0, [pid, how, number].iter().flat_map(|number| number.to_le_bytes()).collect())
+                (
+                    ENDED,
+                    0,
+                    [pid, how, number]
+                        .iter()
+                        .flat_map(|number| number.to_le_bytes())
+                        .collect(),
+                )
             }
         };
         Frame { kind, fds: 0, id, body }
@@ -199,15 +225,25 @@ impl Report {
     pub fn from_frame(frame: &Frame) -> Result<Self, String> {
         let number = |at: usize| {
             let bytes = frame.body.get(at * 4..).and_then(|rest| rest.first_chunk::<4>());
-            bytes.map(|bytes| i32::from_le_bytes(*bytes)).ok_or_else(|| "a report that is too short".to_owned())
+            bytes
+                .map(|bytes| i32::from_le_bytes(*bytes))
+                .ok_or_else(|| "a report that is too short".to_owned())
         };
         Ok(match frame.kind {
-            SPAWNED => Self::Spawned { id: frame.id, pid: number(0)? },
-            NOT_SPAWNED => {
-                Self::NotSpawned { id: frame.id, reason: String::from_utf8_lossy(&frame.body).into_owned() }
-            }
+            SPAWNED => Self::Spawned {
+                id: frame.id,
+                pid: number(0)?,
+            },
+            NOT_SPAWNED => Self::NotSpawned {
+                id: frame.id,
+                reason: String::from_utf8_lossy(&frame.body).into_owned(),
+            },
             ENDED => {
-                let fate = if number(1)? == 0 { Fate::Exited(number(2)?) } else { Fate::Signaled(number(2)?) };
+                let fate = if number(1)? == 0 {
+                    Fate::Exited(number(2)?)
+                } else {
+                    Fate::Signaled(number(2)?)
+                };
                 Self::Ended { pid: number(0)?, fate }
             }
             kind => return Err(format!("unknown report kind {kind}")),
@@ -223,14 +259,28 @@ mod tests {
     fn reports_survive_their_frames() {
         let reports = [
             Report::Spawned { id: 4, pid: 77 },
-            Report::NotSpawned { id: 5, reason: "no memory".into() },
-            Report::Ended { pid: 77, fate: Fate::Exited(3) },
-            Report::Ended { pid: 78, fate: Fate::Signaled(9) },
+            Report::NotSpawned {
+                id: 5,
+                reason: "no memory".into(),
+            },
+            Report::Ended {
+                pid: 77,
+                fate: Fate::Exited(3),
+            },
+            Report::Ended {
+                pid: 78,
+                fate: Fate::Signaled(9),
+            },
         ];
         for report in reports {
             assert_eq!(Report::from_frame(&report.clone().into_frame()), Ok(report));
         }
-        let short = Frame { kind: ENDED, fds: 0, id: 0, body: vec![1, 2] };
+        let short = Frame {
+            kind: ENDED,
+            fds: 0,
+            id: 0,
+            body: vec![1, 2],
+        };
         assert!(Report::from_frame(&short).is_err());
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 
 use nix::unistd::Pid;
 
+use crate::accel::describe::describe;
 use crate::cmdline::Config;
 use crate::devices::Notifier;
 use crate::machine;
@@ -119,6 +120,15 @@ impl Worker {
         }
     }
 
+    fn describe_host(&self) -> Result<Vec<u8>, Error> {
+        let accels = &self.core.config.machine.accels;
+        let kvm = accels
+            .iter()
+            .find(|accel| accel.name == "kvm")
+            .map_or(&[][..], |accel| &accel.props);
+        describe(self.core.target, "kvm", kvm).map_err(Error::generic)
+    }
+
     fn answer(&self, id: u64, result: Result<Vec<u8>, Error>) {
         self.core.send(FromWorker::Reply { id, result });
     }
@@ -148,8 +158,10 @@ impl Handler for Worker {
             }
             ToWorker::Proceed => self.proceed(),
             ToWorker::Terminate(cause) => self.core.terminate(cause),
-            ToWorker::DescribeHost => self.answer(id, crate::accel::describe_host(&self.core.config.machine.accels)),
-            ToWorker::ChardevState { .. } => {}
+            ToWorker::DescribeHost => self.answer(id, self.describe_host()),
+            // No device tells its guest who is at the other end of the line.
+            ToWorker::ChardevState { .. } | ToWorker::ChardevBreak { .. } => {}
+            ToWorker::Abort => self.core.abort(),
             ToWorker::Chardev | ToWorker::NoChardev(_) => return Err("a character device nobody asked for".into()),
             ToWorker::Start(_) => return Err("a second start".into()),
         }
@@ -202,6 +214,8 @@ fn connect_chardevs(
                 streams.insert(label.to_owned(), UnixStream::from(stream));
             }
             (ToWorker::NoChardev(error), _) => return Err(error.desc),
+            // The monitor has said why.
+            (ToWorker::Abort, _) => return Err(String::new()),
             _ => return Err("the monitor answered out of turn".into()),
         }
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::cpu;
+use crate::target::Target;
 
 /// The name of the accelerator.
 pub const NAME: &str = "hostfile";
@@ -23,6 +24,14 @@ pub enum HostDescription {
 }
 
 impl HostDescription {
+    /// The guests it is for.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self {
+            Self::S390x(_) => Target::S390x,
+        }
+    }
+
     /// The host, if it is for S390 guests.
     #[must_use]
     pub fn into_s390x(self) -> Option<cpu::s390x::Host> {

@@ -7,6 +7,7 @@ use crate::accel::StatValue;
 use crate::machine::guest::Guest;
 use crate::machine::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::qapi::Error;
+use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
 use crate::qom::tree::Simple;
 
@@ -23,12 +24,10 @@ impl Guest for Vm {
         self.reset()
     }
 
-    fn press_power_button(&self) {
-        self.powerdown();
-    }
+    fn press_power_button(&self) {}
 
     fn wake(&self) -> Result<(), Error> {
-        self.wakeup()
+        Ok(())
     }
 
     fn inject_nmi(&self) -> Result<(), Error> {
@@ -76,6 +75,10 @@ impl Guest for Vm {
     }
 
     fn devices(&self) -> Vec<DeviceInfo> {
-        self.devices()
+        Vec::new()
+    }
+
+    fn pci(&self) -> Vec<PciInfo> {
+        Vec::new()
     }
 }

@@ -3,11 +3,14 @@
 mod acpi;
 mod board;
 mod boot;
+mod clock;
 mod cpuid;
 mod guest;
 mod layout;
 mod lines;
 mod options;
+mod pci;
+mod plug;
 mod ram;
 
 mod resources;

@@ -8,8 +8,10 @@ use super::{
     board::Board,
     boot::{Boot, FirmwareTables},
     options::Options,
+    plug::{self, Devices},
     ram::{Ram, RamRequest},
     resources::Resources,
+    tables::Facts,
     vcpus::Vcpus,
 };
 use crate::{
@@ -20,7 +22,7 @@ use crate::{
     devices::Notifier,
     machine::{
         config::{MachineConfig, SmpConfig},
-        info::{MemdevInfo, MemoryRegionInfo, VcpuInfo},
+        info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
         numa::Numa,
         types::{self, MachineKind},
     },
@@ -34,7 +36,7 @@ use crate::{
 pub struct Vm {
     // Dropped first: vCPU threads use everything below.
     vcpus: Vcpus,
-    board: Arc<Board>,
+    devices: Devices,
     boot: Mutex<Boot>,
     tables: FirmwareTables,
     ram: Ram,
@@ -64,26 +66,45 @@ impl Vm {
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
         let numa = Numa::from_entries(&config.numa, &smp)?;
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
+        let registry = plug::registry();
         let ram = Ram::new(&RamRequest {
             size: config.memory.size,
             backend: options.memory_backend.as_deref(),
             numa: &numa,
+            registry: &registry,
             objects: &config.objects,
             defaults: options.backends,
         })?;
         ram.plug_into(&kvm)?;
         let board = Arc::new(Board::new(notifier));
         let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
+        let devices = Devices::new(config, &registry, resources, &board)?;
         let boot = Boot::open(config)?;
         if let Boot::Firmware(firmware) = &boot {
             firmware.plug_into(&kvm)?;
         }
         let vcpus = Vcpus::new(&kvm, smp, &numa, &ram, &handler, config.debug_threads)?;
+        let facts = Facts {
+            machine,
+            config,
+            options: &options,
+            smp,
+            numa: &numa,
+            ram: &ram,
+            processor_id: vcpus.processor_id()?,
+            serials: Vec::new(),
+            pvpanic: None,
+        };
+        let tables = if boot.is_direct() {
+            facts.for_kernel()?
+        } else {
+            FirmwareTables::default()
+        };
         let vm = Self {
             vcpus,
-            board,
+            devices,
             boot: Mutex::new(boot),
-            tables: FirmwareTables::default(),
+            tables,
             ram,
             kvm,
             clock: Mutex::new(Clock::Fresh),
@@ -131,6 +152,7 @@ impl Vm {
     /// # Errors
     /// When a kernel image can no longer be read, or KVM refuses a register.
     pub fn reset(&self) -> Result<(), Error> {
+        self.devices.reset();
         let boot_state = lock(&self.boot).load(&self.ram, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
@@ -147,6 +169,12 @@ impl Vm {
     #[must_use]
     pub fn vcpus(&self) -> Vec<VcpuInfo> {
         self.vcpus.infos()
+    }
+
+    /// The devices that `-device` made.
+    #[must_use]
+    pub fn devices(&self) -> &[DeviceInfo] {
+        &self.devices.infos
     }
 
     /// RAM, by guest address.

@@ -27,7 +27,8 @@ impl System {
             .write(true)
             .open("/dev/kvm")
             .map_err(KvmError::Access)?;
-        let version = ioctl::number(device.as_fd(), GET_API_VERSION, 0).map_err(request("KVM_GET_API_VERSION"))?;
+        let version = ioctl::number(device.as_fd(), GET_API_VERSION, 0)
+            .map_err(|source| KvmError::request("KVM_GET_API_VERSION", source))?;
         if version != API_VERSION {
             return Err(KvmError::Version(version));
         }
@@ -41,7 +42,7 @@ impl System {
     pub fn create_vm(&self) -> Result<VmFd, KvmError> {
         ioctl::create_vm(self.0.as_fd())
             .map(VmFd)
-            .map_err(request("KVM_CREATE_VM"))
+            .map_err(|source| KvmError::request("KVM_CREATE_VM", source))
     }
 
     /// Bytes of a vCPU that the kernel shares with us.
@@ -49,7 +50,8 @@ impl System {
     /// # Errors
     /// What the kernel refused.
     pub fn run_page_size(&self) -> Result<usize, KvmError> {
-        let size = ioctl::number(self.0.as_fd(), GET_VCPU_MMAP_SIZE, 0).map_err(request("KVM_GET_VCPU_MMAP_SIZE"))?;
+        let size = ioctl::number(self.0.as_fd(), GET_VCPU_MMAP_SIZE, 0)
+            .map_err(|source| KvmError::request("KVM_GET_VCPU_MMAP_SIZE", source))?;
         Ok(size.unsigned_abs() as usize)
     }
 }
@@ -64,7 +66,7 @@ impl VmFd {
     /// # Errors
     /// What the kernel refused.
     pub fn create_vcpu(&self, id: u32) -> Result<OwnedFd, KvmError> {
-        ioctl::create_vcpu(self.0.as_fd(), id).map_err(request("KVM_CREATE_VCPU"))
+        ioctl::create_vcpu(self.0.as_fd(), id).map_err(|source| KvmError::request("KVM_CREATE_VCPU", source))
     }
 
     /// How many vCPUs the VM can have.
@@ -74,7 +76,7 @@ impl VmFd {
     pub fn max_vcpus(&self) -> Result<usize, KvmError> {
         let count = self
             .check_extension(cap::MAX_VCPUS)
-            .map_err(request("KVM_CHECK_EXTENSION"))?;
+            .map_err(|source| KvmError::request("KVM_CHECK_EXTENSION", source))?;
         Ok(count.unsigned_abs() as usize)
     }
 
@@ -114,8 +116,4 @@ fn check_length(attr: Attr, length: usize) -> io::Result<()> {
     }
     let text = format!("{} takes {} bytes, not {length}", attr.name, attr.bytes);
     Err(io::Error::new(io::ErrorKind::InvalidInput, text))
-}
-
-fn request(what: &'static str) -> impl FnOnce(io::Error) -> KvmError {
-    move |source| KvmError::Request { what, source }
 }

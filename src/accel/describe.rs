@@ -1,0 +1,63 @@
+//! What an accelerator offers to CPU models, found out in a process of its own.
+
+use std::path::Path;
+
+use super::hostfile;
+use crate::target::Target;
+
+/// The accelerators that a command line gets when it names none, in order.
+pub const BUILT_IN: [&str; 1] = ["kvm"];
+
+/// Initialises an accelerator once and describes what it offers to guests of `target`, in the form of a host file. May
+/// crash or hang with the accelerator: call it in a process of its own.
+///
+/// # Errors
+/// Why the accelerator cannot be used.
+pub fn describe(target: Target, name: &str, props: &[(String, String)]) -> Result<Vec<u8>, String> {
+    match name {
+        "kvm" if !target.is_native() => Err(format!("KVM runs no {} guests on this machine", target.name())),
+        "kvm" => describe_kvm(),
+        "hostfile" => {
+            let path = props.iter().find(|(key, _)| key == "path").map(|(_, path)| path);
+            let path = Path::new(path.ok_or("accelerator hostfile needs path=FILE")?);
+            let described = hostfile::read(path).map_err(|error| chain(&error))?;
+            if described.target() != target {
+                return Err(format!(
+                    "{}: describes a host for {} guests",
+                    path.display(),
+                    described.target().name()
+                ));
+            }
+            std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+        }
+        other => Err(format!("invalid accelerator {other}")),
+    }
+}
+
+#[cfg(target_arch = "s390x")]
+fn describe_kvm() -> Result<Vec<u8>, String> {
+    let host = super::kvm::s390x::probe().map_err(|error| chain(&error))?;
+    Ok(hostfile::s390x::describe(&host).to_string().into_bytes())
+}
+
+#[cfg(target_arch = "x86_64")]
+fn describe_kvm() -> Result<Vec<u8>, String> {
+    super::kvm::x86_64::System::open().map_err(|error| error.to_string())?;
+    Ok(br#"{"target": "x86_64"}"#.to_vec())
+}
+
+#[cfg(not(any(target_arch = "s390x", target_arch = "x86_64")))]
+fn describe_kvm() -> Result<Vec<u8>, String> {
+    Err("KVM is not supported on this architecture".to_owned())
+}
+
+/// An error with everything that caused it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,24 @@
+//! `logfile=`: a copy of everything the front end sends.
+
+use super::host_file::HostFile;
+
+/// A log file. A log that cannot be written is given up, the guest goes on.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    file: Option<HostFile>,
+}
+
+impl LogFile {
+    pub(super) fn new(file: HostFile) -> Self {
+        Self { file: Some(file) }
+    }
+
+    /// Adds bytes to the log, waiting while a pipe to a log daemon is full.
+    pub(super) async fn write(&mut self, bytes: &[u8]) {
+        let Some(file) = &self.file else { return };
+        if let Err(error) = file.write_all(bytes).await {
+            tracing::warn!("character device log is given up: {}", super::reason(&error));
+            self.file = None;
+        }
+    }
+}

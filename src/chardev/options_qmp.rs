@@ -1,0 +1,309 @@
+//! Character devices from the `backend` argument of `chardev-add` and `chardev-change`.
+
+use serde_json::{Map, Value};
+
+use super::options::{
+    BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
+};
+use super::ringbuf;
+use crate::qapi::Error;
+
+impl ChardevOptions {
+    /// Reads a `ChardevBackend` of QMP: `{"type": ..., "data": {...}}`.
+    ///
+    /// # Errors
+    /// A member is missing, unknown, of the wrong type, or contradicts another one.
+    pub fn from_backend(id: &str, backend: &Value) -> Result<Self, Error> {
+        let mut union = Members::new(backend, "backend")?;
+        let kind = union.required_text("type")?;
+        let data = union.required("data")?;
+        union.finish()?;
+        let mut data = Members::new(&data, "backend.data")?;
+        let log = match data.text("logfile")? {
+            Some(path) => Some(LogOptions {
+                path,
+                append: data.boolean("logappend")?.unwrap_or(false),
+            }),
+            None => {
+                data.boolean("logappend")?;
+                None
+            }
+        };
+        let backend = data.backend(&kind)?;
+        data.finish()?;
+        Ok(Self {
+            id: id.to_owned(),
+            backend,
+            mux: false,
+            log,
+        })
+    }
+}
+
+/// The members of one object that are not yet read.
+struct Members {
+    map: Map<String, Value>,
+    path: String,
+}
+
+impl Members {
+    fn new(value: &Value, path: impl Into<String>) -> Result<Self, Error> {
+        let path = path.into();
+        match value {
+            Value::Object(map) => Ok(Self { map: map.clone(), path }),
+            _ => Err(wrong_type(&path, "object")),
+        }
+    }
+
+    fn backend(&mut self, kind: &str) -> Result<BackendOptions, Error> {
+        match kind {
+            "null" => Ok(BackendOptions::Null),
+            "pty" => Ok(BackendOptions::Pty {
+                link: self.text("path")?,
+            }),
+            "file" => Ok(BackendOptions::File {
+                output: self.required_text("out")?,
+                input: self.text("in")?,
+                append: self.boolean("append")?.unwrap_or(false),
+            }),
+            "pipe" => Ok(BackendOptions::Pipe {
+                path: self.required_text("device")?,
+            }),
+            "serial" => Ok(BackendOptions::Serial {
+                path: self.required_text("device")?,
+            }),
+            "stdio" => Ok(BackendOptions::Stdio {
+                signal: self.boolean("signal")?.unwrap_or(true),
+            }),
+            "ringbuf" | "memory" => Ok(BackendOptions::Ringbuf {
+                size: match self.unsigned("size")? {
+                    None | Some(0) => ringbuf::DEFAULT_SIZE,
+                    Some(size) => size,
+                },
+            }),
+            "socket" => self.socket().map(BackendOptions::Socket),
+            "udp" => Ok(BackendOptions::Udp {
+                remote: self.udp_address("remote")?,
+                local: self.local_address()?,
+            }),
+            "mux" => Ok(BackendOptions::Mux {
+                base: self.required_text("chardev")?,
+            }),
+            _ => Err(Error::generic(format!(
+                "Parameter 'type' does not accept value '{kind}'"
+            ))),
+        }
+    }
+
+    fn socket(&mut self) -> Result<SocketOptions, Error> {
+        let address = self.address("addr")?;
+        if let Some(id) = self.text("tls-creds")? {
+            return Err(Error::generic(format!("No TLS credentials with id '{id}'")));
+        }
+        if self.boolean("websocket")?.unwrap_or(false) {
+            return Err(Error::generic(
+                "'websocket' is not supported by socket character devices",
+            ));
+        }
+        let server = self.boolean("server")?.unwrap_or(true);
+        let telnet = self.boolean("telnet")?.unwrap_or(false) | self.boolean("tn3270")?.unwrap_or(false);
+        let nodelay = self.boolean("nodelay")?.unwrap_or(false);
+        let mut options = SocketOptions {
+            address,
+            server,
+            wait: false,
+            nodelay,
+            telnet,
+            reconnect: None,
+        };
+        let wait = self.boolean("wait")?;
+        options.set_wait(wait)?;
+        let milliseconds = self.unsigned("reconnect-ms")?;
+        let seconds = self.unsigned("reconnect")?;
+        options.set_reconnect(seconds.map(saturated), milliseconds.map(saturated))?;
+        Ok(options)
+    }
+
+    /// A `SocketAddressLegacy`.
+    fn address(&mut self, name: &str) -> Result<SocketAddress, Error> {
+        let mut union = self.required_object(name)?;
+        let kind = union.required_text("type")?;
+        let mut data = union.required_object("data")?;
+        union.finish()?;
+        let address = match kind.as_str() {
+            "inet" => SocketAddress::Inet(data.inet()?),
+            "unix" => SocketAddress::Unix(UnixAddress {
+                path: data.required_text("path")?,
+                abstract_name: data.boolean("abstract")?.unwrap_or(false),
+                tight: data.boolean("tight")?.unwrap_or(true),
+            }),
+            "fd" => SocketAddress::Fd(FdAddress::Named(data.required_text("str")?)),
+            _ => {
+                return Err(Error::generic(format!(
+                    "Parameter 'type' does not accept value '{kind}'"
+                )));
+            }
+        };
+        data.finish()?;
+        Ok(address)
+    }
+
+    fn inet(&mut self) -> Result<InetAddress, Error> {
+        self.boolean("numeric")?;
+        Ok(InetAddress {
+            host: self.required_text("host")?,
+            port: self.required_text("port")?,
+            to: self.unsigned("to")?.map(|to| u16::try_from(to).unwrap_or(u16::MAX)),
+            ipv4: self.boolean("ipv4")?,
+            ipv6: self.boolean("ipv6")?,
+        })
+    }
+
+    fn udp_address(&mut self, name: &str) -> Result<InetAddress, Error> {
+        match self.address(name)? {
+            SocketAddress::Inet(address) => Ok(address),
+            _ => Err(Error::generic("datagrams need an address of type 'inet'")),
+        }
+    }
+
+    fn local_address(&mut self) -> Result<Option<InetAddress>, Error> {
+        if self.map.contains_key("local") {
+            self.udp_address("local").map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn required(&mut self, name: &str) -> Result<Value, Error> {
+        let value = self.map.shift_remove(name);
+        value.ok_or_else(|| Error::generic(format!("Parameter '{}' is missing", self.full(name))))
+    }
+
+    fn required_object(&mut self, name: &str) -> Result<Self, Error> {
+        let value = self.required(name)?;
+        Self::new(&value, self.full(name))
+    }
+
+    fn required_text(&mut self, name: &str) -> Result<String, Error> {
+        match self.required(name)? {
+            Value::String(text) => Ok(text),
+            _ => Err(wrong_type(&self.full(name), "string")),
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Result<Option<String>, Error> {
+        if self.map.contains_key(name) {
+            self.required_text(name).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    fn boolean(&mut self, name: &str) -> Result<Option<bool>, Error> {
+        match self.map.shift_remove(name) {
+            None => Ok(None),
+            Some(Value::Bool(on)) => Ok(Some(on)),
+            Some(_) => Err(wrong_type(&self.full(name), "boolean")),
+        }
+    }
+
+    fn unsigned(&mut self, name: &str) -> Result<Option<u64>, Error> {
+        match self.map.shift_remove(name) {
+            None => Ok(None),
+            Some(value) => value
+                .as_u64()
+                .map(Some)
+                .ok_or_else(|| wrong_type(&self.full(name), "integer")),
+        }
+    }
+
+    fn full(&self, name: &str) -> String {
+        format!("{}.{name}", self.path)
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        match self.map.keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Error::generic(format!("Parameter '{}' is unexpected", self.full(name)))),
+        }
+    }
+}
+
+fn wrong_type(path: &str, expected: &str) -> Error {
+    Error::generic(format!("Invalid parameter type for '{path}', expected: {expected}"))
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn parse(backend: &Value) -> Result<BackendOptions, String> {
+        ChardevOptions::from_backend("a", backend)
+            .map(|options| options.backend)
+            .map_err(|error| error.desc)
+    }
+
+    #[test]
+    fn libvirts_hotplug_forms() {
+        let socket = json!({"type": "socket", "data": {"addr": {"type": "fd", "data": {"str": "charchannel0"}},
+            "wait": false, "server": true}});
+        let Ok(BackendOptions::Socket(socket)) = parse(&socket) else {
+            panic!("not a socket")
+        };
+        assert_eq!(
+            socket.address,
+            SocketAddress::Fd(FdAddress::Named("charchannel0".into()))
+        );
+        assert!(socket.server && !socket.wait);
+        assert_eq!(
+            parse(&json!({"type": "pty", "data": {}})),
+            Ok(BackendOptions::Pty { link: None })
+        );
+        let file = json!({"type": "file", "data": {"out": "/dev/fdset/2", "append": true}});
+        let expected = BackendOptions::File {
+            output: "/dev/fdset/2".into(),
+            input: None,
+            append: true,
+        };
+        assert_eq!(parse(&file), Ok(expected));
+    }
+
+    #[test]
+    fn complaints_are_those_clients_know() {
+        let unix = json!({"type": "unix", "data": {"path": "/x"}});
+        for (backend, expected) in [
+            (
+                json!({"type": "file", "data": {}}),
+                "Parameter 'backend.data.out' is missing",
+            ),
+            (json!({"type": "file"}), "Parameter 'backend.data' is missing"),
+            (
+                json!({"type": "bogus", "data": {}}),
+                "Parameter 'type' does not accept value 'bogus'",
+            ),
+            (
+                json!({"type": "file", "data": {"out": "x", "bogus": 1}}),
+                "Parameter 'backend.data.bogus' is unexpected",
+            ),
+            (
+                json!({"type": "file", "data": {"out": 1}}),
+                "Invalid parameter type for 'backend.data.out', expected: string",
+            ),
+            (
+                json!({"type": "socket", "data": {"addr": unix, "server": true, "reconnect": 1}}),
+                "'reconnect' option is incompatible with socket in server listen mode",
+            ),
+            (
+                json!({"type": "socket", "data": {"addr": unix, "server": false, "wait": true}}),
+                "'wait' option is incompatible with socket in client connect mode",
+            ),
+        ] {
+            assert_eq!(parse(&backend).unwrap_err(), expected, "{backend}");
+        }
+    }
+}

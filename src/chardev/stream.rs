@@ -1,0 +1,196 @@
+//! Files, named pipes, standard input and output, and terminal devices as back end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+
+use super::host_file::HostFile;
+use super::port::{BackPort, Chunk};
+use super::{FdTable, reason};
+use crate::qapi::Error;
+
+/// Whether a character device has standard input and output.
+static STDIO_IN_USE: AtomicBool = AtomicBool::new(false);
+
+/// A pair of open files, or one.
+#[derive(Debug)]
+pub(super) struct StreamBackend {
+    name: &'static str,
+    input: Option<HostFile>,
+    output: HostFile,
+    /// What is undone at the end.
+    restore: Option<Restore>,
+}
+
+/// Standard input as it was before.
+#[derive(Debug)]
+struct Restore {
+    input: OwnedFd,
+    settings: Option<Termios>,
+    flags: OFlag,
+}
+
+impl StreamBackend {
+    /// A file, which may be a member of a set of descriptors.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub(super) fn file(output: &str, input: Option<&str>, append: bool, fds: &FdTable) -> Result<Self, Error> {
+        let placement = if append { OFlag::O_APPEND } else { OFlag::O_TRUNC };
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | placement;
+        let input = match input {
+            Some(path) => Some(open(fds, path, OFlag::O_RDONLY)?),
+            None => None,
+        };
+        Ok(Self {
+            name: "file",
+            input,
+            output: open(fds, output, flags)?,
+            restore: None,
+        })
+    }
+
+    /// Named pipes `PATH.in` and `PATH.out`; without them `PATH` for both directions.
+    ///
+    /// # Errors
+    /// None of them exists.
+    pub(super) fn pipe(path: &str, fds: &FdTable) -> Result<Self, Error> {
+        // Opened for both directions a pipe neither waits for its other end nor ends when that closes.
+        let both = |path: &str| open(fds, path, OFlag::O_RDWR | OFlag::O_NONBLOCK);
+        if let (Ok(input), Ok(output)) = (both(&format!("{path}.in")), both(&format!("{path}.out"))) {
+            return Ok(Self {
+                name: "pipe",
+                input: Some(input),
+                output,
+                restore: None,
+            });
+        }
+        Self::both_ways("pipe", both(path)?, path)
+    }
+
+    /// A terminal device, set to raw mode.
+    ///
+    /// # Errors
+    /// The device cannot be opened.
+    pub(super) fn serial(path: &str, fds: &FdTable) -> Result<Self, Error> {
+        let device = open(fds, path, OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+        if let Ok(mut settings) = tcgetattr(&device) {
+            cfmakeraw(&mut settings);
+            tcsetattr(&device, SetArg::TCSANOW, &settings)
+                .map_err(|errno| Error::generic(format!("Could not set up '{path}': {}", errno.desc())))?;
+        }
+        Self::both_ways("serial", device, path)
+    }
+
+    /// Standard input and output. A terminal there passes on every key; with `signal` Ctrl-C still ends the emulator.
+    ///
+    /// # Errors
+    /// Another character device has them.
+    pub(super) fn stdio(signal: bool) -> Result<Self, Error> {
+        if STDIO_IN_USE.swap(true, Ordering::Relaxed) {
+            return Err(Error::generic("cannot use stdio by multiple character devices"));
+        }
+        let opened = Restore::new(signal).and_then(|restore| {
+            let input = HostFile::new(io::stdin().as_fd().try_clone_to_owned()?)?;
+            let output = HostFile::new(io::stdout().as_fd().try_clone_to_owned()?)?;
+            Ok(Self {
+                name: "stdio",
+                input: Some(input),
+                output,
+                restore: Some(restore),
+            })
+        });
+        opened.map_err(|error| Error::generic(format!("cannot use stdio: {}", reason(&error))))
+    }
+
+    fn both_ways(name: &'static str, file: HostFile, path: &str) -> Result<Self, Error> {
+        let input = file.as_fd().try_clone_to_owned().and_then(HostFile::new);
+        let input = input.map_err(|error| cannot_open(path, &error))?;
+        Ok(Self {
+            name,
+            input: Some(input),
+            output: file,
+            restore: None,
+        })
+    }
+
+    /// `query-chardev`'s file name.
+    pub(super) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Carries bytes. The end of the input is not the end of the output.
+    pub(super) async fn run(self, port: &mut BackPort) {
+        port.input.opened(self.name);
+        let BackPort { input, output } = port;
+        let inbound = async {
+            if let Some(file) = &self.input {
+                while let Ok(bytes) = file.read().await {
+                    if bytes.is_empty() {
+                        break;
+                    }
+                    input.data(Chunk { bytes, fds: Vec::new() }).await;
+                }
+            }
+        };
+        let outbound = async {
+            loop {
+                let bytes = output.recv().await;
+                if let Err(error) = self.output.write_all(&bytes).await {
+                    tracing::debug!("write to character device: {}", reason(&error));
+                }
+            }
+        };
+        tokio::join!(inbound, outbound);
+        drop(self.restore);
+    }
+}
+
+impl Restore {
+    fn new(signal: bool) -> io::Result<Self> {
+        let input = io::stdin().as_fd().try_clone_to_owned()?;
+        let flags = OFlag::from_bits_retain(nix::fcntl::fcntl(&input, nix::fcntl::FcntlArg::F_GETFL)?);
+        let settings = tcgetattr(&input).ok();
+        if let Some(mut raw) = settings.clone() {
+            let output_flags = raw.output_flags;
+            cfmakeraw(&mut raw);
+            // Newlines keep their carriage return, for messages that are not the guest's.
+            raw.output_flags = output_flags;
+            raw.local_flags.set(LocalFlags::ISIG, signal);
+            tcsetattr(&input, SetArg::TCSANOW, &raw)?;
+        }
+        Ok(Self { input, settings, flags })
+    }
+}
+
+impl Drop for Restore {
+    fn drop(&mut self) {
+        if let Some(settings) = &self.settings {
+            // A terminal that is gone needs no repair.
+            let _ = tcsetattr(&self.input, SetArg::TCSANOW, settings);
+        }
+        let _ = nix::fcntl::fcntl(&self.input, nix::fcntl::FcntlArg::F_SETFL(self.flags));
+        STDIO_IN_USE.store(false, Ordering::Relaxed);
+    }
+}
+
+fn open(fds: &FdTable, path: &str, flags: OFlag) -> Result<HostFile, Error> {
+    let opened = fds
+        .open_path(path, flags, Mode::from_bits_truncate(0o666))
+        .and_then(HostFile::new);
+    opened.map_err(|error| cannot_open(path, &error))
+}
+
+fn cannot_open(path: &str, error: &io::Error) -> Error {
+    let error = if error.raw_os_error() == Some(Errno::ENXIO as i32) {
+        "No such device or address".to_owned()
+    } else {
+        reason(error)
+    };
+    Error::generic(format!("Could not open '{path}': {error}"))
+}

@@ -1,0 +1,63 @@
+//! CPU models: each target's answers in the schema's types.
+
+mod s390x;
+mod x86;
+
+use serde_json::Value;
+
+use crate::qapi::Error;
+use crate::qapi::qmp::{
+    CpuDefinitionInfo, CpuModelBaselineInfo, CpuModelCompareInfo, CpuModelExpansionInfo, CurrentCpuModel,
+    QueryCpuModelBaselineArgs, QueryCpuModelComparisonArgs, QueryCpuModelExpansionArgs,
+};
+use crate::target::Target;
+
+use super::Guest;
+
+pub(super) async fn definitions(guest: &Guest) -> Result<Vec<CpuDefinitionInfo>, Error> {
+    match guest.target() {
+        Target::X86_64 => x86::definitions(guest).await,
+        Target::S390x => s390x::definitions(guest).await,
+    }
+}
+
+/// `query-cpu-model`: the model of the running guest; nothing where there is no guest.
+pub(super) async fn current(guest: &Guest) -> Result<CurrentCpuModel, Error> {
+    let nothing = CurrentCpuModel {
+        name: None,
+        accelerator: None,
+    };
+    if !guest.has_guest() {
+        return Ok(nothing);
+    }
+    match guest.target() {
+        Target::X86_64 => x86::current(guest).await,
+        Target::S390x => s390x::current(guest).await,
+    }
+}
+
+pub(super) async fn expansion(guest: &Guest, args: QueryCpuModelExpansionArgs) -> Result<CpuModelExpansionInfo, Error> {
+    match guest.target() {
+        Target::X86_64 => x86::expansion(guest, args).await,
+        Target::S390x => s390x::expansion(guest, args).await,
+    }
+}
+
+pub(super) async fn comparison(guest: &Guest, args: QueryCpuModelComparisonArgs) -> Result<CpuModelCompareInfo, Error> {
+    match guest.target() {
+        Target::X86_64 => Err(Error::generic("CPU model comparison is not supported on this target")),
+        Target::S390x => s390x::comparison(guest, args).await,
+    }
+}
+
+pub(super) async fn baseline(guest: &Guest, args: QueryCpuModelBaselineArgs) -> Result<CpuModelBaselineInfo, Error> {
+    match guest.target() {
+        Target::X86_64 => Err(Error::generic("CPU model baseline is not supported on this target")),
+        Target::S390x => s390x::baseline(guest, args).await,
+    }
+}
+
+/// Properties in the order given.
+fn props<K: Into<String>>(pairs: impl IntoIterator<Item = (K, Value)>) -> Value {
+    Value::Object(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
+}

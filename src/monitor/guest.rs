@@ -1,0 +1,229 @@
+//! One guest as the monitor knows it: its character devices, its worker and its clients.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
+use crate::chardev::{ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry};
+use crate::cmdline::{Config, MonitorMode};
+use crate::qapi::Error;
+use crate::qapi::qmp::{Call, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
+use crate::qom::Registry;
+use crate::report;
+use crate::target::Target;
+use crate::worker::core::Core;
+use crate::worker::message::{FromWorker, ToWorker};
+
+use super::cpu::Hosts;
+use super::events::EventBus;
+use super::link::WorkerLink;
+use super::session::{self, CallContext};
+
+/// A guest.
+pub struct Guest {
+    /// What the command line said.
+    pub config: Config,
+    /// The character devices.
+    pub chardevs: ChardevRegistry,
+    /// The clients' events.
+    pub events: EventBus,
+    /// Every type there is.
+    pub registry: Registry,
+    /// What the accelerators can do.
+    pub hosts: Hosts,
+    worker: Worker,
+    status: Cell<RunState>,
+    quit: Notify,
+    clients: RefCell<Vec<tokio::task::JoinHandle<()>>>,
+}
+
+/// Who runs the worker's commands.
+pub enum Worker {
+    /// The guest's worker process.
+    Process(WorkerLink),
+    /// This process: there is no guest.
+    Here(Rc<Core>),
+}
+
+impl Guest {
+    /// A guest whose worker is ready to be asked.
+    #[must_use]
+    pub fn new(config: Config, chardevs: ChardevRegistry, registry: Registry, hosts: Hosts, worker: Worker) -> Self {
+        Self {
+            config,
+            chardevs,
+            events: EventBus::default(),
+            registry,
+            hosts,
+            worker,
+            status: Cell::new(RunState::Prelaunch),
+            quit: Notify::new(),
+            clients: RefCell::default(),
+        }
+    }
+
+    /// The architecture that is emulated.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.config.target
+    }
+
+    /// The run state.
+    #[must_use]
+    pub fn status(&self) -> RunState {
+        self.status.get()
+    }
+
+    /// Whether there is a guest, and not only a monitor.
+    #[must_use]
+    pub fn has_guest(&self) -> bool {
+        matches!(self.worker, Worker::Process(_))
+    }
+
+    /// The link to the worker process, if there is one.
+    #[must_use]
+    pub fn link(&self) -> Option<&WorkerLink> {
+        match &self.worker {
+            Worker::Process(link) => Some(link),
+            Worker::Here(_) => None,
+        }
+    }
+
+    /// Runs a command and returns its encoded return value.
+    ///
+    /// # Errors
+    /// What the command says.
+    pub async fn run(&self, context: &CallContext, call: Call) -> Result<Vec<u8>, Error> {
+        match call {
+            Call::Monitor(call) => dispatch_monitor(self, context, call).await,
+            Call::Worker(call) => self.run_in_worker(call).await,
+        }
+    }
+
+    /// Runs a command of the worker.
+    ///
+    /// # Errors
+    /// What the command says, or that the worker is gone.
+    pub async fn run_in_worker(&self, call: WorkerCall) -> Result<Vec<u8>, Error> {
+        match &self.worker {
+            Worker::Process(link) => link.call(ToWorker::Call(call), Vec::new()).await,
+            Worker::Here(core) => dispatch_worker(&**core, &(), call).await,
+        }
+    }
+
+    /// Ends the guest: `quit`, or a signal to the monitor.
+    pub fn terminate(&self, cause: ShutdownCause) {
+        match &self.worker {
+            Worker::Process(link) => link.send(ToWorker::Terminate(cause), Vec::new()),
+            Worker::Here(core) => {
+                core.terminate(cause);
+                self.quit.notify_one();
+            }
+        }
+    }
+
+    /// Waits until [`Guest::terminate`] was called where there is no worker process.
+    pub async fn terminated(&self) {
+        self.quit.notified().await;
+    }
+
+    /// Opens the monitors of the command line.
+    ///
+    /// # Errors
+    /// A monitor's character device is not there or in use.
+    pub async fn open_monitors(self: &Rc<Self>) -> Result<(), Error> {
+        for monitor in &self.config.monitors {
+            let front = self.chardevs.connect(&monitor.chardev).await?;
+            let guest = Rc::clone(self);
+            let client = match monitor.mode {
+                MonitorMode::Control => tokio::task::spawn_local(session::serve(guest, front, monitor.pretty)),
+                MonitorMode::Readline => tokio::task::spawn_local(super::human::serve(guest, front)),
+            };
+            self.clients.borrow_mut().push(client);
+        }
+        Ok(())
+    }
+
+    /// Acts on what the worker said. Returns an exit status if that is the end.
+    pub async fn heard(&self, message: FromWorker) -> Option<u8> {
+        match message {
+            FromWorker::Event(event) => self.events.emit(event),
+            FromWorker::RunState(state) => self.status.set(state),
+            FromWorker::NeedChardev { id, label } => self.connect_chardev(id, &label).await,
+            FromWorker::Ready | FromWorker::Reply { .. } => {}
+            // The worker says why on its standard error.
+            FromWorker::Failed(_) => return Some(1),
+            FromWorker::Ending(status) => return Some(status),
+        }
+        None
+    }
+
+    /// Passes on what happened at a character device of the guest.
+    pub fn line_event(&self, event: &ChardevEvent) {
+        let Some(link) = self.link() else {
+            return;
+        };
+        let label = event.id.clone();
+        match event.kind {
+            ChardevEventKind::Opened => link.send(ToWorker::ChardevState { label, open: true }, Vec::new()),
+            ChardevEventKind::Closed => link.send(ToWorker::ChardevState { label, open: false }, Vec::new()),
+            ChardevEventKind::Break => link.send(ToWorker::ChardevBreak { label }, Vec::new()),
+            ChardevEventKind::Terminate => self.terminate(ShutdownCause::HostUi),
+        }
+    }
+
+    /// Lets the clients read what was sent to them, and closes everything.
+    pub async fn close(&self) {
+        self.events.close();
+        let clients = self.clients.take();
+        for client in clients {
+            // A session that panicked has said so.
+            let _ = client.await;
+        }
+        self.chardevs.shutdown().await;
+    }
+
+    async fn connect_chardev(&self, id: u64, label: &str) {
+        let Some(link) = self.link() else {
+            return;
+        };
+        match self.chardevs.connect_guest(label).await {
+            Ok(stream) => link.answer(id, ToWorker::Chardev, vec![stream]),
+            Err(error) => link.answer(id, ToWorker::NoChardev(error), Vec::new()),
+        }
+    }
+}
+
+/// Opens the character devices of a command line, in order.
+///
+/// # Errors
+/// Names the device and what is wrong with it.
+pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Result<(), Error> {
+    for add in &config.fds {
+        let set = i64::try_from(add.set).map_err(|_| Error::generic(format!("fd set {} is out of range", add.set)))?;
+        chardevs.fds().add_inherited(set, add.fd, add.opaque.clone())?;
+    }
+    for chardev in &config.chardevs {
+        let options = ChardevOptions::from_command_line(chardev)?;
+        let id = options.id.clone();
+        let added = chardevs.add(options).await?;
+        if let Some(path) = added.pty {
+            println!("char device redirected to {path} (label {id})");
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the first client of every server that is to have one before the guest starts.
+pub async fn wait_for_clients(config: &Config, chardevs: &ChardevRegistry) {
+    for chardev in &config.chardevs {
+        let Some(id) = chardev.get("id").and_then(serde_json::Value::as_str) else {
+            continue;
+        };
+        if let Some(address) = chardevs.waiting_for(id) {
+            report::info(format!("QEMU waiting for connection on: {address}"));
+            chardevs.ready(id).await;
+        }
+    }
+}

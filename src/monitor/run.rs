@@ -1,0 +1,184 @@
+//! A monitor's life: open the character devices, wait for the guest, serve the clients, end.
+
+use std::future::Future;
+use std::os::unix::net::UnixStream;
+use std::process::id;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::chardev::{ChardevRegistry, FdTable};
+use crate::cmdline::Config;
+use crate::machine;
+use crate::qapi::Error;
+use crate::qapi::qmp::ShutdownCause;
+use crate::report;
+use crate::worker::core::Core;
+use crate::worker::message::{FromWorker, ToWorker};
+use crate::worker::process::DaemonStatus;
+
+use super::cpu::Hosts;
+use super::guest::{Guest, Worker, open_chardevs, wait_for_clients};
+use super::link::WorkerLink;
+
+/// How long the clients may take to read the last events.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Runs the monitor of a guest whose worker is at the other end of `socket`. Returns the exit status.
+#[must_use]
+pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
+    in_runtime(async move {
+        let (link, mut messages) = match WorkerLink::start(socket) {
+            Ok(started) => started,
+            Err(error) => return fail(&format!("cannot watch the socket to the worker: {error}")),
+        };
+        let (chardevs, mut line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
+        if let Err(error) = open_chardevs(&config, &chardevs).await {
+            // The worker ends as well, and does not say that it was left alone.
+            link.send(ToWorker::Abort, Vec::new());
+            let status = fail(&error.desc);
+            messages.recv().await;
+            return status;
+        }
+        let registry = machine::registry(config.target, true);
+        let hosts = Hosts::of_worker(link.clone());
+        let guest = Rc::new(Guest::new(config, chardevs, registry, hosts, Worker::Process(link)));
+        tokio::task::spawn_local(throttle(Rc::clone(&guest)));
+        let mut terminate = signal(SignalKind::terminate()).ok();
+        // What the terminal sends goes to the worker too, which knows what to do.
+        let _ignored = (signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
+        let status = loop {
+            tokio::select! {
+                message = messages.recv() => match message {
+                    Some(FromWorker::Ready) => tokio::task::spawn_local(open(Rc::clone(&guest))),
+                    Some(message) => match guest.heard(message).await {
+                        Some(status) => break status,
+                        None => continue,
+                    },
+                    None => break fail("the worker process is gone"),
+                },
+                Some(event) = line_events.recv() => {
+                    guest.line_event(&event);
+                    continue;
+                }
+                () = received(&mut terminate) => break fail("ended by a signal"),
+            };
+        };
+        farewell(&guest).await;
+        status
+    })
+}
+
+/// Runs a monitor without a guest. Returns the exit status.
+#[must_use]
+pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
+    in_runtime(async move {
+        let (chardevs, _line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
+        if let Err(error) = open_chardevs(&config, &chardevs).await {
+            return fail(&error.desc);
+        }
+        let (guest, mut messages) = match without_guest(config, chardevs) {
+            Ok(made) => made,
+            Err(error) => return fail(&error.desc),
+        };
+        tokio::task::spawn_local(throttle(Rc::clone(&guest)));
+        if let Err(error) = guest.open_monitors().await {
+            return fail(&error.desc);
+        }
+        if let Some(error) = daemon.and_then(|daemon| daemon.ready().err()) {
+            report::error(format!("cannot leave the terminal: {error}"));
+        }
+        tokio::task::spawn_local({
+            let guest = Rc::clone(&guest);
+            async move { wait_for_clients(&guest.config, &guest.chardevs).await }
+        });
+        let mut terminate = signal(SignalKind::terminate()).ok();
+        let mut interrupt = signal(SignalKind::interrupt()).ok();
+        loop {
+            tokio::select! {
+                Some(message) = messages.recv() => drop(guest.heard(message).await),
+                () = guest.terminated() => break,
+                () = received(&mut terminate) => guest.terminate(ShutdownCause::HostSignal),
+                () = received(&mut interrupt) => guest.terminate(ShutdownCause::HostSignal),
+            }
+        }
+        while let Ok(message) = messages.try_recv() {
+            guest.heard(message).await;
+        }
+        farewell(&guest).await;
+        0
+    })
+}
+
+/// A guest object with nothing behind it; the worker's commands run in this process.
+fn without_guest(
+    config: Config,
+    chardevs: ChardevRegistry,
+) -> Result<(Rc<Guest>, mpsc::UnboundedReceiver<FromWorker>), Error> {
+    let (sender, messages) = mpsc::unbounded_channel();
+    let machine = machine::types::of(config.target, Some("none"))?;
+    let registry = machine::registry(config.target, true);
+    let outbox = Box::new(move |message| {
+        // The receiver lives as long as the guest.
+        let _ = sender.send(message);
+    });
+    let core = Core::new(
+        config.clone(),
+        None,
+        machine::registry(config.target, true),
+        machine,
+        outbox,
+    )?;
+    let hosts = Hosts::probed(&config);
+    let guest = Guest::new(config, chardevs, registry, hosts, Worker::Here(Rc::new(core)));
+    Ok((Rc::new(guest), messages))
+}
+
+/// The guest is built: let clients in, and let it start.
+async fn open(guest: Rc<Guest>) {
+    let Some(link) = guest.link() else {
+        return;
+    };
+    if let Err(error) = guest.open_monitors().await {
+        fail(&error.desc);
+        link.send(ToWorker::Abort, Vec::new());
+        return;
+    }
+    wait_for_clients(&guest.config, &guest.chardevs).await;
+    link.send(ToWorker::Proceed, Vec::new());
+}
+
+async fn throttle(guest: Rc<Guest>) {
+    guest.events.run().await;
+}
+
+async fn farewell(guest: &Guest) {
+    if tokio::time::timeout(FAREWELL, guest.close()).await.is_err() {
+        tracing::info!("a client did not read its last events");
+    }
+}
+
+async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn in_runtime(work: impl Future<Output = u8>) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, work),
+        Err(error) => fail(&format!("process {}: cannot start the monitor: {error}", id())),
+    }
+}
+
+fn fail(reason: &str) -> u8 {
+    reason.lines().for_each(report::error);
+    1
+}
