@@ -11,10 +11,12 @@ use serde_json::{Map, Value};
 
 use super::board::Board;
 use super::clock::GuestClock;
+use super::layout::Split;
 use super::lines::Lines;
 use super::options::Options;
 use super::pci::RootComplex;
 use super::resources::Resources;
+use super::rtc::TimedRtc;
 use crate::devices::pm::Pm;
 use crate::devices::{self, Device};
 use crate::machine::bus::SharedDevice;
@@ -42,6 +44,9 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) board: &'a Arc<Board>,
     pub(crate) lines: &'a Lines,
     pub(crate) clock: &'a Arc<GuestClock>,
+    /// How RAM is split, and how many vCPUs there are: firmware finds both in the clock's memory.
+    pub(crate) split: Split,
+    pub(crate) cpus: u32,
     /// A kernel starts without firmware, so the chipset starts as firmware would leave it.
     pub(crate) direct_boot: bool,
 }
@@ -52,6 +57,7 @@ pub(crate) struct Devices {
     pub(crate) infos: Vec<DeviceInfo>,
     pub(crate) pci: Arc<RootComplex>,
     pub(crate) pm: Arc<Mutex<Pm>>,
+    pub(crate) rtc: Arc<Mutex<TimedRtc>>,
     /// Serial ports: first port and interrupt.
     pub(crate) serials: Vec<(u16, u8)>,
     /// Port of the panic device.
@@ -74,6 +80,7 @@ impl Devices {
             infos: assembly.infos,
             pci: assembly.pci,
             pm: assembly.pm,
+            rtc: assembly.rtc,
             serials: assembly.serials,
             pvpanic: assembly.pvpanic,
             _streams: streams.map_err(|error| Error::generic(format!("stream thread: {error}")))?,
@@ -103,6 +110,7 @@ struct Assembly<'a> {
     infos: Vec<DeviceInfo>,
     pci: Arc<RootComplex>,
     pm: Arc<Mutex<Pm>>,
+    rtc: Arc<Mutex<TimedRtc>>,
     serials: Vec<(u16, u8)>,
     pvpanic: Option<u16>,
 }

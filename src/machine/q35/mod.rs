@@ -15,6 +15,7 @@ mod pci;
 mod pci_info;
 mod ram;
 mod resources;
+mod rtc;
 mod smbios;
 mod tables;
 mod vcpus;

@@ -96,6 +96,8 @@ impl Vm {
             board: &board,
             lines: &Lines::new(&kvm),
             clock: &time,
+            split: ram.split,
+            cpus: smp.cpus,
             direct_boot: boot.is_direct(),
         };
         let mut devices = Devices::new(&surroundings, resources)?;
@@ -194,6 +196,7 @@ impl Vm {
     /// When KVM refuses a register.
     pub fn wakeup(&self) -> Result<(), Error> {
         self.devices.reset();
+        lock(&self.devices.rtc).note_wakeup();
         lock(&self.devices.pm).wake(WakeReason::Other);
         let boot_state = lock(&self.boot).waking_state(&self.ram, &self.tables)?;
         self.vcpus.reset(boot_state)

@@ -7,12 +7,14 @@ use crate::devices::i8042::{self, I8042};
 use crate::devices::pci::{Lpc, Mch};
 use crate::devices::pm::{Pm, PmConfig};
 use crate::devices::port92::Port92;
+use crate::devices::rtc::{PORT as RTC_PORT, Rtc};
 use crate::machine::bus::SharedDevice;
 use crate::machine::pci::{Devfn, Placement};
 use crate::machine::q35::acpi::{PM_BASE, SCI};
 use crate::machine::q35::board::Board;
 use crate::machine::q35::pci::{ConfigPorts, MmConfig, RootComplex};
 use crate::machine::q35::resources::Resources;
+use crate::machine::q35::rtc::{self, TimedRtc};
 use crate::machine::streams::StreamsBuilder;
 use crate::qapi::Error;
 
@@ -20,6 +22,8 @@ use crate::qapi::Error;
 const ROOT_BUS: &str = "pcie.0";
 /// Interrupt of the keyboard.
 const KEYBOARD_IRQ: u8 = 1;
+/// Interrupt of the real-time clock.
+const RTC_IRQ: u8 = 8;
 
 impl<'a> Assembly<'a> {
     /// A machine with its chipset and nothing plugged in.
@@ -34,6 +38,11 @@ impl<'a> Assembly<'a> {
             disable_s4: with.options.disable_s4,
         };
         let pm = Pm::new(pm_config, sci, Arc::clone(&notifier), Arc::clone(with.clock) as _);
+        let line = with.lines.driver(RTC_IRQ);
+        let line = line.ok_or_else(|| Error::generic("there is no interrupt line for the clock"))?;
+        let now = rtc::now(&with.config.rtc, with.clock)?;
+        let cmos = rtc::cmos(with.split, with.cpus, with.config.boot.order.as_deref())?;
+        let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos))?;
         let mut assembly = Assembly {
             with,
             streams,
@@ -42,12 +51,16 @@ impl<'a> Assembly<'a> {
             infos: Vec::new(),
             pci: RootComplex::new(board, ROOT_BUS),
             pm: Arc::new(Mutex::new(pm)),
+            rtc: Arc::new(Mutex::new(clock)),
             serials: Vec::new(),
             pvpanic: None,
         };
         let config_ports = ConfigPorts::new(Arc::clone(&assembly.pci), Arc::clone(&notifier));
         let config_ports = assembly.keep(config_ports) as SharedDevice;
         assembly.map_ports(ConfigPorts::PORT, ConfigPorts::LEN, &config_ports)?;
+        let rtc = Arc::clone(&assembly.rtc) as SharedDevice;
+        assembly.map_ports(RTC_PORT, 2, &rtc)?;
+        assembly.all.push(rtc);
         assembly.add_keyboard()?;
         let port92 = assembly.keep(Port92::new(notifier)) as SharedDevice;
         assembly.map_ports(Port92::PORT, 1, &port92)?;
