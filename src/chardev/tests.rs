@@ -162,7 +162,7 @@ async fn descriptors_come_with_their_bytes() {
     let mut front = registry.connect("mon").await.unwrap();
     opened(&mut front).await;
     assert_eq!(filename(&registry, "mon"), "unix:");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
     let fds = [writer.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let bytes = [std::io::IoSlice::new(b"getfd")];
@@ -174,7 +174,7 @@ async fn descriptors_come_with_their_bytes() {
     assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), 1);
     File::from(chunk.fds.remove(0)).write_all(b"through").unwrap();
     let mut text = String::new();
-    File::from(OwnedFd::from(reader)).read_to_string(&mut text).unwrap();
+    File::from(reader).read_to_string(&mut text).unwrap();
     assert_eq!(text, "through");
 }
 

@@ -4,6 +4,7 @@ mod commands;
 pub mod cpu;
 pub mod events;
 pub mod guest;
+pub mod hmp;
 mod human;
 pub mod link;
 pub mod probe;
