@@ -61,6 +61,11 @@ fn filename(registry: &ChardevRegistry, id: &str) -> String {
         .filename
 }
 
+/// The worker's end of a character device.
+async fn guest(registry: &ChardevRegistry, id: &str) -> UnixStream {
+    UnixStream::from_std(registry.connect_guest(id).await.unwrap().into()).unwrap()
+}
+
 /// The next event, which is to be data.
 async fn data(front: &mut FrontEnd) -> Chunk {
     match front.reader.recv().await {
@@ -232,9 +237,9 @@ async fn a_terminal_carries_bytes_while_it_is_open() {
 async fn output_right_after_opening_a_terminal_is_not_lost() {
     let registry = registry();
     let path = add(&registry, "pty,id=serial0").await.pty.unwrap();
-    let front = registry.connect("serial0").await.unwrap();
+    let mut guest = guest(&registry, "serial0").await;
     let terminal = open_terminal(&path);
-    front.writer.send("at once").await;
+    guest.write_all(b"at once").await.unwrap();
     assert_eq!(read_file(&terminal, 7).await, "at once");
 }
 

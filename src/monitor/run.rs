@@ -6,6 +6,7 @@ use std::process::id;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::unistd::getppid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
@@ -47,6 +48,7 @@ pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
         let hosts = Hosts::of_worker(link.clone());
         let guest = Rc::new(Guest::new(config, chardevs, registry, hosts, Worker::Process(link)));
         tokio::task::spawn_local(throttle(Rc::clone(&guest)));
+        let parent = getppid();
         let mut terminate = signal(SignalKind::terminate()).ok();
         // What the terminal sends goes to the worker too, which knows what to do.
         let _ignored = (signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
@@ -64,7 +66,13 @@ pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
                     guest.line_event(&event);
                     continue;
                 }
-                () = received(&mut terminate) => break fail("ended by a signal"),
+                () = received(&mut terminate) => {
+                    // The signal also comes when the worker dies; the end of its socket then tells more.
+                    if getppid() != parent {
+                        continue;
+                    }
+                    break fail("ended by a signal");
+                }
             };
         };
         farewell(&guest).await;

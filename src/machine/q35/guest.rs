@@ -25,10 +25,12 @@ impl Guest for Vm {
         self.reset()
     }
 
-    fn press_power_button(&self) {}
+    fn press_power_button(&self) {
+        self.powerdown();
+    }
 
     fn wake(&self) -> Result<(), Error> {
-        Ok(())
+        self.wakeup()
     }
 
     fn inject_nmi(&self) -> Result<(), Error> {
@@ -76,7 +78,7 @@ impl Guest for Vm {
     }
 
     fn devices(&self) -> Vec<DeviceInfo> {
-        Vec::new()
+        self.devices()
     }
 
     fn pci(&self) -> Vec<PciInfo> {
