@@ -24,11 +24,7 @@ const DATA: u16 = 1;
 
 /// The function that tells a guest's clock the time.
 pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<Now, Error> {
-    let wall = || {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
-    };
+    let wall = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let start = match config.base {
         RtcBase::Utc => wall(),
         RtcBase::Date(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
@@ -36,8 +32,7 @@ pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Resu
             let now = wall();
             let ahead = local_time::seconds_ahead_of_utc(now.as_secs())
                 .ok_or_else(|| Error::generic("-rtc base=localtime: the host's time zone is not known"))?;
-            Duration::from_secs(now.as_secs().saturating_add_signed(ahead))
-                + Duration::from_nanos(now.subsec_nanos().into())
+            Duration::from_secs(now.as_secs().saturating_add_signed(ahead)) + Duration::from_nanos(now.subsec_nanos().into())
         }
     };
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -60,7 +55,7 @@ pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Resu
 }
 
 /// What firmware finds in the clock's memory: sizes of memory, vCPUs, boot order.
-pub(crate) fn cmos(split: Split, cpus: u32, boot_order: Option<&str>) -> Result<[u8; 128], Error> {
+pub(crate) fn cmos(split: Split, cpus: u32, boot: BootOrder) -> [u8; 128] {
     let mut cmos = [0; 128];
     let mut put = |at: usize, number: u64, len: usize| {
         let limit = (1_u64 << (8 * len)) - 1;
@@ -76,11 +71,23 @@ pub(crate) fn cmos(split: Split, cpus: u32, boot_order: Option<&str>) -> Result<
     put(0x5f, u64::from(cpus.saturating_sub(1)), 1);
     // Equipment: a mathematical coprocessor and a pointing device.
     put(0x14, 0x06, 1);
-    let [first, second, third] = boot_devices(boot_order.unwrap_or("cad"))?;
-    put(0x3d, u64::from(second << 4 | first), 1);
-    // Bit 0: do not look for a signature on floppies.
-    put(0x38, u64::from(third << 4 | 1), 1);
-    Ok(cmos)
+    for (at, byte) in boot.0 {
+        put(usize::from(at), byte.into(), 1);
+    }
+    cmos
+}
+
+/// A boot order as two bytes of CMOS memory, with their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BootOrder([(u8, u8); 2]);
+
+impl BootOrder {
+    /// Reads the letters of `-boot order=`.
+    pub(crate) fn new(order: &str) -> Result<Self, Error> {
+        let [first, second, third] = boot_devices(order)?;
+        // Bit 0 of the other byte: floppies are not looked at for a signature.
+        Ok(Self([(0x3d, second << 4 | first), (0x38, third << 4 | 1)]))
+    }
 }
 
 /// The first three devices of a boot order, as CMOS memory numbers them.
@@ -102,6 +109,9 @@ fn boot_devices(order: &str) -> Result<[u8; 3], Error> {
 pub(crate) struct TimedRtc {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    order_after_reset: Option<BootOrder>,
+    /// The machine is reset once when it is made.
+    has_booted: bool,
 }
 
 struct Shared {
@@ -115,8 +125,8 @@ struct State {
 }
 
 impl TimedRtc {
-    /// Starts the thread.
-    pub(crate) fn new(rtc: Rtc) -> Result<Self, Error> {
+    /// Starts the thread. `order_after_reset` replaces the boot order that was for the first boot only.
+    pub(crate) fn new(rtc: Rtc, order_after_reset: Option<BootOrder>) -> Result<Self, Error> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State { rtc, ending: false }),
             changed: Condvar::new(),
@@ -126,14 +136,20 @@ impl TimedRtc {
         Ok(Self {
             shared,
             thread: Some(thread.map_err(|error| Error::generic(format!("clock thread: {error}")))?),
+            order_after_reset,
+            has_booted: false,
         })
     }
 
     /// Tells firmware that the machine wakes from sleep.
     pub(crate) fn note_wakeup(&mut self) {
+        self.poke(SHUTDOWN_STATUS, WAKES_FROM_SLEEP);
+    }
+
+    fn poke(&mut self, at: u8, byte: u8) {
         let mut state = self.shared.lock();
-        state.rtc.pio_write(INDEX, &[SHUTDOWN_STATUS]);
-        state.rtc.pio_write(DATA, &[WAKES_FROM_SLEEP]);
+        state.rtc.pio_write(INDEX, &[at]);
+        state.rtc.pio_write(DATA, &[byte]);
     }
 }
 
@@ -180,6 +196,12 @@ impl Device for TimedRtc {
 
     fn reset(&mut self) {
         self.shared.lock().rtc.reset();
+        if !std::mem::replace(&mut self.has_booted, true) {
+            return;
+        }
+        for (at, byte) in self.order_after_reset.take().into_iter().flat_map(|order| order.0) {
+            self.poke(at, byte);
+        }
     }
 
     fn state(&self) -> DeviceState {
@@ -235,39 +257,46 @@ mod tests {
         let line = Arc::new(Line::default());
         let notifier: Notifier = Arc::new(|_| {});
         let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
-        let mut rtc = TimedRtc::new(Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128])).unwrap();
+        let mut rtc = TimedRtc::new(Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]), None).unwrap();
         rtc.pio_write(0, &[0x0b]);
         rtc.pio_write(1, &[0x42]);
         let count = line.0.lock().unwrap();
-        let result = line
-            .1
-            .wait_timeout_while(count, Duration::from_secs(5), |count| *count == 0)
-            .unwrap();
+        let result = line.1.wait_timeout_while(count, Duration::from_secs(5), |count| *count == 0).unwrap();
         assert!(*result.0 > 0);
     }
 
     #[test]
     fn a_given_date_is_where_time_starts() {
         let clock = Arc::new(GuestClock::default());
-        let config = RtcConfig {
-            base: RtcBase::Date(1_000_000_000),
-            clock: RtcClock::Vm,
-            driftfix_slew: false,
-        };
+        let config = RtcConfig { base: RtcBase::Date(1_000_000_000), clock: RtcClock::Vm, driftfix_slew: false };
         let now = now(&config, &clock).unwrap();
         assert_eq!(now(), 1_000_000_000_000_000_000);
     }
 
     #[test]
     fn memory_tells_sizes_and_boot_order() {
-        let split = Split {
-            low: 2 << 30,
-            high: 1 << 30,
-        };
-        let cmos = cmos(split, 4, Some("dc")).unwrap();
+        let split = Split { low: 2 << 30, high: 1 << 30 };
+        let cmos = cmos(split, 4, BootOrder::new("dc").unwrap());
         assert_eq!((cmos[0x5f], cmos[0x3d], cmos[0x38]), (3, 0x23, 1));
         assert_eq!(u16::from_le_bytes([cmos[0x34], cmos[0x35]]), 0x7f00);
         assert_eq!(cmos[0x5b..0x5e], [0, 0x40, 0]);
-        assert!(self::cmos(split, 1, Some("x")).is_err());
+        assert_eq!(BootOrder::new("cx").unwrap_err().desc, "Invalid boot device for PC: 'x'");
+    }
+
+    #[test]
+    fn a_boot_order_for_once_is_gone_after_a_reset() {
+        let notifier: Notifier = Arc::new(|_| {});
+        let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
+        let [once, later] = ["d", "c"].map(|order| BootOrder::new(order).unwrap());
+        let memory = cmos(Split { low: 1 << 30, high: 0 }, 1, once);
+        let rtc = Rtc::new(Arc::new(Line::default()), notifier, now, memory);
+        let mut rtc = TimedRtc::new(rtc, Some(later)).unwrap();
+        for expected in [3, 2, 2] {
+            rtc.reset();
+            rtc.pio_write(0, &[0x3d]);
+            let mut byte = [0];
+            rtc.pio_read(1, &mut byte);
+            assert_eq!(byte, [expected]);
+        }
     }
 }

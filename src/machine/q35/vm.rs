@@ -480,6 +480,39 @@ mod tests {
     }
 
     #[test]
+    fn ports_reset_the_machine_and_the_button_wakes_a_waiting_guest() {
+        const NAME: &str = "ports_reset_the_machine_and_the_button_wakes_a_waiting_guest";
+        if skip_without_kvm(NAME) {
+            return;
+        }
+        // mov edx, 0xcf9; mov al, 6; out dx, al
+        let by_reset_register = [0xba, 0xf9, 0x0c, 0, 0, 0xb0, 6, 0xee];
+        // mov al, 1; out 0x92, al
+        let by_port_92 = [0xb0, 1, 0xe6, 0x92];
+        // mov al, 0xfe; out 0x64, al
+        let by_keyboard = [0xb0, 0xfe, 0xe6, 0x64];
+        // mov edx, 0x600; in ax, dx; test ah, 1; jz -7; mov edx, 0x501; mov al, 5; out dx, al
+        let by_button = [
+            0xba, 0x00, 0x06, 0, 0, 0x66, 0xed, 0xf6, 0xc4, 1, 0x74, 0xf9, 0xba, 0x01, 0x05, 0, 0, 0xb0, 5, 0xee,
+        ];
+        let cases: [(&[u8], Notice); 4] = [
+            (&by_reset_register, Notice::ResetRequest),
+            (&by_port_92, Notice::ResetRequest),
+            (&by_keyboard, Notice::ResetRequest),
+            (&by_button, Notice::DebugExit(11)),
+        ];
+        for (code, expected) in cases {
+            let kernel = KernelFile::new(&[code, &[0xf4, 0xeb, 0xfd]].concat());
+            let mut config = kernel.config();
+            config.devices = vec![json!({"driver": "isa-debug-exit"}).as_object().unwrap().clone()];
+            let (notifier, notices) = notices();
+            let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+            vm.powerdown();
+            assert_eq!(run_until_notice(&vm, &notices), expected);
+        }
+    }
+
+    #[test]
     fn pause_and_start_work_while_the_guest_spins() {
         if skip_without_kvm("pause_and_start_work_while_the_guest_spins") {
             return;

@@ -14,12 +14,14 @@ use crate::machine::q35::acpi::{PM_BASE, SCI};
 use crate::machine::q35::board::Board;
 use crate::machine::q35::pci::{ConfigPorts, MmConfig, RootComplex};
 use crate::machine::q35::resources::Resources;
-use crate::machine::q35::rtc::{self, TimedRtc};
+use crate::machine::q35::rtc::{self, BootOrder, TimedRtc};
 use crate::machine::streams::StreamsBuilder;
 use crate::qapi::Error;
 
 /// Name of the root bus.
 const ROOT_BUS: &str = "pcie.0";
+/// Hard disk, floppy, CD-ROM.
+const DEFAULT_BOOT_ORDER: &str = "cad";
 /// Interrupt of the keyboard.
 const KEYBOARD_IRQ: u8 = 1;
 /// Interrupt of the real-time clock.
@@ -30,19 +32,20 @@ impl<'a> Assembly<'a> {
     pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<Self, Error> {
         let streams = StreamsBuilder::new().map_err(|error| Error::generic(format!("eventfd: {error}")))?;
         let (board, notifier) = (with.board, with.board.notifier());
-        let sci = u8::try_from(SCI).ok().and_then(|sci| with.lines.driver(sci));
-        let sci = sci.ok_or_else(|| Error::generic("there is no interrupt line for ACPI"))?;
+        let sci = with.lines.driver(SCI)?;
         let pm_config = PmConfig {
             acpi_at_reset: with.direct_boot,
             disable_s3: with.options.disable_s3,
             disable_s4: with.options.disable_s4,
         };
         let pm = Pm::new(pm_config, sci, Arc::clone(&notifier), Arc::clone(with.clock) as _);
-        let line = with.lines.driver(RTC_IRQ);
-        let line = line.ok_or_else(|| Error::generic("there is no interrupt line for the clock"))?;
+        let line = with.lines.driver(RTC_IRQ)?;
         let now = rtc::now(&with.config.rtc, with.clock)?;
-        let cmos = rtc::cmos(with.split, with.cpus, with.config.boot.order.as_deref())?;
-        let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos))?;
+        let boot = &with.config.boot;
+        let usual = BootOrder::new(boot.order.as_deref().unwrap_or(DEFAULT_BOOT_ORDER))?;
+        let once = boot.once.as_deref().map(BootOrder::new).transpose()?;
+        let cmos = rtc::cmos(with.split, with.cpus, once.unwrap_or(usual));
+        let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual))?;
         let mut assembly = Assembly {
             with,
             streams,
@@ -75,8 +78,7 @@ impl<'a> Assembly<'a> {
 
     /// The keyboard controller.
     fn add_keyboard(&mut self) -> Result<(), Error> {
-        let line = self.with.lines.driver(KEYBOARD_IRQ);
-        let line = line.ok_or_else(|| Error::generic("there is no interrupt line for the keyboard"))?;
+        let line = self.with.lines.driver(KEYBOARD_IRQ)?;
         let keyboard = self.keep(I8042::new(line, self.with.board.notifier())) as SharedDevice;
         self.map_ports(i8042::DATA_PORT, 1, &keyboard)?;
         let command_port = i8042::DATA_PORT + i8042::COMMAND_OFFSET;

@@ -78,9 +78,9 @@ impl Assembly<'_> {
             Some(_) => port(values, "iobase")?,
             None => place.0,
         };
-        let irq = given(values, "irq").map_or(Some(place.1), |irq| u8::try_from(irq).ok());
-        let line = irq.and_then(|irq| Some((irq, self.with.lines.driver(irq)?)));
-        let (irq, line) = line.ok_or_else(|| Error::generic("Parameter 'irq': there is no such interrupt"))?;
+        let irq = given(values, "irq").map_or(Ok(place.1), u8::try_from);
+        let irq = irq.map_err(|_| Error::generic("Parameter 'irq': there is no such interrupt"))?;
+        let line = self.with.lines.driver(irq)?;
         let (number, outlet) = self.chardev("isa-serial", values)?;
         let (drain, output) = (outlet.clone(), outlet);
         let chip = IsaSerial::new(
