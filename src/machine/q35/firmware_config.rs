@@ -23,7 +23,9 @@ pub(crate) fn device(facts: &Facts<'_>, boot: &Boot) -> Result<SharedDevice, Err
     items.set(Key::RamSize, config.memory.size.to_le_bytes().to_vec());
     items.set(Key::NoGraphic, half(1));
     items.set(Key::CpuCount, half(facts.smp.cpus));
-    let last_id = (0..facts.smp.max_cpus).map(|index| topology::apic_id(index, &facts.smp)).max();
+    let last_id = (0..facts.smp.max_cpus)
+        .map(|index| topology::apic_id(index, &facts.smp))
+        .max();
     items.set(Key::MaxCpus, half(last_id.unwrap_or_default() + 1));
     items.set(Key::Irq0Override, 1_u32.to_le_bytes().to_vec());
     items.set(Key::BootMenu, half(u32::from(config.boot.menu.unwrap_or_default())));
@@ -48,7 +50,9 @@ fn half(number: u32) -> Vec<u8> {
 }
 
 fn add_file(items: &mut Items, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
-    items.add_file(name, bytes).map_err(|error| Error::generic(error.to_string()))
+    items
+        .add_file(name, bytes)
+        .map_err(|error| Error::generic(error.to_string()))
 }
 
 /// One `-fw_cfg` entry: a name, and a text or a file.
@@ -56,11 +60,13 @@ fn add_entry(items: &mut Items, entry: &Map<String, Value>) -> Result<(), Error>
     let text = |name| entry.get(name).and_then(Value::as_str);
     let name = text("name").ok_or_else(|| Error::generic("Parameter 'name' is missing"))?;
     let bytes = match (text("file"), text("string")) {
-        (Some(path), None) => {
-            fs::read(path).map_err(|error| Error::generic(format!("can't load {path}: {error}")))?
-        }
+        (Some(path), None) => fs::read(path).map_err(|error| Error::generic(format!("can't load {path}: {error}")))?,
         (None, Some(string)) => string.as_bytes().to_vec(),
-        _ => return Err(Error::generic("exactly one of 'file', 'string' or 'gen_id' must be given")),
+        _ => {
+            return Err(Error::generic(
+                "exactly one of 'file', 'string' or 'gen_id' must be given",
+            ));
+        }
     };
     add_file(items, name, bytes)
 }
@@ -69,7 +75,10 @@ fn add_entry(items: &mut Items, entry: &Map<String, Value>) -> Result<(), Error>
 fn boot_files(boot: &BootConfig) -> Vec<(&'static str, Vec<u8>)> {
     let mut files = Vec::new();
     if let Some(milliseconds) = boot.splash_time {
-        files.push(("etc/boot-menu-wait", half(u32::try_from(milliseconds).unwrap_or(u32::MAX))));
+        files.push((
+            "etc/boot-menu-wait",
+            half(u32::try_from(milliseconds).unwrap_or(u32::MAX)),
+        ));
     }
     let wait = boot.reboot_timeout.unwrap_or(-1);
     let wait = i32::try_from(wait).unwrap_or(-1);
@@ -84,7 +93,8 @@ fn boot_files(boot: &BootConfig) -> Vec<(&'static str, Vec<u8>)> {
 /// A kernel that firmware starts: OVMF takes it from here.
 fn add_kernel(items: &mut Items, config: &KernelConfig) -> Result<(), Error> {
     let read = |path: &std::path::Path| {
-        fs::read(path).map_err(|error| Error::generic(format!("could not open kernel file '{}': {error}", path.display())))
+        fs::read(path)
+            .map_err(|error| Error::generic(format!("could not open kernel file '{}': {error}", path.display())))
     };
     let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
     let image = read(&config.kernel)?;
@@ -113,11 +123,15 @@ struct MappedRam(GuestMemoryMmap);
 impl GuestRam for MappedRam {
     fn read(&self, addr: u64, data: &mut [u8]) -> Result<(), NoRam> {
         let len = data.len();
-        self.0.read_slice(data, GuestAddress(addr)).map_err(|_| NoRam { addr, len })
+        self.0
+            .read_slice(data, GuestAddress(addr))
+            .map_err(|_| NoRam { addr, len })
     }
 
     fn write(&self, addr: u64, data: &[u8]) -> Result<(), NoRam> {
         let len = data.len();
-        self.0.write_slice(data, GuestAddress(addr)).map_err(|_| NoRam { addr, len })
+        self.0
+            .write_slice(data, GuestAddress(addr))
+            .map_err(|_| NoRam { addr, len })
     }
 }

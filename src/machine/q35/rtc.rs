@@ -24,7 +24,11 @@ const DATA: u16 = 1;
 
 /// The function that tells a guest's clock the time.
 pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<Now, Error> {
-    let wall = || SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let wall = || {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+    };
     let start = match config.base {
         RtcBase::Utc => wall(),
         RtcBase::Date(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
@@ -32,7 +36,8 @@ pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Resu
             let now = wall();
             let ahead = local_time::seconds_ahead_of_utc(now.as_secs())
                 .ok_or_else(|| Error::generic("-rtc base=localtime: the host's time zone is not known"))?;
-            Duration::from_secs(now.as_secs().saturating_add_signed(ahead)) + Duration::from_nanos(now.subsec_nanos().into())
+            Duration::from_secs(now.as_secs().saturating_add_signed(ahead))
+                + Duration::from_nanos(now.subsec_nanos().into())
         }
     };
     let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -261,26 +266,39 @@ mod tests {
         rtc.pio_write(0, &[0x0b]);
         rtc.pio_write(1, &[0x42]);
         let count = line.0.lock().unwrap();
-        let result = line.1.wait_timeout_while(count, Duration::from_secs(5), |count| *count == 0).unwrap();
+        let result = line
+            .1
+            .wait_timeout_while(count, Duration::from_secs(5), |count| *count == 0)
+            .unwrap();
         assert!(*result.0 > 0);
     }
 
     #[test]
     fn a_given_date_is_where_time_starts() {
         let clock = Arc::new(GuestClock::default());
-        let config = RtcConfig { base: RtcBase::Date(1_000_000_000), clock: RtcClock::Vm, driftfix_slew: false };
+        let config = RtcConfig {
+            base: RtcBase::Date(1_000_000_000),
+            clock: RtcClock::Vm,
+            driftfix_slew: false,
+        };
         let now = now(&config, &clock).unwrap();
         assert_eq!(now(), 1_000_000_000_000_000_000);
     }
 
     #[test]
     fn memory_tells_sizes_and_boot_order() {
-        let split = Split { low: 2 << 30, high: 1 << 30 };
+        let split = Split {
+            low: 2 << 30,
+            high: 1 << 30,
+        };
         let cmos = cmos(split, 4, BootOrder::new("dc").unwrap());
         assert_eq!((cmos[0x5f], cmos[0x3d], cmos[0x38]), (3, 0x23, 1));
         assert_eq!(u16::from_le_bytes([cmos[0x34], cmos[0x35]]), 0x7f00);
         assert_eq!(cmos[0x5b..0x5e], [0, 0x40, 0]);
-        assert_eq!(BootOrder::new("cx").unwrap_err().desc, "Invalid boot device for PC: 'x'");
+        assert_eq!(
+            BootOrder::new("cx").unwrap_err().desc,
+            "Invalid boot device for PC: 'x'"
+        );
     }
 
     #[test]

@@ -41,7 +41,9 @@ impl Assembly<'_> {
         let driver = entry.get("driver").and_then(Value::as_str);
         let driver = driver.ok_or_else(|| Error::generic("Parameter 'driver' is missing"))?;
         let invalid = || Error::generic(format!("'{driver}' is not a valid device model name"));
-        let known = types(Target::X86_64).find(|known| known.name == driver).ok_or_else(invalid)?;
+        let known = types(Target::X86_64)
+            .find(|known| known.name == driver)
+            .ok_or_else(invalid)?;
         if !known.user_creatable {
             return Err(Error::generic("Parameter 'driver' expects a pluggable device type"));
         }
@@ -67,7 +69,10 @@ impl Assembly<'_> {
         };
         let place = serial::PLACES.get(index);
         let place = place.ok_or_else(|| {
-            Error::generic(format!("Max. supported number of ISA serial ports is {}.", serial::PLACES.len()))
+            Error::generic(format!(
+                "Max. supported number of ISA serial ports is {}.",
+                serial::PLACES.len()
+            ))
         })?;
         let start = match given(values, "iobase") {
             Some(_) => port(values, "iobase")?,
@@ -99,7 +104,11 @@ impl Assembly<'_> {
 
     fn plug_debug_exit(&mut self, values: &Values) -> Result<(), Error> {
         let device = self.keep(DebugExit::new(self.with.board.notifier()));
-        self.map_ports(port(values, "iobase")?, port(values, "iosize")?, &(device as SharedDevice))
+        self.map_ports(
+            port(values, "iobase")?,
+            port(values, "iosize")?,
+            &(device as SharedDevice),
+        )
     }
 
     fn plug_pvpanic(&mut self, values: &Values) -> Result<(), Error> {
@@ -132,7 +141,9 @@ impl Assembly<'_> {
         let id = id.ok_or_else(|| Error::generic(format!("Can't create {driver} device, empty char device")))?;
         let stream = self.chardevs.remove(id);
         let stream = stream.ok_or_else(|| {
-            Error::generic(format!("Property '{driver}.chardev' can't find value '{id}', or it is in use"))
+            Error::generic(format!(
+                "Property '{driver}.chardev' can't find value '{id}', or it is in use"
+            ))
         })?;
         let added = self.streams.add(stream);
         added.map_err(|error| Error::generic(format!("chardev '{id}': {error}")))
