@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{
@@ -74,6 +75,9 @@ impl Vm {
         let numa = Numa::from_entries(&config.numa, &smp)?;
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
         let registry = devices::registry();
+        if config.mem_lock {
+            lock_memory()?;
+        }
         let ram = Ram::new(&RamRequest {
             size: config.memory.size,
             backend: options.memory_backend.as_deref(),
@@ -306,6 +310,12 @@ impl Vm {
     }
 }
 
+/// Keeps this process's memory, the guest's included, from being swapped out.
+fn lock_memory() -> Result<(), Error> {
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+        .map_err(|error| Error::generic(format!("locking memory failed: {}", error.desc())))
+}
+
 fn find_machine(config: &MachineConfig) -> Result<&'static types::MachineType, Error> {
     let name = config.machine_type.as_deref();
     let name = name.ok_or_else(|| Error::generic("No machine specified, and there is no default"))?;
@@ -339,6 +349,7 @@ fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result
             irqchip: options.irqchip,
             lost_ticks: options.lost_ticks,
             max_vcpus: smp.max_cpus,
+            keep_idle: config.cpu_pm,
         };
         match kvm::System::open().and_then(|system| kvm::Vm::new(system, vm_options)) {
             Ok(vm) => return Ok(vm),
