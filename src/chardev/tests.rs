@@ -61,6 +61,11 @@ fn filename(registry: &ChardevRegistry, id: &str) -> String {
         .filename
 }
 
+/// The worker's end of a character device.
+async fn guest(registry: &ChardevRegistry, id: &str) -> UnixStream {
+    UnixStream::from_std(registry.connect_guest(id).await.unwrap().into()).unwrap()
+}
+
 /// The next event, which is to be data.
 async fn data(front: &mut FrontEnd) -> Chunk {
     match front.reader.recv().await {
@@ -157,7 +162,7 @@ async fn descriptors_come_with_their_bytes() {
     let mut front = registry.connect("mon").await.unwrap();
     opened(&mut front).await;
     assert_eq!(filename(&registry, "mon"), "unix:");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
     let fds = [writer.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let bytes = [std::io::IoSlice::new(b"getfd")];
@@ -169,7 +174,7 @@ async fn descriptors_come_with_their_bytes() {
     assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), 1);
     File::from(chunk.fds.remove(0)).write_all(b"through").unwrap();
     let mut text = String::new();
-    File::from(OwnedFd::from(reader)).read_to_string(&mut text).unwrap();
+    File::from(reader).read_to_string(&mut text).unwrap();
     assert_eq!(text, "through");
 }
 
@@ -232,9 +237,9 @@ async fn a_terminal_carries_bytes_while_it_is_open() {
 async fn output_right_after_opening_a_terminal_is_not_lost() {
     let registry = registry();
     let path = add(&registry, "pty,id=serial0").await.pty.unwrap();
-    let front = registry.connect("serial0").await.unwrap();
+    let mut guest = guest(&registry, "serial0").await;
     let terminal = open_terminal(&path);
-    front.writer.send("at once").await;
+    guest.write_all(b"at once").await.unwrap();
     assert_eq!(read_file(&terminal, 7).await, "at once");
 }
 
