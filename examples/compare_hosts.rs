@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn features(path: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let mut monitor = Qmp::connect(Path::new(path))?;
     let arguments = json!({"type": "full", "model": {"name": "host"}});
-    let expansion = monitor.command("query-cpu-model-expansion", arguments)?;
+    let expansion = monitor.command("query-cpu-model-expansion", &arguments)?;
     let props = expansion["model"]["props"]
         .as_object()
         .ok_or("the expansion has no properties")?;

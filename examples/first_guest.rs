@@ -70,26 +70,26 @@ fn run_guest(emulator: &str, kernel: &str, directory: &Path) -> Result<(), Box<d
 fn converse(console: &UnixListener, monitor: &Path) -> Result<(), Box<dyn Error>> {
     let mut qmp = Qmp::connect(monitor)?;
     show_version(&mut qmp)?;
-    println!("status: {}", qmp.command("query-status", json!({}))?["status"]);
+    println!("status: {}", qmp.command("query-status", &json!({}))?["status"]);
 
-    qmp.command("cont", json!({}))?;
+    qmp.command("cont", &json!({}))?;
     let (mut console, _) = console.accept()?;
     let mut lines = BufReader::new(console.try_clone()?);
     print_until(&mut lines, "READY")?;
     console.write_all(b"e the guest answers\r")?;
     print_until(&mut lines, "ECHO")?;
 
-    println!("status: {}", qmp.command("query-status", json!({}))?["status"]);
-    let cpus = qmp.command("query-cpus-fast", json!({}))?;
+    println!("status: {}", qmp.command("query-status", &json!({}))?["status"]);
+    let cpus = qmp.command("query-cpus-fast", &json!({}))?;
     println!(
         "vCPU 0 is thread {} of type {}",
         cpus[0]["thread-id"], cpus[0]["qom-path"]
     );
-    println!("CPU model: {}", qmp.command("query-cpu-model", json!({}))?);
+    println!("CPU model: {}", qmp.command("query-cpu-model", &json!({}))?);
     show_host_cpu(&mut qmp)?;
 
     println!("pressing the power button");
-    qmp.command("system_powerdown", json!({}))?;
+    qmp.command("system_powerdown", &json!({}))?;
     print_until(&mut lines, "POWER-OFF")?;
     while let Ok(event) = qmp.event() {
         println!("event: {} {}", event["event"], event["data"]);
@@ -115,8 +115,8 @@ fn probe(emulator: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
         .spawn()?;
     let outcome = Qmp::connect(&monitor).and_then(|mut qmp| {
         show_version(&mut qmp)?;
-        println!("KVM: {}", qmp.command("query-kvm", json!({}))?);
-        let machines = qmp.command("query-machines", json!({}))?;
+        println!("KVM: {}", qmp.command("query-kvm", &json!({}))?);
+        let machines = qmp.command("query-machines", &json!({}))?;
         let names: Vec<&str> = machines
             .as_array()
             .into_iter()
@@ -124,14 +124,14 @@ fn probe(emulator: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
             .filter_map(|m| m["name"].as_str())
             .collect();
         println!("machines: {}", names.join(" "));
-        qmp.command("quit", json!({}))?;
+        qmp.command("quit", &json!({}))?;
         Ok(())
     });
     finish(&mut child, outcome)
 }
 
 fn show_version(qmp: &mut Qmp) -> Result<(), Box<dyn Error>> {
-    let version = qmp.command("query-version", json!({}))?;
+    let version = qmp.command("query-version", &json!({}))?;
     let qemu = &version["qemu"];
     println!(
         "speaks QMP of {}.{}.{}: {}",
@@ -142,7 +142,7 @@ fn show_version(qmp: &mut Qmp) -> Result<(), Box<dyn Error>> {
 
 fn show_host_cpu(qmp: &mut Qmp) -> Result<(), Box<dyn Error>> {
     let arguments = json!({"type": "full", "model": {"name": "host"}});
-    let expansion = qmp.command("query-cpu-model-expansion", arguments)?;
+    let expansion = qmp.command("query-cpu-model-expansion", &arguments)?;
     let on = |value: &serde_json::Value| value.as_bool() == Some(true);
     let count = expansion["model"]["props"]
         .as_object()
@@ -164,7 +164,7 @@ fn print_until(lines: &mut BufReader<UnixStream>, word: &str) -> Result<(), Box<
     Ok(())
 }
 
-fn listening(path: &PathBuf) -> String {
+fn listening(path: &Path) -> String {
     format!("unix:{},server=on,wait=off", path.display())
 }
 

@@ -4,7 +4,6 @@
 //! cargo run --example watch_events -- /path/to/qmp.sock
 //! ```
 
-#[expect(dead_code, reason = "each example uses its part of the client")]
 mod qmp;
 
 use std::error::Error;

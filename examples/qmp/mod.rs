@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// A negotiated connection to a QMP monitor.
-pub struct Qmp {
+pub(crate) struct Qmp {
     reader: BufReader<UnixStream>,
     events: VecDeque<Value>,
 }
 
 impl Qmp {
     /// Connects to the socket at `path`, for which it waits up to ten seconds, and negotiates.
-    pub fn connect(path: &Path) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn connect(path: &Path) -> Result<Self, Box<dyn Error>> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let stream = loop {
             match UnixStream::connect(path) {
@@ -32,12 +32,12 @@ impl Qmp {
             events: VecDeque::new(),
         };
         qmp.read()?;
-        qmp.command("qmp_capabilities", json!({}))?;
+        qmp.command("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
     /// Runs a command and returns its value; an error reply is an error with the server's text.
-    pub fn command(&mut self, name: &str, arguments: Value) -> Result<Value, Box<dyn Error>> {
+    pub(crate) fn command(&mut self, name: &str, arguments: &Value) -> Result<Value, Box<dyn Error>> {
         let message = json!({"execute": name, "arguments": arguments});
         self.reader.get_mut().write_all(format!("{message}\n").as_bytes())?;
         loop {
@@ -53,7 +53,7 @@ impl Qmp {
     }
 
     /// The next event, oldest first; waits for one.
-    pub fn event(&mut self) -> Result<Value, Box<dyn Error>> {
+    pub(crate) fn event(&mut self) -> Result<Value, Box<dyn Error>> {
         match self.events.pop_front() {
             Some(event) => Ok(event),
             None => self.read(),

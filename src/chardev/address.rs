@@ -50,8 +50,7 @@ impl Listener {
             SocketAddress::Inet(inet) => listen_inet(inet).await,
             SocketAddress::Fd(fd) => {
                 let fd = socket_of(fd, fds)?;
-                listen(&fd, Backlog::MAXALLOWABLE)
-                    .map_err(|errno| generic("Failed to listen on fd socket", errno))?;
+                listen(&fd, Backlog::MAXALLOWABLE).map_err(|errno| generic("Failed to listen on fd socket", errno))?;
                 let name = local_name(&fd);
                 Self::over(vec![fd], name)
             }

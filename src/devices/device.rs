@@ -11,7 +11,7 @@ pub trait IrqLine: Send + Sync {
 }
 
 /// Something a device asks of the machine as a whole.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The guest asked for a reset.
     ResetRequest,

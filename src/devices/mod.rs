@@ -43,5 +43,5 @@ pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
         ],
         _ => &[],
     };
-    types.to_vec().into_iter()
+    types.iter().copied()
 }

@@ -31,7 +31,7 @@ impl HmpHost for Guest {
 }
 
 /// Talks to people on `front` until the character device or the guest goes.
-pub async fn serve(guest: Rc<Guest>, front: FrontEnd) {
+pub(super) async fn serve(guest: Rc<Guest>, front: FrontEnd) {
     let mut events = guest.events.subscribe();
     let ended = async { while events.recv().await.is_some() {} };
     tokio::select! {
@@ -41,6 +41,6 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd) {
 }
 
 /// Runs one line, as `human-monitor-command` does.
-pub async fn run(guest: &Guest, line: &str, cpu: Option<i64>) -> String {
+pub(super) async fn run(guest: &Guest, line: &str, cpu: Option<i64>) -> String {
     hmp::execute(guest, &mut MonitorState { cpu }, line).await
 }

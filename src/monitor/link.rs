@@ -27,9 +27,12 @@ pub struct WorkerLink {
     shared: Rc<Shared>,
 }
 
+/// The encoded return value of a call, or its error.
+type Answer = Result<Vec<u8>, Error>;
+
 struct Shared {
     next_id: Cell<u64>,
-    calls: RefCell<HashMap<u64, oneshot::Sender<Result<Vec<u8>, Error>>>>,
+    calls: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     outgoing: RefCell<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
     wake_writer: Notify,
     closed: Cell<bool>,
@@ -71,7 +74,7 @@ impl WorkerLink {
         let id = self.shared.next_id.get();
         self.shared.next_id.set(id + 1);
         self.shared.calls.borrow_mut().insert(id, sender);
-        self.post(message.into_frame(id, fds.len()), fds);
+        self.post(&message.into_frame(id, fds.len()), fds);
         receiver
             .await
             .unwrap_or_else(|_| Err(Error::generic("the worker process of this guest has ended")))
@@ -79,12 +82,12 @@ impl WorkerLink {
 
     /// Sends a message that has no answer.
     pub fn send(&self, message: ToWorker, fds: Vec<OwnedFd>) {
-        self.post(message.into_frame(0, fds.len()), fds);
+        self.post(&message.into_frame(0, fds.len()), fds);
     }
 
     /// Answers a request of the worker.
     pub fn answer(&self, id: u64, message: ToWorker, fds: Vec<OwnedFd>) {
-        self.post(message.into_frame(id, fds.len()), fds);
+        self.post(&message.into_frame(id, fds.len()), fds);
     }
 
     /// Closes the socket, which lets a worker that has said its last go.
@@ -94,7 +97,7 @@ impl WorkerLink {
         self.shared.tasks.take().iter().for_each(AbortHandle::abort);
     }
 
-    fn post(&self, frame: Frame, fds: Vec<OwnedFd>) {
+    fn post(&self, frame: &Frame, fds: Vec<OwnedFd>) {
         if self.shared.closed.get() {
             self.shared.calls.borrow_mut().clear();
             return;

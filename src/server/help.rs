@@ -11,7 +11,7 @@ use crate::target::Target;
 ///
 /// # Errors
 /// There is nothing of the name that was asked for.
-pub fn text(target: Target, request: &HelpRequest) -> Result<String, Error> {
+pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Error> {
     let registry = || machine::registry(target, true);
     Ok(match request {
         HelpRequest::Usage => help::usage(target),

@@ -26,14 +26,14 @@ const ENDED: u16 = 4;
 
 /// What the server asks: a worker that serves the socket coming along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
+pub(super) struct Request {
     /// Pairs the answer with the request.
     pub id: u64,
 }
 
 /// What the zygote tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Report {
+pub(super) enum Report {
     /// The worker of this request runs.
     Spawned {
         /// The request.
@@ -59,7 +59,7 @@ pub enum Report {
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub(super) enum Fate {
     /// With this exit status.
     Exited(i32),
     /// By this signal.
@@ -68,7 +68,7 @@ pub enum Fate {
 
 /// Serves requests until the server closes its end. `run` is what a new worker does with its socket; its result is
 /// the worker's exit status.
-pub fn serve(socket: UnixStream, run: &dyn Fn(UnixStream) -> u8) -> u8 {
+pub(super) fn serve(socket: UnixStream, run: &dyn Fn(UnixStream) -> u8) -> u8 {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGCHLD);
     let watched = signals
@@ -168,7 +168,7 @@ impl Zygote {
 impl Request {
     /// The frame of this request; the worker's socket goes along as its one descriptor.
     #[must_use]
-    pub fn into_frame(self) -> Frame {
+    pub(super) fn into_frame(self) -> Frame {
         Frame {
             kind: SPAWN,
             fds: 1,
@@ -181,7 +181,7 @@ impl Request {
 impl Report {
     /// The frame of this report.
     #[must_use]
-    pub fn into_frame(self) -> Frame {
+    pub(super) fn into_frame(self) -> Frame {
         let (kind, id, body) = match self {
             Self::Spawned { id, pid } => (SPAWNED, id, pid.to_le_bytes().to_vec()),
             Self::NotSpawned { id, reason } => (NOT_SPAWNED, id, reason.into_bytes()),
@@ -207,7 +207,7 @@ impl Report {
     ///
     /// # Errors
     /// Says what is wrong with the frame.
-    pub fn from_frame(frame: &Frame) -> Result<Self, String> {
+    pub(super) fn from_frame(frame: &Frame) -> Result<Self, String> {
         let number = |at: usize| {
             let bytes = frame.body.get(at * 4..).and_then(|rest| rest.first_chunk::<4>());
             bytes

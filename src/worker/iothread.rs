@@ -9,7 +9,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 /// A thread that serves devices. It ends when the value goes.
 #[derive(Debug)]
-pub struct IoThread {
+pub(super) struct IoThread {
     thread_id: i32,
     end: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
@@ -20,7 +20,7 @@ impl IoThread {
     ///
     /// # Errors
     /// The system has no room for a thread or a descriptor.
-    pub fn start(name: Option<String>) -> io::Result<Self> {
+    pub(super) fn start(name: Option<String>) -> io::Result<Self> {
         let end = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
         let (sender, receiver) = mpsc::channel();
         let waits_for = Arc::clone(&end);
@@ -46,7 +46,7 @@ impl IoThread {
 
     /// The kernel's id of the thread.
     #[must_use]
-    pub fn thread_id(&self) -> i32 {
+    pub(super) fn thread_id(&self) -> i32 {
         self.thread_id
     }
 }

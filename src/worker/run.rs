@@ -215,8 +215,8 @@ fn connect_chardevs(
             id: 0,
             label: label.to_owned(),
         };
-        writer.send(&request.into_frame()).map_err(no_monitor)?;
-        let received = channel.receive().map_err(no_monitor)?;
+        writer.send(&request.into_frame()).map_err(|error| no_monitor(&error))?;
+        let received = channel.receive().map_err(|error| no_monitor(&error))?;
         match (ToWorker::from_frame(received.frame)?, received.fds.into_iter().next()) {
             (ToWorker::Chardev, Some(stream)) => {
                 streams.insert(label.to_owned(), UnixStream::from(stream));
@@ -230,6 +230,6 @@ fn connect_chardevs(
     Ok(streams)
 }
 
-fn no_monitor(error: ChannelError) -> String {
+fn no_monitor(error: &ChannelError) -> String {
     format!("the monitor process is gone: {error}")
 }

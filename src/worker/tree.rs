@@ -14,7 +14,7 @@ use crate::qom::tree::{Simple, Tree};
 ///
 /// # Errors
 /// Two objects claim the same place.
-pub fn build(
+pub(super) fn build(
     registry: &Registry,
     machine: &MachineType,
     guest: Option<&dyn Guest>,

@@ -184,7 +184,7 @@ impl Rtc {
         if self.cmos[B] & BINARY != 0 {
             number
         } else {
-            number / 10 << 4 | number % 10
+            ((number / 10) << 4) | (number % 10)
         }
     }
 

@@ -31,7 +31,7 @@ use registry::Registry;
 
 /// Runs the server with the arguments that follow `serve`.
 #[must_use]
-pub fn main(arguments: &[String]) -> ExitCode {
+pub(super) fn main(arguments: &[String]) -> ExitCode {
     report::set_program("remuda");
     let options = match Options::parse(arguments) {
         Ok(options) => options,

@@ -59,7 +59,9 @@ pub(super) async fn current(guest: &Guest) -> Result<CurrentCpuModel, Error> {
         });
     };
     let cpus = Cpus::new(compat(guest), Some(host));
-    let model = cpus.parse(guest.config.machine.cpu.as_deref()).map_err(generic)?;
+    let model = cpus
+        .parse(guest.config.machine.cpu.as_deref())
+        .map_err(|error| generic(&error))?;
     Ok(CurrentCpuModel {
         name: Some(cpus.query_cpu_model(&model).to_owned()),
         accelerator: Some(host.accelerator.clone()),
@@ -73,7 +75,9 @@ pub(super) async fn expansion(guest: &Guest, args: QueryCpuModelExpansionArgs) -
         CpuModelExpansionType::Static => Expansion::Static,
         CpuModelExpansionType::Full => Expansion::Full,
     };
-    let expanded = cpus.expand(kind, argument(&args.model, "model")).map_err(generic)?;
+    let expanded = cpus
+        .expand(kind, argument(&args.model, "model"))
+        .map_err(|error| generic(&error))?;
     Ok(CpuModelExpansionInfo {
         model: model_info(expanded.model),
         deprecated_props: Some(owned(expanded.deprecated_props)),
@@ -85,7 +89,7 @@ pub(super) async fn comparison(guest: &Guest, args: QueryCpuModelComparisonArgs)
     let cpus = Cpus::new(compat(guest), probed.first());
     let compared = cpus
         .compare(argument(&args.modela, "modela"), argument(&args.modelb, "modelb"))
-        .map_err(generic)?;
+        .map_err(|error| generic(&error))?;
     let result = compared.result.as_str();
     Ok(CpuModelCompareInfo {
         result: CpuModelCompareResult::from_wire(result)
@@ -99,7 +103,7 @@ pub(super) async fn baseline(guest: &Guest, args: QueryCpuModelBaselineArgs) -> 
     let cpus = Cpus::new(compat(guest), probed.first());
     let model = cpus
         .baseline(argument(&args.modela, "modela"), argument(&args.modelb, "modelb"))
-        .map_err(generic)?;
+        .map_err(|error| generic(&error))?;
     Ok(CpuModelBaselineInfo {
         model: model_info(model),
     })
@@ -144,6 +148,6 @@ fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-fn generic(error: crate::cpu::s390x::Error) -> Error {
+fn generic(error: &crate::cpu::s390x::Error) -> Error {
     Error::generic(error.to_string())
 }
