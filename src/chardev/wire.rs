@@ -26,14 +26,16 @@ impl SocketStream {
     /// Takes over a connected socket.
     pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&fd)?;
-        Ok(Self { fd: raw_fd::watch_or_close(fd)? })
+        Ok(Self {
+            fd: raw_fd::watch_or_close(fd)?,
+        })
     }
 
     /// What comes next. A chunk without bytes is the end of the stream.
     ///
     /// A descriptor belongs to a byte of the chunk it comes in; the kernel does not say which.
     pub(super) async fn recv(&self) -> io::Result<Chunk> {
-        self.fd.async_io(Interest::READABLE, |fd| receive(fd)).await
+        self.fd.async_io(Interest::READABLE, receive).await
     }
 
     /// Sends all of `bytes`, waiting while the peer does not read.

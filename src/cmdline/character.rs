@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::builder::{Builder, Placed};
-use super::config::{HelpRequest, MonitorConfig, MonitorMode};
+use super::config::{Config, HelpRequest, MonitorConfig, MonitorMode};
 use super::error::Error;
 use super::legacy_chardev::{self, Legacy};
 use super::opts::Opts;
@@ -141,7 +141,22 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
             return Err(Error::new(format!("chardev \"{text}\" not found")).at(location));
         }
     }
-    Ok(())
+    check_stdio(&builder.config)
+}
+
+/// The terminal can be used once, and not by a process that leaves it.
+fn check_stdio(config: &Config) -> Result<(), Error> {
+    match config
+        .chardevs
+        .iter()
+        .filter(|chardev| chardev["backend"] == "stdio")
+        .count()
+    {
+        0 => Ok(()),
+        _ if config.daemonize => Err(Error::new("cannot use stdio with -daemonize")),
+        1 => Ok(()),
+        _ => Err(Error::new("cannot use stdio by multiple character devices")),
+    }
 }
 
 fn add_defaults(builder: &mut Builder) -> Result<(), Error> {
@@ -292,6 +307,18 @@ mod tests {
         assert_eq!(
             message(&["-parallel", "pty"]),
             "-parallel pty: parallel ports are not supported"
+        );
+    }
+
+    #[test]
+    fn the_terminal_is_used_once() {
+        assert_eq!(
+            message(&["-qmp", "stdio", "-daemonize"]),
+            "cannot use stdio with -daemonize"
+        );
+        assert_eq!(
+            message(&["-serial", "stdio", "-monitor", "stdio"]),
+            "cannot use stdio by multiple character devices"
         );
     }
 

@@ -55,6 +55,9 @@ pub(super) fn apply_usb(builder: &mut Builder) -> Result<(), Error> {
 
 /// `-cpu`.
 pub(super) fn apply_cpu(builder: &mut Builder, text: &str) -> Result<(), Error> {
+    if text.is_empty() {
+        return Err(Error::new("-cpu option cannot be empty"));
+    }
     if text::is_help(text) {
         builder.request_help(HelpRequest::Cpus);
     }

@@ -163,10 +163,15 @@ pub(super) fn apply_none(_: &mut Builder, argument: &str) -> Result<(), Error> {
 
 /// `-audiodev`: a sink that nothing is connected to may be declared, as libvirt does for every guest.
 pub(super) fn apply_audiodev(_: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
-    match map.remove("driver") {
-        Some(Value::String(driver)) if driver == "none" => Ok(()),
-        Some(Value::String(driver)) => Err(Error::invalid_value("driver", &driver)),
-        _ => Err(Error::missing("driver")),
+    required_text(&map, "id")?;
+    match required_text(&map, "driver")? {
+        "none" => {}
+        other => return Err(Error::invalid_value("driver", other)),
+    }
+    map.retain(|key, _| key != "id" && key != "driver");
+    match map.keys().next() {
+        Some(key) => Err(Error::new(format!("Parameter '{key}' is unexpected"))),
+        None => Ok(()),
     }
 }
 
@@ -296,6 +301,10 @@ mod tests {
         assert_eq!(
             message(&["-display", "gtk,gl=on"]),
             "-display gtk,gl=on: Parameter 'type' does not accept value 'gtk'"
+        );
+        assert_eq!(
+            message(&["-audiodev", "none"]),
+            "-audiodev none: Parameter 'id' is missing"
         );
         assert_eq!(
             message(&["-audiodev", "alsa,id=a"]),

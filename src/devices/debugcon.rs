@@ -8,7 +8,7 @@ use super::{Device, DeviceState, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
 
 /// The QOM type.
-pub static DEBUGCON: TypeInfo = TypeInfo {
+pub static TYPE: TypeInfo = TypeInfo {
     name: "isa-debugcon",
     parent: Some("isa-device"),
     is_abstract: false,
@@ -56,7 +56,7 @@ impl PioDevice for Debugcon {
 
 impl Device for Debugcon {
     fn type_name(&self) -> &'static str {
-        DEBUGCON.name
+        TYPE.name
     }
 
     fn reset(&mut self) {}

@@ -3,7 +3,45 @@
 //! A device is a plain value that answers guest accesses. It knows neither KVM nor QMP: interrupts leave through
 //! [`IrqLine`], everything the run-state machine must hear about leaves through [`Notifier`].
 
+mod clock;
+pub mod debug_exit;
 pub mod debugcon;
 mod device;
+pub mod fw_cfg;
+pub mod i8042;
+pub mod pci;
+pub mod pm;
+pub mod port92;
+pub mod pvpanic;
+mod ram;
+pub mod rtc;
+#[cfg(target_arch = "x86_64")]
+pub mod serial;
+#[cfg(test)]
+mod testing;
 
+pub use clock::Clock;
 pub use device::{Device, DeviceState, IrqLine, MmioDevice, Notice, Notifier, PioDevice};
+pub use ram::{GuestRam, NoRam};
+
+use crate::qom::TypeInfo;
+use crate::target::Target;
+
+/// The devices that guests of `target` can have.
+pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
+    let types: &[&TypeInfo] = match target {
+        #[cfg(target_arch = "x86_64")]
+        Target::X86_64 => &[
+            &serial::TYPE,
+            &debug_exit::TYPE,
+            &debugcon::TYPE,
+            &pvpanic::TYPE,
+            &fw_cfg::FW_CFG,
+            &pci::MCH,
+            &pci::LPC,
+            &pci::ROOT_PORT,
+        ],
+        _ => &[],
+    };
+    types.to_vec().into_iter()
+}

@@ -28,7 +28,12 @@ pub static TYPE: TypeInfo = TypeInfo {
     description: "Tells the host that the guest panicked",
     properties: &[
         PropertyInfo::new("ioport", PropertyKind::Uint16, Default::Uint(PORT as u64), "Its port"),
-        PropertyInfo::new("events", PropertyKind::Uint8, Default::Uint(7), "Events that it understands"),
+        PropertyInfo::new(
+            "events",
+            PropertyKind::Uint8,
+            Default::Uint(7),
+            "Events that it understands",
+        ),
     ],
 };
 
@@ -42,7 +47,10 @@ impl Pvpanic {
     /// A port that understands `events` and reports them to `notifier`.
     #[must_use]
     pub fn new(events: u8, notifier: Notifier) -> Self {
-        Self { events: events & (PANICKED | CRASH_LOADED | SHUTDOWN), notifier }
+        Self {
+            events: events & (PANICKED | CRASH_LOADED | SHUTDOWN),
+            notifier,
+        }
     }
 }
 
@@ -54,7 +62,10 @@ impl Device for Pvpanic {
     fn reset(&mut self) {}
 
     fn state(&self) -> DeviceState {
-        DeviceState::Versioned { version: 1, fields: json!({ "events": self.events }) }
+        DeviceState::Versioned {
+            version: 1,
+            fields: json!({ "events": self.events }),
+        }
     }
 
     fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
@@ -102,7 +113,10 @@ mod tests {
     fn each_event_is_told_once_and_only_if_understood() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
-        let mut device = Pvpanic::new(PANICKED | SHUTDOWN, Arc::new(move |notice| sink.lock().unwrap().push(notice)));
+        let mut device = Pvpanic::new(
+            PANICKED | SHUTDOWN,
+            Arc::new(move |notice| sink.lock().unwrap().push(notice)),
+        );
         let mut byte = [0];
         device.pio_read(0, &mut byte);
         assert_eq!(byte, [5]);
@@ -110,6 +124,9 @@ mod tests {
             device.pio_write(0, &[event]);
         }
         device.pio_write(0, &[]);
-        assert_eq!(*seen.lock().unwrap(), [Notice::GuestPanicked, Notice::GuestPvShutdown, Notice::GuestPanicked]);
+        assert_eq!(
+            *seen.lock().unwrap(),
+            [Notice::GuestPanicked, Notice::GuestPvShutdown, Notice::GuestPanicked]
+        );
     }
 }

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use vm_superio::serial::{NoEvents, Serial, SerialState};
 use vm_superio::Trigger;
+use vm_superio::serial::{Serial, SerialEvents, SerialState};
 
 use super::{Device, DeviceState, IrqLine, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
@@ -29,8 +29,18 @@ pub static TYPE: TypeInfo = TypeInfo {
     hotpluggable: false,
     description: "Serial port (16550A)",
     properties: &[
-        PropertyInfo::new("chardev", PropertyKind::Chardev, Default::None, "Character device that it is connected to"),
-        PropertyInfo::new("index", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "Which of the four ports it is"),
+        PropertyInfo::new(
+            "chardev",
+            PropertyKind::Chardev,
+            Default::None,
+            "Character device that it is connected to",
+        ),
+        PropertyInfo::new(
+            "index",
+            PropertyKind::Uint32,
+            Default::Uint(0xffff_ffff),
+            "Which of the four ports it is",
+        ),
         PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "First port"),
         PropertyInfo::new("irq", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "Interrupt"),
     ],
@@ -39,9 +49,27 @@ pub static TYPE: TypeInfo = TypeInfo {
 /// Where the guest's bytes go. Must not wait.
 pub type Output = Box<dyn FnMut(&[u8]) + Send>;
 
+/// Called when the guest has read everything there was. Must not wait, nor look at the port.
+pub type Drained = Arc<dyn Fn() + Send + Sync>;
+
 /// A serial port.
 pub struct IsaSerial {
-    chip: Serial<Edge, NoEvents, Outlet>,
+    chip: Serial<Edge, Events, Outlet>,
+}
+
+/// Passes on that the receive buffer is empty.
+struct Events(Drained);
+
+impl SerialEvents for Events {
+    fn buffer_read(&self) {}
+
+    fn out_byte(&self) {}
+
+    fn tx_lost_byte(&self) {}
+
+    fn in_buffer_empty(&self) {
+        (self.0)();
+    }
 }
 
 /// Pulses the line: the port's interrupt is edge-triggered.
@@ -50,17 +78,23 @@ struct Edge(Arc<dyn IrqLine>);
 struct Outlet(Output);
 
 impl IsaSerial {
-    /// A port after power-on, with its interrupt line and where its bytes go.
+    /// A port after power-on, with its interrupt line, where its bytes go, and who wants to know of room for more.
     #[must_use]
-    pub fn new(irq: Arc<dyn IrqLine>, output: Output) -> Self {
-        Self { chip: Serial::new(Edge(irq), Outlet(output)) }
+    pub fn new(irq: Arc<dyn IrqLine>, output: Output, drained: Drained) -> Self {
+        Self {
+            chip: Serial::with_events(Edge(irq), Events(drained), Outlet(output)),
+        }
     }
 
     /// How many received bytes there is room for.
     #[must_use]
     pub fn room(&self) -> usize {
         // In loopback mode the chip hears nothing from outside.
-        if self.chip.state().modem_control & 0x10 != 0 { 0 } else { self.chip.fifo_capacity() }
+        if self.chip.state().modem_control & 0x10 != 0 {
+            0
+        } else {
+            self.chip.fifo_capacity()
+        }
     }
 
     /// Takes bytes from the line, at most as many as there is [`IsaSerial::room`] for; the rest is lost.
@@ -129,9 +163,15 @@ impl Device for IsaSerial {
             value.ok_or_else(|| format!("isa-serial: field '{name}' is missing or out of range"))
         };
         let divisor = fields["divisor"].as_u64().and_then(|value| u16::try_from(value).ok());
-        let [low, high] = divisor.ok_or("isa-serial: field 'divisor' is missing or out of range")?.to_le_bytes();
-        let received = fields["received"].as_array().ok_or("isa-serial: field 'received' is missing")?;
-        let received = received.iter().map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
+        let [low, high] = divisor
+            .ok_or("isa-serial: field 'divisor' is missing or out of range")?
+            .to_le_bytes();
+        let received = fields["received"]
+            .as_array()
+            .ok_or("isa-serial: field 'received' is missing")?;
+        let received = received
+            .iter()
+            .map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
         let state = SerialState {
             baud_divisor_low: low,
             baud_divisor_high: high,
@@ -142,7 +182,9 @@ impl Device for IsaSerial {
             modem_control: byte("mcr")?,
             modem_status: byte("msr")?,
             scratch: byte("scr")?,
-            in_buffer: received.collect::<Option<_>>().ok_or("isa-serial: field 'received' holds no bytes")?,
+            in_buffer: received
+                .collect::<Option<_>>()
+                .ok_or("isa-serial: field 'received' holds no bytes")?,
         };
         if state.in_buffer.len() > self.chip.fifo_capacity() + self.chip.state().in_buffer.len() {
             return Err("isa-serial: field 'received' is longer than the FIFO".to_owned());
@@ -160,7 +202,8 @@ impl IsaSerial {
     fn set_state(&mut self, state: &SerialState) {
         let irq = Arc::clone(&self.chip.interrupt_evt().0);
         let output = std::mem::replace(&mut self.chip.writer_mut().0, Box::new(|_| {}));
-        match Serial::from_state(state, Edge(irq), NoEvents, Outlet(output)) {
+        let drained = Arc::clone(&self.chip.events().0);
+        match Serial::from_state(state, Edge(irq), Events(drained), Outlet(output)) {
             Ok(chip) => self.chip = chip,
             Err(error) => tracing::error!("serial port: {error}"),
         }
@@ -194,8 +237,11 @@ mod tests {
     fn port() -> (IsaSerial, Arc<CountingLine>, Arc<Mutex<Vec<u8>>>) {
         let (line, sent) = (Arc::new(CountingLine::default()), Arc::new(Mutex::new(Vec::new())));
         let sink = Arc::clone(&sent);
-        let port =
-            IsaSerial::new(Arc::clone(&line) as _, Box::new(move |bytes| sink.lock().unwrap().extend_from_slice(bytes)));
+        let port = IsaSerial::new(
+            Arc::clone(&line) as _,
+            Box::new(move |bytes| sink.lock().unwrap().extend_from_slice(bytes)),
+            Arc::new(|| {}),
+        );
         (port, line, sent)
     }
 
@@ -228,7 +274,9 @@ mod tests {
         let (mut one, ..) = port();
         one.pio_write(7, &[0x5a]);
         one.receive(b"q");
-        let DeviceState::Versioned { version, fields } = one.state() else { panic!("serial ports can be saved") };
+        let DeviceState::Versioned { version, fields } = one.state() else {
+            panic!("serial ports can be saved")
+        };
         let (mut other, ..) = port();
         other.restore(version, &fields).unwrap();
         let mut byte = [0];
@@ -237,7 +285,12 @@ mod tests {
         other.pio_read(0, &mut byte);
         assert_eq!(&byte, b"q");
         assert!(other.restore(2, &fields).is_err());
-        assert!(other.restore(1, &json!({"divisor": 1})).unwrap_err().contains("'received'"));
+        assert!(
+            other
+                .restore(1, &json!({"divisor": 1}))
+                .unwrap_err()
+                .contains("'received'")
+        );
     }
 
     proptest! {

@@ -4,7 +4,7 @@ use std::{
     fs::{File, OpenOptions},
     io,
     os::{fd::AsRawFd, unix::fs::FileTypeExt},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
@@ -18,40 +18,26 @@ use nix::{
 use serde_json::{Map, Value};
 use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
 
-use super::{
-    fields::Fields,
-    host_memory::{self, Advice, HostPolicy},
-};
+use super::host_memory::{self, Advice};
 use crate::qapi::Error;
+use crate::qom::Registry;
+use crate::qom::objects::{MemoryBackendConfig, MemorySource, NumaPolicy};
+
+/// QOM types of memory backends.
+const QOM_TYPES: [&str; 3] = ["memory-backend-ram", "memory-backend-file", "memory-backend-memfd"];
 
 /// `HUGETLBFS_MAGIC` (linux/magic.h).
 const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 
-/// A memory backend as configured, with its file opened if it has one.
+/// A memory backend, with its file opened if it has one.
 #[derive(Clone, Debug)]
 pub struct Backend {
     /// Id of the object.
     pub id: String,
     /// QOM type name.
     pub qom_type: &'static str,
-    /// Bytes.
-    pub size: u64,
-    /// Whether writes are visible to other processes that map the same file.
-    pub share: bool,
-    /// Whether all pages are there from the start.
-    pub prealloc: bool,
-    /// Threads that fetch the pages.
-    pub prealloc_threads: u32,
-    /// Whether equal pages may be merged.
-    pub merge: bool,
-    /// Whether pages go into core dumps.
-    pub dump: bool,
-    /// Whether swap space is reserved.
-    pub reserve: bool,
-    /// Host NUMA nodes.
-    pub host_nodes: Vec<u32>,
-    /// What `host_nodes` means.
-    pub policy: HostPolicy,
+    /// What is asked of it.
+    pub config: MemoryBackendConfig,
     file: Option<Arc<File>>,
     file_offset: u64,
     page_size: u64,
@@ -69,9 +55,7 @@ pub(crate) struct BackendDefaults {
 impl Backend {
     /// The backend that `-m` alone stands for.
     pub(crate) fn anonymous(id: &str, size: u64, defaults: BackendDefaults) -> Self {
-        Self {
-            id: id.to_owned(),
-            qom_type: "memory-backend-ram",
+        let config = MemoryBackendConfig {
             size,
             share: false,
             prealloc: false,
@@ -79,43 +63,53 @@ impl Backend {
             merge: defaults.merge,
             dump: defaults.dump,
             reserve: true,
+            policy: NumaPolicy::Default,
             host_nodes: Vec::new(),
-            policy: HostPolicy::Default,
+            source: MemorySource::Anonymous,
+        };
+        Self {
+            id: id.to_owned(),
+            qom_type: "memory-backend-ram",
+            config,
             file: None,
             file_offset: 0,
             page_size: host_page_size(),
         }
     }
 
-    /// Reads an `-object` entry; none when it is no memory backend.
-    pub(crate) fn from_object(object: &Map<String, Value>, defaults: BackendDefaults) -> Result<Option<Self>, Error> {
-        let fields = Fields::new(object);
-        let qom_type = match fields.required_text("qom-type")? {
-            "memory-backend-ram" => "memory-backend-ram",
-            "memory-backend-file" => "memory-backend-file",
-            "memory-backend-memfd" => "memory-backend-memfd",
-            _ => return Ok(None),
+    /// Opens the backend that an `-object` entry describes; none when it is no memory backend.
+    pub(crate) fn from_object(
+        registry: &Registry,
+        object: &Map<String, Value>,
+        defaults: BackendDefaults,
+    ) -> Result<Option<Self>, Error> {
+        let text = |name| object.get(name).and_then(Value::as_str).unwrap_or_default();
+        let Some(qom_type) = QOM_TYPES.into_iter().find(|known| *known == text("qom-type")) else {
+            return Ok(None);
         };
-        let id = fields.required_text("id")?;
-        let size = fields.size("size")?.unwrap_or_default();
-        if size == 0 {
-            return Err(Error::generic("can't create backend with size 0"));
-        }
-        let mut backend = Self::anonymous(id, size, defaults);
-        backend.qom_type = qom_type;
-        backend.share = fields.flag("share")?.unwrap_or(qom_type == "memory-backend-memfd");
-        backend.prealloc = fields.flag("prealloc")?.unwrap_or_default();
-        backend.prealloc_threads = fields.small("prealloc-threads")?.unwrap_or(1);
-        backend.merge = fields.flag("merge")?.unwrap_or(defaults.merge);
-        backend.dump = fields.flag("dump")?.unwrap_or(defaults.dump);
-        backend.reserve = fields.flag("reserve")?.unwrap_or(true);
-        backend.host_nodes = fields.numbers("host-nodes")?;
-        backend.policy = policy(fields.text("policy").unwrap_or("default"), &backend.host_nodes)?;
-        match qom_type {
-            "memory-backend-file" => backend.open_file(fields)?,
-            "memory-backend-memfd" => backend.create_memfd(fields)?,
-            _ if backend.share => backend.create_shared()?,
-            _ => {}
+        let values = registry.values(qom_type, object, [])?;
+        let mut config = MemoryBackendConfig::from_values(qom_type, &values)?;
+        config.merge = if values.is_given("merge") {
+            config.merge
+        } else {
+            defaults.merge
+        };
+        config.dump = if values.is_given("dump") {
+            config.dump
+        } else {
+            defaults.dump
+        };
+        let mut backend = Self {
+            qom_type,
+            ..Self::anonymous(text("id"), config.size, defaults)
+        };
+        let source = config.source.clone();
+        backend.config = config;
+        match source {
+            MemorySource::File { path, offset, .. } => backend.open_file(&path, offset)?,
+            MemorySource::Memfd { huge_page_size, seal } => backend.create_memfd(huge_page_size, seal)?,
+            MemorySource::Anonymous if backend.config.share => backend.create(MFdFlags::MFD_CLOEXEC)?,
+            MemorySource::Anonymous => {}
         }
         Ok(Some(backend))
     }
@@ -126,12 +120,12 @@ impl Backend {
             Error::generic(format!("cannot set up guest memory '{}': {error}", self.id))
         };
         let size = usize::try_from(len).map_err(|error| fail(&error))?;
-        let mut flags = if self.share {
+        let mut flags = if self.config.share {
             libc::MAP_SHARED
         } else {
             libc::MAP_PRIVATE
         };
-        if !self.reserve {
+        if !self.config.reserve {
             flags |= libc::MAP_NORESERVE;
         }
         let file = match &self.file {
@@ -162,42 +156,36 @@ impl Backend {
     }
 
     fn advise(&self, region: &GuestRegionMmap) -> io::Result<()> {
-        if self.merge {
+        let config = &self.config;
+        if config.merge {
             host_memory::advise(region, Advice::Merge);
         }
-        if !self.dump {
+        if !config.dump {
             host_memory::advise(region, Advice::NoDump);
         }
         host_memory::advise(region, Advice::Huge);
         host_memory::advise(region, Advice::NoFork);
-        if self.policy != HostPolicy::Default || !self.host_nodes.is_empty() {
-            host_memory::bind(region, self.policy, &self.host_nodes)?;
+        if config.policy != NumaPolicy::Default {
+            host_memory::bind(region, config.policy, &config.host_nodes)?;
         }
-        if self.prealloc {
-            let threads = usize::try_from(self.prealloc_threads).unwrap_or(1);
+        if config.prealloc {
+            let threads = usize::try_from(config.prealloc_threads).unwrap_or(1);
             host_memory::populate(region, threads)?;
         }
         Ok(())
     }
 
-    fn open_file(&mut self, fields: Fields<'_>) -> Result<(), Error> {
-        let path = PathBuf::from(fields.required_text("mem-path")?);
-        if fields.flag("pmem")?.unwrap_or_default() {
-            return Err(Error::generic("pmem=on is not supported"));
-        }
-        if fields.flag("readonly")?.unwrap_or_default() {
-            return Err(Error::generic("readonly=on is not supported for guest memory"));
-        }
-        self.file_offset = fields.size("offset")?.unwrap_or_default();
-        let file = open_backing_file(&path).map_err(|error| {
+    fn open_file(&mut self, path: &Path, offset: u64) -> Result<(), Error> {
+        let file = open_backing_file(path).map_err(|error| {
             Error::generic(format!(
                 "can't open backing store {} for guest RAM: {error}",
                 path.display()
             ))
         })?;
+        self.file_offset = offset;
         self.page_size = page_size_of(&file);
         self.check_alignment()?;
-        let end = self.file_offset.checked_add(self.size);
+        let end = offset.checked_add(self.config.size);
         let end = end.ok_or_else(|| Error::generic("offset and size of the backing store overflow"))?;
         grow(&file, end).map_err(|error| {
             Error::generic(format!(
@@ -209,32 +197,23 @@ impl Backend {
         Ok(())
     }
 
-    fn create_memfd(&mut self, fields: Fields<'_>) -> Result<(), Error> {
+    fn create_memfd(&mut self, huge_page_size: Option<u64>, seal: bool) -> Result<(), Error> {
         let mut flags = MFdFlags::MFD_CLOEXEC;
-        if fields.flag("hugetlb")?.unwrap_or_default() {
-            flags |= MFdFlags::MFD_HUGETLB;
-            if let Some(size) = fields.size("hugetlbsize")? {
-                flags |= huge_page_flag(size)?;
-            }
-        } else if fields.size("hugetlbsize")?.is_some_and(|size| size != 0) {
-            return Err(Error::generic("hugetlbsize needs hugetlb=on"));
+        if let Some(size) = huge_page_size {
+            flags |= MFdFlags::MFD_HUGETLB | huge_page_flag(size)?;
         }
-        if fields.flag("seal")?.unwrap_or(true) {
+        if seal {
             flags |= MFdFlags::MFD_ALLOW_SEALING;
         }
         self.create(flags)?;
         self.check_alignment()
     }
 
-    /// Shared memory without a name: a memfd, so that its two halves may be mapped apart.
-    fn create_shared(&mut self) -> Result<(), Error> {
-        self.create(MFdFlags::MFD_CLOEXEC)
-    }
-
+    /// Makes a memfd. Shared memory without a name is one as well, so that its two halves may be mapped apart.
     fn create(&mut self, flags: MFdFlags) -> Result<(), Error> {
         let fail = |error: io::Error| Error::generic(format!("failed to create memfd for '{}': {error}", self.id));
         let file = File::from(memfd_create(self.id.as_str(), flags).map_err(|error| fail(error.into()))?);
-        file.set_len(self.size).map_err(fail)?;
+        file.set_len(self.config.size).map_err(fail)?;
         if flags.contains(MFdFlags::MFD_ALLOW_SEALING) {
             use nix::fcntl::{FcntlArg, SealFlag, fcntl};
             let seals = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
@@ -246,7 +225,7 @@ impl Backend {
     }
 
     fn check_alignment(&self) -> Result<(), Error> {
-        if self.size % self.page_size == 0 {
+        if self.config.size % self.page_size == 0 {
             return Ok(());
         }
         Err(Error::generic(format!(
@@ -254,32 +233,6 @@ impl Backend {
             self.id, self.page_size
         )))
     }
-}
-
-fn policy(name: &str, host_nodes: &[u32]) -> Result<HostPolicy, Error> {
-    if let Some(node) = host_nodes.iter().find(|node| **node >= host_memory::MAX_NODES) {
-        return Err(Error::generic(format!("Invalid host-nodes value: {node}")));
-    }
-    let policy = match name {
-        "default" => HostPolicy::Default,
-        "preferred" => HostPolicy::Preferred,
-        "bind" => HostPolicy::Bind,
-        "interleave" => HostPolicy::Interleave,
-        other => {
-            return Err(Error::generic(format!(
-                "Parameter 'policy' does not accept value '{other}'"
-            )));
-        }
-    };
-    if policy == HostPolicy::Default && !host_nodes.is_empty() {
-        return Err(Error::generic(
-            "host-nodes must be empty for policy default, or you should explicitly specify a policy other than default",
-        ));
-    }
-    if policy != HostPolicy::Default && host_nodes.is_empty() {
-        return Err(Error::generic(format!("host-nodes must be set for policy {name}")));
-    }
-    Ok(policy)
 }
 
 /// Opens a file of that name, makes one, or makes one without a name when it is a folder (as on hugetlbfs).
@@ -310,6 +263,10 @@ fn grow(file: &File, size: u64) -> io::Result<()> {
 }
 
 fn huge_page_flag(size: u64) -> Result<MFdFlags, Error> {
+    if size == 0 {
+        // The host's usual size.
+        return Ok(MFdFlags::empty());
+    }
     if !size.is_power_of_two() {
         return Err(Error::generic(format!("hugetlbsize {size} is not a power of two")));
     }
@@ -349,7 +306,7 @@ mod tests {
     };
 
     fn backend(value: &Value) -> Result<Backend, Error> {
-        Ok(Backend::from_object(value.as_object().unwrap(), DEFAULTS)?.expect("a memory backend"))
+        Ok(Backend::from_object(&Registry::new(), value.as_object().unwrap(), DEFAULTS)?.expect("a memory backend"))
     }
 
     #[test]
@@ -359,7 +316,7 @@ mod tests {
             json!({"qom-type": "memory-backend-ram", "id": "pc.ram", "size": 2_097_152, "share": true}),
         ] {
             let backend = backend(&value).unwrap();
-            assert!(backend.share);
+            assert!(backend.config.share);
             let whole = backend.map(0, 2 << 20, 0).unwrap();
             let half = backend.map(1 << 20, 1 << 20, 1 << 32).unwrap();
             whole.write_obj(0xabcd_u16, MemoryRegionAddress(1 << 20)).unwrap();
@@ -395,22 +352,11 @@ mod tests {
     }
 
     #[test]
-    fn contradictions_are_refused() {
-        let zero = json!({"qom-type": "memory-backend-ram", "id": "m", "size": 0});
-        assert_eq!(backend(&zero).unwrap_err().desc, "can't create backend with size 0");
-        let nodes = json!({"qom-type": "memory-backend-ram", "id": "m", "size": 4096, "host-nodes": "0"});
-        assert!(
-            backend(&nodes)
-                .unwrap_err()
-                .desc
-                .starts_with("host-nodes must be empty for policy default")
-        );
-        let policy = json!({"qom-type": "memory-backend-ram", "id": "m", "size": 4096, "policy": "bind"});
+    fn sizes_are_whole_pages() {
+        let value = json!({"qom-type": "memory-backend-memfd", "id": "m", "size": 5000});
         assert_eq!(
-            backend(&policy).unwrap_err().desc,
-            "host-nodes must be set for policy bind"
+            backend(&value).unwrap_err().desc,
+            "backend 'm' memory size must be multiple of 0x1000"
         );
-        let path = json!({"qom-type": "memory-backend-file", "id": "m", "size": 4096});
-        assert_eq!(backend(&path).unwrap_err().desc, "Parameter 'mem-path' is missing");
     }
 }

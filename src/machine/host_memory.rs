@@ -6,54 +6,35 @@ use std::{io, os::raw::c_int, thread};
 use nix::libc;
 use vm_memory::GuestRegionMmap;
 
+use crate::qom::objects::NumaPolicy;
+
 /// Largest number of a host NUMA node plus one.
-pub(crate) const MAX_NODES: u32 = 128;
+const MAX_NODES: u32 = 128;
 /// `MADV_POPULATE_WRITE` (linux/mman.h).
 const MADV_POPULATE_WRITE: c_int = 23;
 /// `MPOL_MF_STRICT` and `MPOL_MF_MOVE` (linux/mempolicy.h).
 const MPOL_MF_STRICT_MOVE: u32 = 3;
 
-/// `policy` of a memory backend: on which host nodes its pages may lie (linux/mempolicy.h).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum HostPolicy {
-    /// The kernel's choice.
-    #[default]
-    Default = 0,
-    /// One node if it has room.
-    Preferred = 1,
-    /// These nodes only.
-    Bind = 2,
-    /// These nodes in turn.
-    Interleave = 3,
-}
-
-impl HostPolicy {
-    /// The QAPI name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Preferred => "preferred",
-            Self::Bind => "bind",
-            Self::Interleave => "interleave",
-        }
-    }
-}
-
 /// Sets where the pages of a region lie. Before any of them is touched.
-pub(crate) fn bind(region: &GuestRegionMmap, policy: HostPolicy, nodes: &[u32]) -> io::Result<()> {
+pub(crate) fn bind(region: &GuestRegionMmap, policy: NumaPolicy, nodes: &[u16]) -> io::Result<()> {
     let mut mask = [0_u64; MAX_NODES as usize / 64];
     for node in nodes {
-        let word = usize::try_from(node / 64).ok().and_then(|word| mask.get_mut(word));
+        let word = mask.get_mut(usize::from(node / 64));
         *word.ok_or(nix::errno::Errno::EINVAL)? |= 1 << (node % 64);
     }
+    let mode: c_int = match policy {
+        NumaPolicy::Default => 0,
+        NumaPolicy::Preferred => 1,
+        NumaPolicy::Bind => 2,
+        NumaPolicy::Interleave => 3,
+    };
     // SAFETY: mbind reads `MAX_NODES` bits of the mask and changes no memory contents.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mbind,
             region.as_ptr(),
             region.size(),
-            policy as c_int,
+            mode,
             mask.as_ptr(),
             // The kernel takes one off.
             libc::c_ulong::from(MAX_NODES + 1),
@@ -107,8 +88,8 @@ pub(crate) fn populate(region: &GuestRegionMmap, threads: usize) -> io::Result<(
             })
             .collect();
         workers.into_iter().try_for_each(|worker| {
-            let result = worker.join().map_err(|_| io::Error::other("a thread panicked"))?;
-            result.map_err(io::Error::from)
+            let joined = worker.join();
+            joined.map_err(|_| io::Error::other("a thread panicked"))?
         })
     })
 }

@@ -10,11 +10,14 @@ pub mod guest;
 #[cfg(target_arch = "x86_64")]
 mod host_memory;
 pub mod info;
+#[cfg(target_arch = "x86_64")]
+mod local_time;
 pub mod numa;
 pub mod pci;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
 mod registry;
+mod s390_ccw;
 pub mod streams;
 pub mod topology;
 pub mod types;

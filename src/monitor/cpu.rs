@@ -39,7 +39,10 @@ impl Hosts {
     /// The accelerator of a running guest.
     #[must_use]
     pub fn of_worker(link: WorkerLink) -> Self {
-        Self { source: Source::Worker(link), answers: OnceCell::new() }
+        Self {
+            source: Source::Worker(link),
+            answers: OnceCell::new(),
+        }
     }
 
     /// The accelerators that a command line without a guest lists, or all there are.
@@ -47,10 +50,16 @@ impl Hosts {
     pub fn probed(config: &Config) -> Self {
         let mut accels = config.machine.accels.clone();
         if accels.is_empty() {
-            let built_in = |name: &&str| AccelConfig { name: (*name).to_owned(), props: Vec::new() };
+            let built_in = |name: &&str| AccelConfig {
+                name: (*name).to_owned(),
+                props: Vec::new(),
+            };
             accels = BUILT_IN.iter().map(built_in).collect();
         }
-        Self { source: Source::Probes(config.target, accels), answers: OnceCell::new() }
+        Self {
+            source: Source::Probes(config.target, accels),
+            answers: OnceCell::new(),
+        }
     }
 
     /// Every accelerator, in order, with what it said.
@@ -60,11 +69,10 @@ impl Hosts {
 
     /// The first accelerator that can be used.
     pub async fn in_use(&self) -> Option<(&str, &HostDescription)> {
-        let usable = |probed| match probed {
-            Probed { name, host: Ok(host) } => Some((name.as_str(), host)),
-            Probed { host: Err(_), .. } => None,
-        };
-        self.all().await.iter().find_map(usable)
+        let answers = self.all().await.iter();
+        answers
+            .filter_map(|probed| Some((probed.name.as_str(), probed.host.as_ref().ok()?)))
+            .next()
     }
 
     /// Whether guests run, or would run, on KVM.
@@ -78,8 +86,14 @@ impl Hosts {
     async fn ask(&self) -> Vec<Probed> {
         match &self.source {
             Source::Worker(link) => {
-                let answer = link.call(ToWorker::DescribeHost, Vec::new()).await.map_err(|error| error.desc);
-                vec![Probed { name: "kvm".to_owned(), host: answer.and_then(|answer| understand(&answer)) }]
+                let answer = link
+                    .call(ToWorker::DescribeHost, Vec::new())
+                    .await
+                    .map_err(|error| error.desc);
+                vec![Probed {
+                    name: "kvm".to_owned(),
+                    host: answer.and_then(|answer| understand(&answer)),
+                }]
             }
             Source::Probes(target, accels) => {
                 let mut answers = Vec::new();
@@ -88,7 +102,10 @@ impl Hosts {
                     if let Err(reason) = &host {
                         tracing::info!(accelerator = accel.name, "cannot be used: {reason}");
                     }
-                    answers.push(Probed { name: accel.name.clone(), host });
+                    answers.push(Probed {
+                        name: accel.name.clone(),
+                        host,
+                    });
                 }
                 answers
             }

@@ -40,7 +40,10 @@ impl EventBus {
         let key = event.throttle_key();
         // A clock before 1970 is no reason to lose an event.
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let now = self.throttle.borrow_mut().push(key, Rc::new(Happened { event, at }), Instant::now());
+        let now = self
+            .throttle
+            .borrow_mut()
+            .push(key, Rc::new(Happened { event, at }), Instant::now());
         match now {
             Some(happened) => self.send(&happened),
             None => self.held.notify_one(),
@@ -66,7 +69,9 @@ impl EventBus {
     }
 
     fn send(&self, happened: &Rc<Happened>) {
-        self.clients.borrow_mut().retain(|client| client.send(Rc::clone(happened)).is_ok());
+        self.clients
+            .borrow_mut()
+            .retain(|client| client.send(Rc::clone(happened)).is_ok());
     }
 }
 
@@ -77,15 +82,28 @@ mod tests {
 
     #[test]
     fn a_held_event_comes_later_and_only_the_latest_one() {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let bus = EventBus::default();
             let mut client = bus.subscribe();
-            let rtc = |offset| Event::RtcChange(RtcChangeEvent { offset, qom_path: "/machine/rtc".into() });
+            let rtc = |offset| {
+                Event::RtcChange(RtcChangeEvent {
+                    offset,
+                    qom_path: "/machine/rtc".into(),
+                })
+            };
             (1..4).for_each(|offset| bus.emit(rtc(offset)));
-            bus.emit(Event::Watchdog(WatchdogEvent { action: WatchdogAction::None }));
+            bus.emit(Event::Watchdog(WatchdogEvent {
+                action: WatchdogAction::None,
+            }));
             assert_eq!(client.recv().await.unwrap().event, rtc(1));
-            assert!(matches!(client.recv().await.unwrap().event, Event::Watchdog(_)), "held back by itself only");
+            assert!(
+                matches!(client.recv().await.unwrap().event, Event::Watchdog(_)),
+                "held back by itself only"
+            );
             assert!(client.try_recv().is_err());
             bus.close();
         });

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::chardev::{ChardevOptions, ChardevRegistry};
+use crate::chardev::{ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry};
 use crate::cmdline::{Config, MonitorMode};
 use crate::qapi::Error;
 use crate::qapi::qmp::{Call, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
@@ -132,9 +132,9 @@ impl Guest {
     ///
     /// # Errors
     /// A monitor's character device is not there or in use.
-    pub fn open_monitors(self: &Rc<Self>) -> Result<(), Error> {
+    pub async fn open_monitors(self: &Rc<Self>) -> Result<(), Error> {
         for monitor in &self.config.monitors {
-            let front = self.chardevs.connect(&monitor.chardev)?;
+            let front = self.chardevs.connect(&monitor.chardev).await?;
             let guest = Rc::clone(self);
             let client = match monitor.mode {
                 MonitorMode::Control => tokio::task::spawn_local(session::serve(guest, front, monitor.pretty)),
@@ -146,17 +146,29 @@ impl Guest {
     }
 
     /// Acts on what the worker said. Returns an exit status if that is the end.
-    pub fn heard(&self, message: FromWorker) -> Option<u8> {
+    pub async fn heard(&self, message: FromWorker) -> Option<u8> {
         match message {
             FromWorker::Event(event) => self.events.emit(event),
             FromWorker::RunState(state) => self.status.set(state),
-            FromWorker::NeedChardev { id, label } => self.connect_chardev(id, &label),
-            FromWorker::Ready | FromWorker::Reply { .. } => {}
-            // The worker says why on its standard error.
-            FromWorker::Failed(_) => return Some(1),
+            FromWorker::NeedChardev { id, label } => self.connect_chardev(id, &label).await,
+            FromWorker::Ready | FromWorker::Failed(_) | FromWorker::Reply { .. } => {}
             FromWorker::Ending(status) => return Some(status),
         }
         None
+    }
+
+    /// Passes on what happened at a character device of the guest.
+    pub fn line_event(&self, event: &ChardevEvent) {
+        let Some(link) = self.link() else {
+            return;
+        };
+        let label = event.id.clone();
+        match event.kind {
+            ChardevEventKind::Opened => link.send(ToWorker::ChardevState { label, open: true }, Vec::new()),
+            ChardevEventKind::Closed => link.send(ToWorker::ChardevState { label, open: false }, Vec::new()),
+            ChardevEventKind::Break => link.send(ToWorker::ChardevBreak { label }, Vec::new()),
+            ChardevEventKind::Terminate => self.terminate(ShutdownCause::HostUi),
+        }
     }
 
     /// Lets the clients read what was sent to them, and closes everything.
@@ -170,11 +182,11 @@ impl Guest {
         self.chardevs.shutdown().await;
     }
 
-    fn connect_chardev(&self, id: u64, label: &str) {
+    async fn connect_chardev(&self, id: u64, label: &str) {
         let Some(link) = self.link() else {
             return;
         };
-        match self.chardevs.connect_guest(label) {
+        match self.chardevs.connect_guest(label).await {
             Ok(stream) => link.answer(id, ToWorker::Chardev, vec![stream]),
             Err(error) => link.answer(id, ToWorker::NoChardev(error), Vec::new()),
         }

@@ -3,15 +3,15 @@
 //! An accelerator that crashes or hangs takes only its probe with it. The monitor itself never opens `/dev/kvm`.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::worker::process::in_child;
 
@@ -70,17 +70,7 @@ impl Probe {
 }
 
 async fn read_to_end(pipe: OwnedFd) -> io::Result<Vec<u8>> {
-    let pipe = AsyncFd::with_interest(nonblocking(pipe)?, Interest::READABLE)?;
-    let (mut answer, mut chunk) = (Vec::new(), vec![0; 65536]);
-    loop {
-        match pipe.async_io(Interest::READABLE, |mut file| file.read(&mut chunk)).await? {
-            0 => return Ok(answer),
-            count => answer.extend_from_slice(&chunk[..count]),
-        }
-    }
-}
-
-fn nonblocking(pipe: OwnedFd) -> io::Result<File> {
-    nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-    Ok(File::from(pipe))
+    let mut answer = Vec::new();
+    Receiver::from_owned_fd(pipe)?.read_to_end(&mut answer).await?;
+    Ok(answer)
 }

@@ -101,9 +101,21 @@ impl Client {
         done: mpsc::UnboundedSender<Finished>,
         pretty: bool,
     ) -> Self {
-        let config =
-            Config { api: API, target: guest.target(), version: encoded(&super::version()), oob: true, pretty };
-        Self { number, session: Session::new(config), context: CallContext::default(), guest, writer, done }
+        let config = Config {
+            api: API,
+            target: guest.target(),
+            version: encoded(&super::version()),
+            oob: true,
+            pretty,
+        };
+        Self {
+            number,
+            session: Session::new(config),
+            context: CallContext::default(),
+            guest,
+            writer,
+            done,
+        }
     }
 
     /// Sends what there is to send and starts what there is to run.

@@ -1,6 +1,108 @@
-//! x
+//! The drop-in: the process libvirt starts as `qemu-system-*`.
+//!
+//! libvirt watches, pins and kills the process it started, so this one becomes the worker and forks the monitor. With
+//! no guest to run there is only a monitor.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+
+use nix::sys::signal::Signal;
+
+use crate::cmdline::{self, Config, Parsed};
+use crate::monitor;
+use crate::report;
 use crate::target::Target;
-/// x
-pub fn main(_t: Target) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+use crate::worker;
+use crate::worker::pidfile::PidFile;
+use crate::worker::process::{DaemonStatus, Fork, close_all_but, die_with_parent, fork};
+
+use super::help;
+
+/// Runs the emulator for `target` with this process's arguments.
+#[must_use]
+pub fn main(target: Target) -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next().unwrap_or_else(|| target.binary().into());
+    let name = Path::new(&program).file_name().unwrap_or(&program);
+    report::set_program(&name.to_string_lossy());
+    let parsed = cmdline::parse(target, arguments, &|path| std::fs::read_to_string(path));
+    match parsed {
+        Ok(Parsed::Run(config)) => run(*config).unwrap_or_else(|reason| fail(&reason)),
+        Ok(Parsed::Help(request)) => match help::text(target, &request) {
+            Ok(text) => print(&text),
+            Err(error) => fail(&error.desc),
+        },
+        Err(error) => fail(&error.to_string()),
+    }
+}
+
+fn run(config: Config) -> Result<ExitCode, String> {
+    report::set_timestamp(config.log.timestamp);
+    if let Some(name) = config.machine.name.as_ref().filter(|_| config.log.guest_name) {
+        report::set_guest_name(name);
+    }
+    for warning in &config.warnings {
+        report::warning(warning);
+    }
+    let daemon = match config.daemonize {
+        true => Some(DaemonStatus::daemonize().map_err(|errno| format!("cannot become a daemon: {errno}"))?),
+        false => None,
+    };
+    if config.is_probe() {
+        run_monitor_alone(config, daemon)
+    } else {
+        run_guest(config, daemon)
+    }
+}
+
+/// No guest: this process is the monitor.
+fn run_monitor_alone(config: Config, daemon: Option<DaemonStatus>) -> Result<ExitCode, String> {
+    let pidfile = config.pidfile.as_deref().map(PidFile::create).transpose()?;
+    let status = monitor::run_without_guest(config, daemon);
+    drop(pidfile);
+    Ok(ExitCode::from(status))
+}
+
+/// A guest: this process is the worker, the monitor is its child.
+fn run_guest(config: Config, daemon: Option<DaemonStatus>) -> Result<ExitCode, String> {
+    let (worker_end, monitor_end) =
+        UnixStream::pair().map_err(|error| format!("cannot make the socket pair to the monitor: {error}"))?;
+    let worker_pid = nix::unistd::getpid();
+    match fork().map_err(|errno| format!("cannot fork the monitor: {errno}"))? {
+        Fork::Child => {
+            let mut keep = config.monitor_fds();
+            keep.push(monitor_end.as_raw_fd());
+            // The worker's end, the daemon's pipe and what the caller left open belong to the worker alone.
+            std::mem::forget((worker_end, daemon));
+            close_all_but(&keep);
+            if !die_with_parent(worker_pid, Signal::SIGTERM).unwrap_or(false) {
+                return Ok(ExitCode::FAILURE);
+            }
+            Ok(ExitCode::from(monitor::run_for_worker(config, monitor_end)))
+        }
+        Fork::Parent(monitor) => {
+            drop(monitor_end);
+            for fd in config.monitor_fds() {
+                // The monitor has its own copy; a number that is not open is the monitor's to complain about.
+                let _ = nix::unistd::close(fd);
+            }
+            let status = worker::run(config, worker_end, Some(monitor), daemon);
+            Ok(ExitCode::from(status))
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn fail(reason: &str) -> ExitCode {
+    report::error(reason);
+    ExitCode::FAILURE
 }

@@ -2,4 +2,7 @@
 
 mod cputool;
 pub mod dropin;
+mod help;
+mod serve;
 pub mod tool;
+mod zygote;

@@ -78,11 +78,13 @@ pub fn serve(socket: UnixStream, run: &dyn Fn(UnixStream) -> u8) -> u8 {
         report::error("the zygote cannot watch its workers");
         return 1;
     };
-    let mut zygote = Zygote { channel: Channel::new(socket), signals: watched };
+    let mut zygote = Zygote {
+        channel: Channel::new(socket),
+        signals: watched,
+    };
     loop {
         match zygote.step(run) {
-            Ok(Step::Served) => {}
-            Ok(Step::Worker(status)) => return status,
+            Ok(()) => {}
             Err(ChannelError::Closed) => return 0,
             Err(error) => {
                 report::error(format!("the zygote cannot understand the server: {error}"));
@@ -97,17 +99,12 @@ struct Zygote {
     signals: SignalFd,
 }
 
-enum Step {
-    /// The zygote goes on.
-    Served,
-    /// This process was a worker and has ended with this status.
-    Worker(u8),
-}
-
 impl Zygote {
-    fn step(&mut self, run: &dyn Fn(UnixStream) -> u8) -> Result<Step, ChannelError> {
-        let mut fds =
-            [PollFd::new(self.channel.as_fd(), PollFlags::POLLIN), PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+    fn step(&mut self, run: &dyn Fn(UnixStream) -> u8) -> Result<(), ChannelError> {
+        let mut fds = [
+            PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+        ];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -120,37 +117,33 @@ impl Zygote {
         if request {
             self.channel.fill()?;
             while let Some(received) = self.channel.buffered()? {
-                if let Some(status) = self.spawn(received, run)? {
-                    return Ok(Step::Worker(status));
-                }
+                self.spawn(received, run)?;
             }
         }
-        Ok(Step::Served)
+        Ok(())
     }
 
-    fn spawn(&mut self, received: Received, run: &dyn Fn(UnixStream) -> u8) -> Result<Option<u8>, ChannelError> {
+    fn spawn(&mut self, received: Received, run: &dyn Fn(UnixStream) -> u8) -> Result<(), ChannelError> {
         let id = received.frame.id;
         let Some(socket) = received.fds.into_iter().next() else {
             return Err(ChannelError::MissingFds);
         };
         let report = match fork() {
             Ok(Fork::Child) => {
-                // The worker keeps nothing of the zygote: a socket held twice would never show its end.
-                let (own, _) = match UnixStream::pair() {
-                    Ok(pair) => pair,
-                    Err(_) => return Ok(Some(1)),
-                };
-                self.channel = Channel::new(own);
                 let mut signals = SigSet::empty();
                 signals.add(Signal::SIGCHLD);
+                // A mask that cannot be changed leaves the worker deaf to its own children, of which it has none.
                 let _ = signals.thread_unblock();
-                return Ok(Some(run(UnixStream::from(socket))));
+                // The worker leaves without the zygote's values, whose descriptors it has closed.
+                std::process::exit(i32::from(run(UnixStream::from(socket))))
             }
             Ok(Fork::Parent(pid)) => Report::Spawned { id, pid: pid.as_raw() },
-            Err(errno) => Report::NotSpawned { id, reason: format!("cannot fork a worker: {errno}") },
+            Err(errno) => Report::NotSpawned {
+                id,
+                reason: format!("cannot fork a worker: {errno}"),
+            },
         };
-        self.channel.send(&report.into_frame())?;
-        Ok(None)
+        self.channel.send(&report.into_frame())
     }
 
     fn reap(&mut self) -> Result<(), ChannelError> {
@@ -161,7 +154,13 @@ impl Zygote {
                 Ok(WaitStatus::StillAlive) | Err(_) => return Ok(()),
                 Ok(_) => continue,
             };
-            self.channel.send(&Report::Ended { pid: pid.as_raw(), fate }.into_frame())?;
+            self.channel.send(
+                &Report::Ended {
+                    pid: pid.as_raw(),
+                    fate,
+                }
+                .into_frame(),
+            )?;
         }
     }
 }
@@ -170,7 +169,12 @@ impl Request {
     /// The frame of this request; the worker's socket goes along as its one descriptor.
     #[must_use]
     pub fn into_frame(self) -> Frame {
-        Frame { kind: SPAWN, fds: 1, id: self.id, body: Vec::new() }
+        Frame {
+            kind: SPAWN,
+            fds: 1,
+            id: self.id,
+            body: Vec::new(),
+        }
     }
 }
 
@@ -186,7 +190,14 @@ impl Report {
                     Fate::Exited(status) => (0i32, status),
                     Fate::Signaled(signal) => (1, signal),
                 };
-                (ENDED, 0, [pid, how, number].iter().flat_map(|number| number.to_le_bytes()).collect())
+                (
+                    ENDED,
+                    0,
+                    [pid, how, number]
+                        .iter()
+                        .flat_map(|number| number.to_le_bytes())
+                        .collect(),
+                )
             }
         };
         Frame { kind, fds: 0, id, body }
@@ -199,15 +210,25 @@ impl Report {
     pub fn from_frame(frame: &Frame) -> Result<Self, String> {
         let number = |at: usize| {
             let bytes = frame.body.get(at * 4..).and_then(|rest| rest.first_chunk::<4>());
-            bytes.map(|bytes| i32::from_le_bytes(*bytes)).ok_or_else(|| "a report that is too short".to_owned())
+            bytes
+                .map(|bytes| i32::from_le_bytes(*bytes))
+                .ok_or_else(|| "a report that is too short".to_owned())
         };
         Ok(match frame.kind {
-            SPAWNED => Self::Spawned { id: frame.id, pid: number(0)? },
-            NOT_SPAWNED => {
-                Self::NotSpawned { id: frame.id, reason: String::from_utf8_lossy(&frame.body).into_owned() }
-            }
+            SPAWNED => Self::Spawned {
+                id: frame.id,
+                pid: number(0)?,
+            },
+            NOT_SPAWNED => Self::NotSpawned {
+                id: frame.id,
+                reason: String::from_utf8_lossy(&frame.body).into_owned(),
+            },
             ENDED => {
-                let fate = if number(1)? == 0 { Fate::Exited(number(2)?) } else { Fate::Signaled(number(2)?) };
+                let fate = if number(1)? == 0 {
+                    Fate::Exited(number(2)?)
+                } else {
+                    Fate::Signaled(number(2)?)
+                };
                 Self::Ended { pid: number(0)?, fate }
             }
             kind => return Err(format!("unknown report kind {kind}")),
@@ -223,14 +244,28 @@ mod tests {
     fn reports_survive_their_frames() {
         let reports = [
             Report::Spawned { id: 4, pid: 77 },
-            Report::NotSpawned { id: 5, reason: "no memory".into() },
-            Report::Ended { pid: 77, fate: Fate::Exited(3) },
-            Report::Ended { pid: 78, fate: Fate::Signaled(9) },
+            Report::NotSpawned {
+                id: 5,
+                reason: "no memory".into(),
+            },
+            Report::Ended {
+                pid: 77,
+                fate: Fate::Exited(3),
+            },
+            Report::Ended {
+                pid: 78,
+                fate: Fate::Signaled(9),
+            },
         ];
         for report in reports {
             assert_eq!(Report::from_frame(&report.clone().into_frame()), Ok(report));
         }
-        let short = Frame { kind: ENDED, fds: 0, id: 0, body: vec![1, 2] };
+        let short = Frame {
+            kind: ENDED,
+            fds: 0,
+            id: 0,
+            body: vec![1, 2],
+        };
         assert!(Report::from_frame(&short).is_err());
     }
 }

@@ -20,6 +20,8 @@ const PROCEED: u16 = 6;
 const TERMINATE: u16 = 7;
 const DESCRIBE_HOST: u16 = 8;
 const START: u16 = 9;
+const ABORT: u16 = 10;
+const CHARDEV_BREAK: u16 = 11;
 
 const REPLY: u16 = 65;
 const REPLY_ERROR: u16 = 66;
@@ -46,6 +48,11 @@ pub enum ToWorker {
         /// Whether somebody is there.
         open: bool,
     },
+    /// The line of a character device carries a break condition.
+    ChardevBreak {
+        /// The character device.
+        label: String,
+    },
     /// All monitors listen: let the parent of a daemon go, and start the guest unless it is to wait for `cont`.
     Proceed,
     /// End the guest for this reason and exit.
@@ -54,6 +61,8 @@ pub enum ToWorker {
     DescribeHost,
     /// For a worker without a guest: this command line.
     Start(Vec<String>),
+    /// The monitor failed and has said why: end without a word.
+    Abort,
 }
 
 /// What a worker says.
@@ -95,10 +104,12 @@ impl ToWorker {
             Self::NoChardev(error) => (NO_CHARDEV, error_body(&error)),
             Self::ChardevState { label, open: true } => (CHARDEV_OPEN, label.into_bytes()),
             Self::ChardevState { label, open: false } => (CHARDEV_CLOSED, label.into_bytes()),
+            Self::ChardevBreak { label } => (CHARDEV_BREAK, label.into_bytes()),
             Self::Proceed => (PROCEED, Vec::new()),
             Self::Terminate(cause) => (TERMINATE, cause.as_str().into()),
             Self::DescribeHost => (DESCRIBE_HOST, Vec::new()),
             Self::Start(arguments) => (START, arguments.join("\0").into_bytes()),
+            Self::Abort => (ABORT, Vec::new()),
         };
         // The caller passes a handful at most.
         Frame {
@@ -126,6 +137,9 @@ impl ToWorker {
                 label: text(frame.body)?,
                 open: false,
             },
+            CHARDEV_BREAK => Self::ChardevBreak {
+                label: text(frame.body)?,
+            },
             PROCEED => Self::Proceed,
             TERMINATE => {
                 let name = text(frame.body)?;
@@ -133,6 +147,7 @@ impl ToWorker {
             }
             DESCRIBE_HOST => Self::DescribeHost,
             START => Self::Start(text(frame.body)?.split('\0').map(str::to_owned).collect()),
+            ABORT => Self::Abort,
             kind => return Err(format!("unknown message kind {kind}")),
         })
     }
@@ -264,10 +279,14 @@ mod tests {
                 label: "serial0".into(),
                 open: false,
             },
+            ToWorker::ChardevBreak {
+                label: "serial0".into(),
+            },
             ToWorker::Proceed,
             ToWorker::Terminate(ShutdownCause::HostQmpQuit),
             ToWorker::DescribeHost,
             ToWorker::Start(vec!["-name".into(), "a b".into()]),
+            ToWorker::Abort,
         ];
         for message in to {
             assert_eq!(ToWorker::from_frame(message.clone().into_frame(7, 0)), Ok(message));

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 
 use nix::unistd::Pid;
 
+use crate::accel::describe::describe;
 use crate::cmdline::Config;
 use crate::devices::Notifier;
 use crate::machine;
@@ -39,7 +40,8 @@ pub fn run(config: Config, socket: UnixStream, monitor: Option<Pid>, daemon: Opt
         Err(reason) => {
             // The monitor may be gone as well.
             let _ = writer.send(&FromWorker::Failed(reason.clone()).into_frame());
-            give_up(&reason)
+            // A server tells the client that asked for the guest.
+            if monitor.is_some() { give_up(&reason) } else { 1 }
         }
     }
 }
@@ -77,7 +79,14 @@ impl Worker {
         let chardevs = connect_chardevs(&config, &mut channel, &writer)?;
         let machine =
             machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
-        let guest = machine::create(config.target, &config.machine, chardevs, &notifier).map_err(|error| error.desc)?;
+        let guest = machine::create(
+            config.target,
+            &config.machine,
+            config.only_migratable,
+            chardevs,
+            &notifier,
+        )
+        .map_err(|error| error.desc)?;
         let outbox = Rc::clone(&writer);
         let outbox = Box::new(move |message: FromWorker| {
             // The main loop notices the end of the monitor by itself.
@@ -119,6 +128,15 @@ impl Worker {
         }
     }
 
+    fn describe_host(&self) -> Result<Vec<u8>, Error> {
+        let accels = &self.core.config.machine.accels;
+        let kvm = accels
+            .iter()
+            .find(|accel| accel.name == "kvm")
+            .map_or(&[][..], |accel| &accel.props);
+        describe(self.core.target, "kvm", kvm).map_err(Error::generic)
+    }
+
     fn answer(&self, id: u64, result: Result<Vec<u8>, Error>) {
         self.core.send(FromWorker::Reply { id, result });
     }
@@ -148,8 +166,10 @@ impl Handler for Worker {
             }
             ToWorker::Proceed => self.proceed(),
             ToWorker::Terminate(cause) => self.core.terminate(cause),
-            ToWorker::DescribeHost => self.answer(id, crate::accel::describe_host(&self.core.config.machine.accels)),
-            ToWorker::ChardevState { .. } => {}
+            ToWorker::DescribeHost => self.answer(id, self.describe_host()),
+            // No device tells its guest who is at the other end of the line.
+            ToWorker::ChardevState { .. } | ToWorker::ChardevBreak { .. } => {}
+            ToWorker::Abort => self.core.abort(),
             ToWorker::Chardev | ToWorker::NoChardev(_) => return Err("a character device nobody asked for".into()),
             ToWorker::Start(_) => return Err("a second start".into()),
         }
@@ -202,6 +222,8 @@ fn connect_chardevs(
                 streams.insert(label.to_owned(), UnixStream::from(stream));
             }
             (ToWorker::NoChardev(error), _) => return Err(error.desc),
+            // The monitor has said why.
+            (ToWorker::Abort, _) => return Err(String::new()),
             _ => return Err("the monitor answered out of turn".into()),
         }
     }

@@ -11,6 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::cpu;
+use crate::target::Target;
 
 /// The name of the accelerator.
 pub const NAME: &str = "hostfile";
@@ -20,14 +21,26 @@ pub const NAME: &str = "hostfile";
 pub enum HostDescription {
     /// For S390 guests.
     S390x(cpu::s390x::Host),
+    /// For x86_64 guests: the members as they are.
+    X86(Value),
 }
 
 impl HostDescription {
+    /// The guests it is for.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self {
+            Self::S390x(_) => Target::S390x,
+            Self::X86(_) => Target::X86_64,
+        }
+    }
+
     /// The host, if it is for S390 guests.
     #[must_use]
     pub fn into_s390x(self) -> Option<cpu::s390x::Host> {
         match self {
             Self::S390x(host) => Some(host),
+            Self::X86(_) => None,
         }
     }
 }
@@ -107,6 +120,7 @@ pub fn read(path: &Path) -> Result<HostDescription, Error> {
 pub fn parse(value: &Value) -> Result<HostDescription, Problem> {
     match value.get("target").map(Value::as_str) {
         Some(Some("s390x")) => {}
+        Some(Some("x86_64")) => return Ok(HostDescription::X86(value.clone())),
         Some(_) => return Err(Problem::new("target", "must be \"s390x\" or \"x86_64\"")),
         None if value.get("machine").is_some() || value.get("features").is_some() => {}
         None => return Err(Problem::new("target", "is missing")),

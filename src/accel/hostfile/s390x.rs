@@ -22,16 +22,16 @@
 //! {"target": "s390x", "accelerator": "tcg", "model": "gen15a", "features": ["esan3", "zarch", "plo"]}
 //! ```
 //!
-//! `accelerator` is `kvm` (there is a model `host`) or `tcg` (there is none; `qemu` is the default). `lowest_ibc` and
-//! `unblocked_ibc` may be given beside it.
+//! `accelerator` is `kvm` (there is a model `host`) or `tcg` (there is none; `qemu` is the default). `cpuid` and `ibc` may
+//! be given beside it. Without `model` and `features` the host knows no CPU models. [`describe`] writes this form.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{NAME, Problem};
 use crate::cpu::s390x::feature::{Capability, blocks};
 use crate::cpu::s390x::{
-    FEAT_WORDS, FacilityList, FeatureSet, Host, HostKind, HostModel, Identity, MachineProps, Subfunctions, definitions,
-    named,
+    FEAT_WORDS, FacilityList, FeatureSet, Host, HostKind, HostModel, Identity, MachineProps, Subfunctions, Variant,
+    definitions, named,
 };
 
 /// Members that say where a description comes from or what is expected of it, and describe nothing.
@@ -60,14 +60,34 @@ pub fn parse(value: &Value) -> Result<Host, Problem> {
     let model = if members.contains_key("machine") {
         let props = machine_props(members)?;
         let unknown = || Problem::new("machine", "has too few facilities for any known model");
-        props.host_model().ok_or_else(unknown)?
+        Some(props.host_model().ok_or_else(unknown)?)
     } else {
         model(members)?
     };
     Ok(Host {
         accelerator: NAME.to_owned(),
         kind,
-        model: Some(model),
+        model,
+    })
+}
+
+/// Describes a host as its model, so that [`parse`] gives it back, the accelerator's name left out.
+#[must_use]
+pub fn describe(host: &Host) -> Value {
+    let accelerator = match host.kind {
+        HostKind::Hardware => "kvm",
+        HostKind::Emulated => "tcg",
+    };
+    let Some(model) = &host.model else {
+        return json!({"target": "s390x", "accelerator": accelerator});
+    };
+    json!({
+        "target": "s390x",
+        "accelerator": accelerator,
+        "model": model.definition.name,
+        "features": model.features.fold(),
+        "cpuid": format!("{:#018x}", model.model(Variant::Host).cpuid(&model.identity)),
+        "ibc": format!("{:#010x}", model.identity.ibc()),
     })
 }
 
@@ -100,8 +120,7 @@ pub fn machine_props(members: &Map<String, Value>) -> Result<MachineProps, Probl
     let (fac_mask, fac_list) = facilities(machine, cpuid, &capabilities)?;
     let mut props = MachineProps {
         cpuid,
-        ibc: u32::try_from(hex(machine, "machine.", "ibc")?)
-            .map_err(|_| Problem::new("machine.ibc", "has more than 32 bits"))?,
+        ibc: half(machine, "machine.", "ibc")?,
         fac_mask,
         fac_list,
         capabilities,
@@ -244,51 +263,38 @@ fn subfunctions(given: &Map<String, Value>) -> Result<Subfunctions, Problem> {
     Ok(all)
 }
 
-/// Reads a description that gives a model and its features.
-fn model(members: &Map<String, Value>) -> Result<HostModel, Problem> {
+/// Reads a description that gives a model and its features, or neither.
+fn model(members: &Map<String, Value>) -> Result<Option<HostModel>, Problem> {
     only(
         members,
         "",
-        &[
-            "target",
-            "accelerator",
-            "model",
-            "features",
-            "lowest_ibc",
-            "unblocked_ibc",
-        ],
+        &["target", "accelerator", "model", "features", "cpuid", "ibc"],
     )?;
-    let name = members
-        .get("model")
-        .and_then(Value::as_str)
-        .ok_or_else(|| Problem::new("model", "is missing or not a text"))?;
+    if !members.contains_key("model") && !members.contains_key("features") {
+        return Ok(None);
+    }
+    let name = members.get("model").and_then(Value::as_str);
+    let name = name.ok_or_else(|| Problem::new("model", "is missing or not a text"))?;
     let named = named(name).ok_or_else(|| Problem::new("model", format!("'{name}' is not a known model")))?;
     let list = members.get("features").and_then(Value::as_array);
     let list = list.ok_or_else(|| Problem::new("features", "is missing or not an array"))?;
-    let names = list.iter().map(|name| {
-        name.as_str()
-            .ok_or_else(|| Problem::new("features", format!("has {name}, which is not a text")))
-    });
+    let not_text = |name: &Value| Problem::new("features", format!("has {name}, which is not a text"));
+    let names = list.iter().map(|name| name.as_str().ok_or_else(|| not_text(name)));
     let names = names.collect::<Result<Vec<_>, _>>()?;
-    let features = FeatureSet::from_names(names)
-        .map_err(|name| Problem::new("features", format!("has the unknown feature '{name}'")))?;
-    let ibc = |key: &str| match members.contains_key(key) {
-        true => match hex(members, "", key)? {
-            ibc @ 0..=0xfff => Ok(ibc as u16),
-            _ => Err(Problem::new(key, "has more than 12 bits")),
-        },
-        false => Ok(0),
+    let unknown = |name: &str| Problem::new("features", format!("has the unknown feature '{name}'"));
+    let cpuid = match members.contains_key("cpuid") {
+        true => hex(members, "", "cpuid")?,
+        false => 0xff << 56,
     };
-    Ok(HostModel {
+    let ibc = match members.contains_key("ibc") {
+        true => half(members, "", "ibc")?,
+        false => 0,
+    };
+    Ok(Some(HostModel {
         definition: named.definition,
-        features,
-        identity: Identity {
-            version: 0xff,
-            lowest_ibc: ibc("lowest_ibc")?,
-            unblocked_ibc: ibc("unblocked_ibc")?,
-            ..Identity::default()
-        },
-    })
+        features: FeatureSet::from_names(names).map_err(unknown)?,
+        identity: Identity::of_machine(cpuid, ibc),
+    }))
 }
 
 /// Refuses members that mean nothing: most likely they are misspelt.
@@ -334,6 +340,11 @@ fn hex(members: &Map<String, Value>, around: &str, key: &str) -> Result<u64, Pro
     })
 }
 
+fn half(members: &Map<String, Value>, around: &str, key: &str) -> Result<u32, Problem> {
+    let too_long = |_| Problem::new(format!("{around}{key}"), "has more than 32 bits");
+    u32::try_from(hex(members, around, key)?).map_err(too_long)
+}
+
 fn numbers(members: &Map<String, Value>, around: &str, key: &str) -> Result<Vec<u16>, Problem> {
     let list = members.get(key).and_then(Value::as_array);
     let list = list.ok_or_else(|| Problem::new(format!("{around}{key}"), "is not an array"))?;
@@ -357,7 +368,6 @@ fn numbers(members: &Map<String, Value>, around: &str, key: &str) -> Result<Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_machine_is_recognised_by_its_type_and_blocking_control() {
@@ -392,6 +402,21 @@ mod tests {
             .model
             .unwrap();
         assert!(wide.features.has("vx") && !wide.features.has("ctop"));
+    }
+
+    #[test]
+    fn a_host_is_described_so_that_it_is_understood() {
+        let described = json!({
+            "machine": {"cpuid": "0xff12345629648000", "ibc": "0x00010032", "fac_mask_bits": [0, 1, 2, 7, 129, 76]},
+            "machine_subfunc": {"kmac": "f0"},
+        });
+        let host = parse(&described).unwrap();
+        let again = parse(&describe(&host)).unwrap();
+        let (host, again) = (host.model.unwrap(), again.model.unwrap());
+        assert_eq!(again.definition.name, host.definition.name);
+        assert_eq!((again.features, again.identity), (host.features, host.identity));
+        let mute = parse(&json!({"target": "s390x", "accelerator": "kvm"})).unwrap();
+        assert!(mute.model.is_none() && parse(&describe(&mute)).unwrap().model.is_none());
     }
 
     #[test]

@@ -49,6 +49,26 @@ pub struct Identity {
     pub unblocked_ibc: u16,
 }
 
+impl Identity {
+    /// From the CPU id, and the lowest and unblocked instruction blocking control in the halves of `ibc`.
+    #[must_use]
+    pub const fn of_machine(cpuid: u64, ibc: u32) -> Self {
+        Self {
+            version: (cpuid >> 56) as u8,
+            serial: (cpuid >> 32) as u32 & 0x00ff_ffff,
+            format: cpuid >> 15 & 1 == 1,
+            lowest_ibc: (ibc >> 16) as u16 & 0xfff,
+            unblocked_ibc: ibc as u16 & 0xfff,
+        }
+    }
+
+    /// The lowest and unblocked instruction blocking control, in the halves.
+    #[must_use]
+    pub const fn ibc(&self) -> u32 {
+        (self.lowest_ibc as u32) << 16 | self.unblocked_ibc as u32
+    }
+}
+
 impl HostModel {
     /// The model `host` or `max` on this host.
     #[must_use]

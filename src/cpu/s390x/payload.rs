@@ -102,17 +102,10 @@ impl MachineProps {
     pub fn host_model(&self) -> Option<HostModel> {
         let features = self.offered();
         let definition = self.definition(&features)?;
-        let identity = Identity {
-            version: (self.cpuid >> 56) as u8,
-            serial: (self.cpuid >> 32) as u32 & 0x00ff_ffff,
-            format: self.cpuid >> 15 & 1 == 1,
-            lowest_ibc: (self.ibc >> 16) as u16 & 0xfff,
-            unblocked_ibc: self.ibc as u16 & 0xfff,
-        };
         Some(HostModel {
             definition,
             features: self.with_crypto(features).intersection(&definition.full),
-            identity,
+            identity: Identity::of_machine(self.cpuid, self.ibc),
         })
     }
 

@@ -433,3 +433,7 @@ fn model_info(definition: &Definition, switches: impl Iterator<Item = (&'static 
         props: order::walk(switches),
     }
 }
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

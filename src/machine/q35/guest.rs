@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use super::pci_info::pci_info;
 use super::vm::Vm;
 use crate::accel::StatValue;
 use crate::machine::guest::Guest;
 use crate::machine::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::qapi::Error;
+use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
 use crate::qom::tree::Simple;
 
@@ -77,5 +79,9 @@ impl Guest for Vm {
 
     fn devices(&self) -> Vec<DeviceInfo> {
         self.devices()
+    }
+
+    fn pci(&self) -> Vec<PciInfo> {
+        vec![pci_info(&self.pci())]
     }
 }

@@ -3,14 +3,19 @@
 mod acpi;
 mod board;
 mod boot;
+mod clock;
 mod cpuid;
+mod devices;
+mod firmware_config;
 mod guest;
 mod layout;
 mod lines;
 mod options;
+mod pci;
+mod pci_info;
 mod ram;
-
 mod resources;
+mod rtc;
 mod smbios;
 mod tables;
 mod vcpus;

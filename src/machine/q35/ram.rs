@@ -14,6 +14,7 @@ use crate::{
         numa::Numa,
     },
     qapi::Error,
+    qom::{Registry, objects::NumaPolicy},
 };
 
 /// Id of the backend that `-m` alone stands for.
@@ -56,6 +57,7 @@ pub(crate) struct RamRequest<'a> {
     /// `-machine memory-backend=`.
     pub(crate) backend: Option<&'a str>,
     pub(crate) numa: &'a Numa,
+    pub(crate) registry: &'a Registry,
     pub(crate) objects: &'a [Map<String, Value>],
     pub(crate) defaults: BackendDefaults,
 }
@@ -68,7 +70,7 @@ impl Ram {
         let mut blocks = Vec::new();
         for (backend, node) in request.backends()? {
             let start = next;
-            next += backend.size;
+            next += backend.config.size;
             let pieces = map_pieces(&backend, start, split)?;
             blocks.push(Block { backend, node, pieces });
         }
@@ -111,17 +113,25 @@ impl Ram {
 
     /// The backends as `query-memdev` shows them.
     pub(crate) fn memdevs(&self) -> Vec<MemdevInfo> {
-        let info = |Block { backend, .. }: &Block| MemdevInfo {
-            id: backend.id.clone(),
-            qom_type: backend.qom_type,
-            size: backend.size,
-            merge: backend.merge,
-            dump: backend.dump,
-            prealloc: backend.prealloc,
-            share: backend.share,
-            reserve: backend.reserve,
-            host_nodes: backend.host_nodes.clone(),
-            policy: backend.policy.name(),
+        let info = |Block { backend, .. }: &Block| {
+            let config = &backend.config;
+            MemdevInfo {
+                id: backend.id.clone(),
+                qom_type: backend.qom_type,
+                size: config.size,
+                merge: config.merge,
+                dump: config.dump,
+                prealloc: config.prealloc,
+                share: config.share,
+                reserve: config.reserve,
+                host_nodes: config.host_nodes.iter().map(|node| u32::from(*node)).collect(),
+                policy: match config.policy {
+                    NumaPolicy::Default => "default",
+                    NumaPolicy::Preferred => "preferred",
+                    NumaPolicy::Bind => "bind",
+                    NumaPolicy::Interleave => "interleave",
+                },
+            }
         };
         self.blocks.iter().map(info).collect()
     }
@@ -140,7 +150,7 @@ impl RamRequest<'_> {
         for (id, node) in &self.numa.nodes {
             let Some(memdev) = &node.memdev else { continue };
             let backend = self.find(memdev)?;
-            total = total.saturating_add(backend.size);
+            total = total.saturating_add(backend.config.size);
             backends.push((backend, Some(*id)));
         }
         if total != self.size {
@@ -158,10 +168,10 @@ impl RamRequest<'_> {
             return Ok(Backend::anonymous(DEFAULT_RAM_ID, self.size, self.defaults));
         };
         let backend = self.find(id)?;
-        if backend.size != self.size {
+        if backend.config.size != self.size {
             return Err(Error::generic(format!(
                 "Machine memory size (0x{:x}) does not match the size of the memory backend '{id}' (0x{:x})",
-                self.size, backend.size
+                self.size, backend.config.size
             )));
         }
         Ok(backend)
@@ -173,14 +183,14 @@ impl RamRequest<'_> {
             .iter()
             .find(|object| object.get("id").and_then(Value::as_str) == Some(id));
         let object = object.ok_or_else(|| Error::device_not_found(format!("Device '{id}' not found")))?;
-        Backend::from_object(object, self.defaults)?
+        Backend::from_object(self.registry, object, self.defaults)?
             .ok_or_else(|| Error::generic(format!("object '{id}' is not a memory backend")))
     }
 }
 
 /// Maps a backend whose bytes are RAM bytes from `start` on.
 fn map_pieces(backend: &Backend, start: u64, split: Split) -> Result<Vec<Piece>, Error> {
-    let end = start + backend.size;
+    let end = start + backend.config.size;
     let mut pieces = Vec::new();
     if start < split.low {
         pieces.push((start, 0, end.min(split.low) - start));
@@ -243,6 +253,7 @@ mod tests {
             size: 3 << 30,
             backend: None,
             numa: &numa,
+            registry: &Registry::new(),
             objects: &[],
             defaults: DEFAULTS,
         };
@@ -269,6 +280,7 @@ mod tests {
             size: 64 * MIB,
             backend: None,
             numa: &numa,
+            registry: &Registry::new(),
             objects: &objects,
             defaults: DEFAULTS,
         };
@@ -298,6 +310,7 @@ mod tests {
             size: 4 * MIB,
             backend: Some("x"),
             numa: &numa,
+            registry: &Registry::new(),
             objects: &objects,
             defaults: DEFAULTS,
         };

@@ -3,7 +3,7 @@
 use super::{
     acpi::{self, Description},
     boot::{FirmwareTables, acpi_range},
-    layout::{E820Entry, E820Type, FOUR_GIB, MMCONFIG, direct, kvm_pages},
+    layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, direct, kvm_pages},
     options::Options,
     ram::Ram,
     smbios::{Inventory, Smbios},
@@ -44,6 +44,12 @@ impl Facts<'_> {
         let room = usize::try_from(direct::SMBIOS_ENTRY_SIZE).unwrap_or_default();
         tables.smbios.resize(room, 0);
         tables.smbios.extend(&smbios.structures);
+        let end = direct::SMBIOS + u64::try_from(tables.smbios.len()).unwrap_or(u64::MAX);
+        if end > BIOS_SEGMENT.end {
+            return Err(Error::generic(
+                "SMBIOS tables do not fit below 1 MiB; start the kernel with firmware",
+            ));
+        }
         if self.options.acpi {
             let blob = acpi::build(&self.description(false));
             let base = acpi_range(self.ram.split, blob.len())?.start;

@@ -37,16 +37,23 @@ impl MonitorCommands for Guest {
     }
 
     async fn query_name(&self, _: &CallContext) -> Result<NameInfo, Error> {
-        Ok(NameInfo { name: self.config.machine.name.clone() })
+        Ok(NameInfo {
+            name: self.config.machine.name.clone(),
+        })
     }
 
     async fn query_uuid(&self, _: &CallContext) -> Result<UuidInfo, Error> {
-        Ok(UuidInfo { uuid: machine::uuid_text(self.config.machine.uuid.unwrap_or_default()) })
+        Ok(UuidInfo {
+            uuid: machine::uuid_text(self.config.machine.uuid.unwrap_or_default()),
+        })
     }
 
     async fn query_status(&self, _: &CallContext) -> Result<StatusInfo, Error> {
         let status = self.status();
-        Ok(StatusInfo { running: status == RunState::Running, status })
+        Ok(StatusInfo {
+            running: status == RunState::Running,
+            status,
+        })
     }
 
     async fn quit(&self, _: &CallContext) -> Result<(), Error> {
@@ -55,7 +62,10 @@ impl MonitorCommands for Guest {
     }
 
     async fn query_kvm(&self, _: &CallContext) -> Result<KvmInfo, Error> {
-        Ok(KvmInfo { enabled: self.hosts.kvm_enabled().await, present: true })
+        Ok(KvmInfo {
+            enabled: self.hosts.kvm_enabled().await,
+            present: true,
+        })
     }
 
     async fn query_machines(&self, _: &CallContext) -> Result<Vec<MachineInfo>, Error> {
@@ -63,7 +73,9 @@ impl MonitorCommands for Guest {
     }
 
     async fn query_current_machine(&self, _: &CallContext) -> Result<CurrentMachineParams, Error> {
-        Ok(CurrentMachineParams { wakeup_suspend_support: self.has_guest() && self.target() == Target::X86_64 })
+        Ok(CurrentMachineParams {
+            wakeup_suspend_support: self.has_guest() && self.target() == Target::X86_64,
+        })
     }
 
     async fn query_command_line_options(
@@ -85,7 +97,10 @@ impl MonitorCommands for Guest {
     }
 
     async fn qom_list_types(&self, _: &CallContext, args: QomListTypesArgs) -> Result<Vec<ObjectTypeInfo>, Error> {
-        decode_all(self.registry.list_types(args.implements.as_deref(), args.r#abstract.unwrap_or(false)))
+        decode_all(
+            self.registry
+                .list_types(args.implements.as_deref(), args.r#abstract.unwrap_or(false)),
+        )
     }
 
     async fn qom_list_properties(
@@ -146,7 +161,10 @@ impl MonitorCommands for Guest {
 
     async fn add_fd(&self, cx: &CallContext, args: AddFdArgs) -> Result<AddfdInfo, Error> {
         let added = self.chardevs.fds().add_fd(args.fdset_id, args.opaque, cx.take_fd())?;
-        Ok(AddfdInfo { fdset_id: added.set, fd: added.fd })
+        Ok(AddfdInfo {
+            fdset_id: added.set,
+            fd: i64::from(added.fd),
+        })
     }
 
     async fn remove_fd(&self, _: &CallContext, args: RemoveFdArgs) -> Result<(), Error> {
@@ -157,8 +175,15 @@ impl MonitorCommands for Guest {
         let sets = self.chardevs.fds().query_fdsets().into_iter();
         Ok(sets
             .map(|set| FdsetInfo {
-                fdset_id: set.set,
-                fds: set.fds.into_iter().map(|(fd, opaque)| FdsetFdInfo { fd, opaque }).collect(),
+                fdset_id: set.id,
+                fds: set
+                    .fds
+                    .into_iter()
+                    .map(|(fd, opaque)| FdsetFdInfo {
+                        fd: i64::from(fd),
+                        opaque,
+                    })
+                    .collect(),
             })
             .collect())
     }
@@ -175,17 +200,26 @@ impl MonitorCommands for Guest {
     }
 
     async fn query_chardev_backends(&self, _: &CallContext) -> Result<Vec<ChardevBackendInfo>, Error> {
-        Ok(ChardevRegistry::backends().iter().map(|name| ChardevBackendInfo { name: (*name).to_owned() }).collect())
+        Ok(ChardevRegistry::backends()
+            .iter()
+            .map(|name| ChardevBackendInfo {
+                name: (*name).to_owned(),
+            })
+            .collect())
     }
 
     async fn chardev_add(&self, _: &CallContext, args: ChardevAddArgs) -> Result<ChardevReturn, Error> {
         let options = chardev_options(&args.id, &args.backend)?;
-        Ok(ChardevReturn { pty: self.chardevs.add(options).await?.pty })
+        Ok(ChardevReturn {
+            pty: self.chardevs.add(options).await?.pty,
+        })
     }
 
     async fn chardev_change(&self, _: &CallContext, args: ChardevChangeArgs) -> Result<ChardevReturn, Error> {
         let options = chardev_options(&args.id, &args.backend)?;
-        Ok(ChardevReturn { pty: self.chardevs.change(options).await?.pty })
+        Ok(ChardevReturn {
+            pty: self.chardevs.change(options).await?.pty,
+        })
     }
 
     async fn chardev_remove(&self, _: &CallContext, args: ChardevRemoveArgs) -> Result<(), Error> {
@@ -197,11 +231,13 @@ impl MonitorCommands for Guest {
     }
 
     async fn ringbuf_read(&self, _: &CallContext, args: RingbufReadArgs) -> Result<String, Error> {
-        self.chardevs.ringbuf_read(&args.device, args.size, text_format(args.format))
+        self.chardevs
+            .ringbuf_read(&args.device, args.size, text_format(args.format))
     }
 
     async fn ringbuf_write(&self, _: &CallContext, args: RingbufWriteArgs) -> Result<(), Error> {
-        self.chardevs.ringbuf_write(&args.device, &args.data, text_format(args.format))
+        self.chardevs
+            .ringbuf_write(&args.device, &args.data, text_format(args.format))
     }
 
     async fn human_monitor_command(&self, _: &CallContext, args: HumanMonitorCommandArgs) -> Result<String, Error> {
@@ -224,5 +260,8 @@ fn text_format(format: Option<DataFormat>) -> TextFormat {
 
 /// Reads values that a registry made as the schema's types.
 fn decode_all<T: Decode>(values: Vec<serde_json::Value>) -> Result<Vec<T>, Error> {
-    values.into_iter().map(|value| T::decode(value, &At::root(Mode::Json))).collect()
+    values
+        .into_iter()
+        .map(|value| T::decode(value, &At::root(Mode::Json)))
+        .collect()
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::{Object, not_found, not_writable};
 use crate::qapi::Error;
 use crate::qom::registry::Registry;
+use crate::qom::types::PropertyKind;
 use crate::qom::values::Values;
 
 type Getter = Box<dyn Fn() -> Value + Send + Sync>;
@@ -54,7 +55,11 @@ impl Simple {
             .map(|property| Entry {
                 name: property.name.to_owned(),
                 kind: property.kind.type_name().into_owned(),
-                value: values.get(property.name).cloned().map_or(Held::Unset, Held::Fixed),
+                value: match (property.kind, values.get(property.name)) {
+                    (_, None) => Held::Unset,
+                    (PropertyKind::Link(_), Some(target)) => Held::Fixed(link_path(target)),
+                    (_, Some(value)) => Held::Fixed(value.clone()),
+                },
                 setter: None,
             })
             .collect();
@@ -125,6 +130,14 @@ impl Simple {
     fn entry(&self, property: &str) -> Result<&Entry, Error> {
         let entry = self.entries.iter().find(|entry| entry.name == property);
         entry.ok_or_else(|| not_found(&self.type_name, property))
+    }
+}
+
+/// Links are given by id, and shown as paths. What users link to are the objects they made.
+fn link_path(target: &Value) -> Value {
+    match target.as_str() {
+        Some(id) if !id.is_empty() && !id.starts_with('/') => json!(format!("/objects/{id}")),
+        _ => target.clone(),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{io, sync::Arc};
 
-use kvm_bindings::{CpuId, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_translation};
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
+    kvm_translation,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc::{EAGAIN, EINTR};
 use vm_memory::GuestMemoryMmap;
@@ -67,6 +70,16 @@ impl Vcpu {
         self.fd
             .set_cpuid2(cpuid)
             .map_err(|error| KvmError::request("KVM_SET_CPUID2", error))
+    }
+
+    /// What CPUID leaf 1 tells the guest in EAX and, in the upper half, EDX; 0 when KVM does not say.
+    #[must_use]
+    pub fn processor_id(&mut self) -> u64 {
+        let entries = self.fd.get_cpuid2(KVM_MAX_CPUID_ENTRIES).ok();
+        let leaf = entries
+            .as_ref()
+            .and_then(|entries| entries.as_slice().iter().find(|entry| entry.function == 1));
+        leaf.map_or(0, |leaf| u64::from(leaf.eax) | u64::from(leaf.edx) << 32)
     }
 
     /// Records the state every reset returns to. Once, after the CPU model has been set.

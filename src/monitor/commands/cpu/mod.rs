@@ -23,7 +23,10 @@ pub(super) async fn definitions(guest: &Guest) -> Result<Vec<CpuDefinitionInfo>,
 
 /// `query-cpu-model`: the model of the running guest; nothing where there is no guest.
 pub(super) async fn current(guest: &Guest) -> Result<CurrentCpuModel, Error> {
-    let nothing = CurrentCpuModel { name: None, accelerator: None };
+    let nothing = CurrentCpuModel {
+        name: None,
+        accelerator: None,
+    };
     if !guest.has_guest() {
         return Ok(nothing);
     }
@@ -40,10 +43,7 @@ pub(super) async fn expansion(guest: &Guest, args: QueryCpuModelExpansionArgs) -
     }
 }
 
-pub(super) async fn comparison(
-    guest: &Guest,
-    args: QueryCpuModelComparisonArgs,
-) -> Result<CpuModelCompareInfo, Error> {
+pub(super) async fn comparison(guest: &Guest, args: QueryCpuModelComparisonArgs) -> Result<CpuModelCompareInfo, Error> {
     match guest.target() {
         Target::X86_64 => Err(Error::generic("CPU model comparison is not supported on this target")),
         Target::S390x => s390x::comparison(guest, args).await,

@@ -53,7 +53,10 @@ pub(super) async fn definitions(guest: &Guest) -> Result<Vec<CpuDefinitionInfo>,
 pub(super) async fn current(guest: &Guest) -> Result<CurrentCpuModel, Error> {
     let probed = hosts(guest).await;
     let Some(host) = probed.first() else {
-        return Ok(CurrentCpuModel { name: None, accelerator: None });
+        return Ok(CurrentCpuModel {
+            name: None,
+            accelerator: None,
+        });
     };
     let cpus = Cpus::new(compat(guest), Some(host));
     let model = cpus.parse(guest.config.machine.cpu.as_deref()).map_err(generic)?;
@@ -77,13 +80,12 @@ pub(super) async fn expansion(guest: &Guest, args: QueryCpuModelExpansionArgs) -
     })
 }
 
-pub(super) async fn comparison(
-    guest: &Guest,
-    args: QueryCpuModelComparisonArgs,
-) -> Result<CpuModelCompareInfo, Error> {
+pub(super) async fn comparison(guest: &Guest, args: QueryCpuModelComparisonArgs) -> Result<CpuModelCompareInfo, Error> {
     let probed = hosts(guest).await;
     let cpus = Cpus::new(compat(guest), probed.first());
-    let compared = cpus.compare(argument(&args.modela, "modela"), argument(&args.modelb, "modelb")).map_err(generic)?;
+    let compared = cpus
+        .compare(argument(&args.modela, "modela"), argument(&args.modelb, "modelb"))
+        .map_err(generic)?;
     let result = compared.result.as_str();
     Ok(CpuModelCompareInfo {
         result: CpuModelCompareResult::from_wire(result)
@@ -95,14 +97,21 @@ pub(super) async fn comparison(
 pub(super) async fn baseline(guest: &Guest, args: QueryCpuModelBaselineArgs) -> Result<CpuModelBaselineInfo, Error> {
     let probed = hosts(guest).await;
     let cpus = Cpus::new(compat(guest), probed.first());
-    let model = cpus.baseline(argument(&args.modela, "modela"), argument(&args.modelb, "modelb")).map_err(generic)?;
-    Ok(CpuModelBaselineInfo { model: model_info(model) })
+    let model = cpus
+        .baseline(argument(&args.modela, "modela"), argument(&args.modelb, "modelb"))
+        .map_err(generic)?;
+    Ok(CpuModelBaselineInfo {
+        model: model_info(model),
+    })
 }
 
 /// The hosts of all accelerators that can be used; the first is the one in use.
 async fn hosts(guest: &Guest) -> Vec<Host> {
     let described = |probed: &crate::monitor::cpu::Probed| match &probed.host {
-        Ok(HostDescription::S390x(host)) => Some(Host { accelerator: probed.name.clone(), ..host.clone() }),
+        Ok(HostDescription::S390x(host)) => Some(Host {
+            accelerator: probed.name.clone(),
+            ..host.clone()
+        }),
         _ => None,
     };
     guest.hosts.all().await.iter().filter_map(described).collect()
@@ -114,14 +123,21 @@ fn compat(guest: &Guest) -> Compat {
 }
 
 fn argument<'a>(model: &'a CpuModelInfo, argument: &'a str) -> ModelArgument<'a> {
-    ModelArgument { name: &model.name, props: model.props.as_ref(), argument }
+    ModelArgument {
+        name: &model.name,
+        props: model.props.as_ref(),
+        argument,
+    }
 }
 
 fn model_info(model: ModelInfo) -> CpuModelInfo {
     let pairs = model.props.into_iter().map(|(name, on)| (name, Value::Bool(on)));
     let props = props(pairs);
     let empty = props.as_object().is_some_and(serde_json::Map::is_empty);
-    CpuModelInfo { name: model.name.to_string(), props: (!empty).then_some(props) }
+    CpuModelInfo {
+        name: model.name.to_string(),
+        props: (!empty).then_some(props),
+    }
 }
 
 fn owned(names: Vec<&str>) -> Vec<String> {

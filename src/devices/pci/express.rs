@@ -1,0 +1,132 @@
+//! The PCI Express capability (PCI Express Base 5.0, 7.5.3).
+
+use super::ConfigSpace;
+
+/// Id of the capability.
+const ID: u8 = 0x10;
+/// Bytes of the capability, version 2, without its two header bytes.
+const BODY: usize = 0x3a;
+
+/// What kind of function it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PortType {
+    /// A port of the root complex.
+    RootPort = 4,
+}
+
+/// A slot behind a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Number that people see.
+    pub(super) number: u16,
+    /// Whether devices may come and go.
+    pub(super) hotplug: bool,
+}
+
+/// The capability in a configuration space.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Express {
+    at: usize,
+}
+
+// Offsets in the capability.
+const DEVICE_CONTROL: usize = 0x08;
+const DEVICE_STATUS: usize = 0x0a;
+const LINK_CONTROL: usize = 0x10;
+const LINK_STATUS: usize = 0x12;
+const SLOT_CONTROL: usize = 0x18;
+const SLOT_STATUS: usize = 0x1a;
+const ROOT_CONTROL: usize = 0x1c;
+const ROOT_STATUS: usize = 0x20;
+const DEVICE_CONTROL_2: usize = 0x28;
+const LINK_CONTROL_2: usize = 0x30;
+
+/// Link: 16 GT/s, 32 lanes.
+const LINK_SPEED: u32 = 4;
+const LINK_WIDTH: u32 = 32;
+/// Link capabilities: the link says when it is up.
+const LINK_ACTIVE_REPORTING: u32 = 1 << 20;
+/// Link status: the link is up.
+const LINK_ACTIVE: u16 = 1 << 13;
+
+/// Slot capabilities: attention button, power controller, attention and power indicators, hot plug, electromechanical
+/// interlock; commands take effect at once, so that there is nothing to wait for.
+const SLOT_HOTPLUG: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 17 | 1 << 18;
+/// Slot control: power is off, indicators are off.
+const SLOT_INDICATORS_OFF: u16 = 3 << 6 | 3 << 8;
+const SLOT_POWER_OFF: u16 = 1 << 10;
+/// Slot status: something is in the slot.
+const SLOT_PRESENT: u16 = 1 << 6;
+
+impl Express {
+    /// Adds the capability of a port with a slot.
+    pub(super) fn add_port(config: &mut ConfigSpace, kind: PortType, port: u8, slot: Slot) -> Self {
+        let mut body = [0_u8; BODY];
+        let mut put = |at: usize, bytes: &[u8]| body[at - 2..at - 2 + bytes.len()].copy_from_slice(bytes);
+        // Version 2, port type, slot implemented.
+        put(2, &(2 | (kind as u16) << 4 | 1 << 8).to_le_bytes());
+        // Role-based error reporting.
+        put(4, &(1_u32 << 15).to_le_bytes());
+        let link = LINK_SPEED | LINK_WIDTH << 4 | LINK_ACTIVE_REPORTING | u32::from(port) << 24;
+        put(0x0c, &link.to_le_bytes());
+        put(LINK_STATUS, &link_state().to_le_bytes());
+        let features = if slot.hotplug { SLOT_HOTPLUG } else { 0 };
+        put(0x14, &(features | u32::from(slot.number) << 19).to_le_bytes());
+        let power = if slot.hotplug { SLOT_POWER_OFF } else { 0 };
+        put(SLOT_CONTROL, &(SLOT_INDICATORS_OFF | power).to_le_bytes());
+        // Supported speeds: 2.5 to 16 GT/s.
+        put(0x2c, &(0x1e_u32).to_le_bytes());
+        put(LINK_CONTROL_2, &4_u16.to_le_bytes());
+        let express = Self {
+            at: config.add_capability(ID, &body),
+        };
+        express.open_registers(config);
+        express
+    }
+
+    /// Says whether something is in the slot.
+    pub(super) fn set_present(self, config: &mut ConfigSpace, present: bool) {
+        let status = config.u16(self.at + SLOT_STATUS);
+        let link = config.u16(self.at + LINK_STATUS);
+        let (status, link) = match present {
+            true => (status | SLOT_PRESENT, link | LINK_ACTIVE),
+            false => (status & !SLOT_PRESENT, link & !LINK_ACTIVE),
+        };
+        config.set(self.at + SLOT_STATUS, &status.to_le_bytes());
+        config.set(self.at + LINK_STATUS, &link.to_le_bytes());
+        // A slot that holds a device from the start has power, and its power indicator is on.
+        if present {
+            let control = config.u16(self.at + SLOT_CONTROL) & !SLOT_POWER_OFF & !(3 << 8) | 1 << 8;
+            config.set(self.at + SLOT_CONTROL, &control.to_le_bytes());
+        }
+    }
+
+    /// What the guest may change, and what it clears by writing ones.
+    fn open_registers(self, config: &mut ConfigSpace) {
+        let writable: [(usize, u16); 6] = [
+            (DEVICE_CONTROL, 0x70ff),
+            (LINK_CONTROL, 0x01cb),
+            (SLOT_CONTROL, 0x1fff),
+            (ROOT_CONTROL, 0x001f),
+            (DEVICE_CONTROL_2, 0x7fff),
+            (LINK_CONTROL_2, 0x1fbf),
+        ];
+        for (register, mask) in writable {
+            config.allow_write(self.at + register, &mask.to_le_bytes());
+        }
+        let clearable: [(usize, u16); 4] = [
+            (DEVICE_STATUS, 0x000f),
+            (LINK_STATUS, 0xc000),
+            (SLOT_STATUS, 0x011f),
+            (ROOT_STATUS + 2, 0x0001),
+        ];
+        for (register, mask) in clearable {
+            config.allow_clear(self.at + register, &mask.to_le_bytes());
+        }
+    }
+}
+
+/// Link status: speed and width as negotiated.
+fn link_state() -> u16 {
+    u16::try_from(LINK_SPEED | LINK_WIDTH << 4).unwrap_or_default()
+}

@@ -1,0 +1,143 @@
+//! The ICH9's LPC bridge at 0:1f.0 (Intel I/O Controller Hub 9 datasheet, chapter 13).
+
+use serde_json::{Value, json};
+
+use super::{ConfigSpace, PciFunction, config_state, restore_config};
+use crate::{
+    devices::{Device, DeviceState},
+    qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
+};
+
+/// Base of the power management ports.
+const PM_BASE: usize = 0x40;
+/// Switches them on.
+const ACPI_CONTROL: usize = 0x44;
+const ACPI_ENABLE: u8 = 1 << 7;
+/// Routes of PIRQA to D, and E to H.
+const PIRQ: [usize; 2] = [0x60, 0x68];
+/// A route that leads nowhere.
+const PIRQ_OFF: u8 = 0x80;
+/// General power management.
+const GEN_PMCON: usize = 0xa0;
+/// Root complex registers.
+const RCBA: usize = 0xf0;
+/// Version of the saved state.
+const VERSION: u32 = 1;
+
+/// The QOM type.
+pub static LPC: TypeInfo = TypeInfo {
+    name: "ICH9-LPC",
+    parent: Some("pci-device"),
+    is_abstract: false,
+    interfaces: &["conventional-pci-device"],
+    bus: Some("PCI"),
+    user_creatable: false,
+    hotpluggable: false,
+    description: "ICH9 LPC bridge",
+    properties: &[
+        PropertyInfo::new(
+            "disable_s3",
+            PropertyKind::Uint8,
+            Default::Uint(0),
+            "Leave out sleep state S3",
+        ),
+        PropertyInfo::new(
+            "disable_s4",
+            PropertyKind::Uint8,
+            Default::Uint(0),
+            "Leave out sleep state S4",
+        ),
+    ],
+};
+
+/// The bridge.
+pub struct Lpc {
+    config: ConfigSpace,
+    pm_base_at_reset: Option<u16>,
+}
+
+impl Lpc {
+    /// `pm_base_at_reset`: power management ports are mapped there from the start, as if firmware had run.
+    #[must_use]
+    pub fn new(pm_base_at_reset: Option<u16>) -> Self {
+        let mut config = ConfigSpace::new(0x8086, 0x2918, [6, 1, 0], 2)
+            .with_subsystem(0x1af4, 0x1100)
+            .with_multifunction(true);
+        config.set(PM_BASE, &[1]);
+        config.allow_write(PM_BASE, &[0x80, 0xff]);
+        config.allow_write(ACPI_CONTROL, &[ACPI_ENABLE | 7]);
+        for at in PIRQ {
+            config.set(at, &[PIRQ_OFF; 4]);
+            config.allow_write(at, &[0x8f; 4]);
+        }
+        config.allow_write(GEN_PMCON, &[0xff; 2]);
+        config.allow_write(RCBA, &[0x01, 0xc0, 0xff, 0xff]);
+        let mut lpc = Self {
+            config: config.sealed(),
+            pm_base_at_reset,
+        };
+        lpc.reset();
+        lpc
+    }
+
+    /// The first power management port; none while they are not mapped.
+    #[must_use]
+    pub fn pm_base(&self) -> Option<u16> {
+        let base = self.config.u16(PM_BASE) & 0xff80;
+        let enabled = self.config.u8(ACPI_CONTROL) & ACPI_ENABLE != 0;
+        (enabled && base != 0).then_some(base)
+    }
+}
+
+impl Device for Lpc {
+    fn type_name(&self) -> &'static str {
+        LPC.name
+    }
+
+    fn reset(&mut self) {
+        self.config.reset();
+        if let Some(base) = self.pm_base_at_reset {
+            self.config.set(PM_BASE, &(base | 1).to_le_bytes());
+            self.config.set(ACPI_CONTROL, &[ACPI_ENABLE]);
+        }
+    }
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Versioned {
+            version: VERSION,
+            fields: json!({ "config": config_state(&self.config) }),
+        }
+    }
+
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
+        if version != VERSION {
+            return Err(format!("ICH9-LPC state version {version} is not {VERSION}"));
+        }
+        restore_config(&mut self.config, fields)
+    }
+}
+
+impl PciFunction for Lpc {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn firmware_maps_the_power_management_ports() {
+        let mut lpc = Lpc::new(None);
+        assert_eq!(lpc.pm_base(), None);
+        lpc.config_mut().write(0x40, &0x0601_u32.to_le_bytes());
+        lpc.config_mut().write(0x44, &[0x80]);
+        assert_eq!(lpc.pm_base(), Some(0x600));
+        assert_eq!(Lpc::new(Some(0x600)).pm_base(), Some(0x600));
+    }
+}

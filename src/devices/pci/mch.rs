@@ -1,0 +1,130 @@
+//! The q35 memory controller hub: the host bridge at 0:0.0 (Intel 3 Series Express Chipset datasheet, chapter 5).
+
+use std::ops::Range;
+
+use serde_json::{Value, json};
+
+use super::{ConfigSpace, PciFunction, config_state, restore_config};
+use crate::{
+    devices::{Device, DeviceState},
+    qom::TypeInfo,
+};
+
+/// Base of memory-mapped configuration space.
+const PCIEXBAR: usize = 0x60;
+/// Where it is after power-on.
+const PCIEXBAR_DEFAULT: u64 = 0xb000_0000;
+/// Programmable attribute maps: what shows below 1 MiB.
+const PAM: usize = 0x90;
+/// System management memory.
+const SMRAM: usize = 0x9d;
+/// After power-on: compatible SMRAM at segment A, closed.
+const SMRAM_DEFAULT: u8 = 0x02;
+/// Version of the saved state.
+const VERSION: u32 = 1;
+
+/// The QOM type.
+pub static MCH: TypeInfo = TypeInfo {
+    name: "mch",
+    parent: Some("pci-device"),
+    is_abstract: false,
+    interfaces: &["conventional-pci-device"],
+    bus: Some("PCI"),
+    user_creatable: false,
+    hotpluggable: false,
+    description: "Host bridge",
+    properties: &[],
+};
+
+/// The host bridge.
+pub struct Mch {
+    config: ConfigSpace,
+    mapped_at_reset: bool,
+}
+
+impl Mch {
+    /// `mapped_at_reset`: memory-mapped configuration space is there from the start, as if firmware had run.
+    #[must_use]
+    pub fn new(mapped_at_reset: bool) -> Self {
+        let mut config = ConfigSpace::new(0x8086, 0x29c0, [6, 0, 0], 0).with_subsystem(0x1af4, 0x1100);
+        config.set(PCIEXBAR, &PCIEXBAR_DEFAULT.to_le_bytes());
+        config.allow_write(PCIEXBAR, &[0x07, 0, 0, 0xfc, 0x0f, 0, 0, 0]);
+        config.allow_write(PAM, &[0x30, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33]);
+        config.set(SMRAM, &[SMRAM_DEFAULT]);
+        let mut mch = Self {
+            config: config.sealed(),
+            mapped_at_reset,
+        };
+        mch.reset();
+        mch
+    }
+
+    /// Where configuration space is mapped; none while it is not.
+    #[must_use]
+    pub fn mmconfig(&self) -> Option<Range<u64>> {
+        let low = self.config.u32(PCIEXBAR);
+        let buses: u64 = match low >> 1 & 3 {
+            0 => 256,
+            1 => 128,
+            2 => 64,
+            _ => return None,
+        };
+        let base = u64::from(self.config.u32(PCIEXBAR + 4)) << 32 | u64::from(low & 0xfc00_0000);
+        let size = buses << 20;
+        let base = base & !(size - 1);
+        (low & 1 != 0).then(|| base..base + size)
+    }
+}
+
+impl Device for Mch {
+    fn type_name(&self) -> &'static str {
+        MCH.name
+    }
+
+    fn reset(&mut self) {
+        self.config.reset();
+        if self.mapped_at_reset {
+            self.config.set(PCIEXBAR, &(PCIEXBAR_DEFAULT | 1).to_le_bytes());
+        }
+    }
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Versioned {
+            version: VERSION,
+            fields: json!({ "config": config_state(&self.config) }),
+        }
+    }
+
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
+        if version != VERSION {
+            return Err(format!("mch state version {version} is not {VERSION}"));
+        }
+        restore_config(&mut self.config, fields)
+    }
+}
+
+impl PciFunction for Mch {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configuration_space_appears_where_firmware_puts_it() {
+        let mut mch = Mch::new(false);
+        assert_eq!(mch.mmconfig(), None);
+        mch.config_mut().write(0x60, &0xe000_0001_u32.to_le_bytes());
+        assert_eq!(mch.mmconfig(), Some(0xe000_0000..0xf000_0000));
+        mch.reset();
+        assert_eq!(mch.mmconfig(), None);
+        assert_eq!(Mch::new(true).mmconfig(), Some(0xb000_0000..0xc000_0000));
+    }
+}

@@ -1,0 +1,422 @@
+//! The ICH9's power management: ACPI fixed hardware and the APM ports (ICH9 datasheet 13.8; ACPI 6.5, 4.8).
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Clock, Device, DeviceState, IrqLine, Notice, Notifier, PioDevice};
+
+/// Frequency of the power management timer in Hz.
+const TIMER_HZ: u128 = 3_579_545;
+/// Version of the saved state.
+const VERSION: u32 = 1;
+
+/// Offsets of the registers.
+const PM1_STATUS: u16 = 0x00;
+const PM1_ENABLE: u16 = 0x02;
+const PM1_CONTROL: u16 = 0x04;
+const TIMER: u16 = 0x08;
+const GPE0: u16 = 0x20;
+const GPE0_LEN: u16 = 16;
+const SMI_ENABLE: u16 = 0x30;
+const SMI_STATUS: u16 = 0x34;
+/// Where the second range, the APM ports, starts; see [`Pm::APM_BIAS`].
+const APM_CONTROL: u16 = 0x100;
+const APM_STATUS: u16 = 0x101;
+
+/// PM1 status and enable.
+const TIMER_CARRY: u16 = 1;
+const GLOBAL: u16 = 1 << 5;
+const POWER_BUTTON: u16 = 1 << 8;
+const SLEEP_BUTTON: u16 = 1 << 9;
+const RTC_ALARM: u16 = 1 << 10;
+const WAKE: u16 = 1 << 15;
+/// Bits of the enable register.
+const ENABLE_MASK: u16 = TIMER_CARRY | GLOBAL | POWER_BUTTON | SLEEP_BUTTON | RTC_ALARM;
+/// Bits of the status register that are cleared by writing ones.
+const STATUS_MASK: u16 = ENABLE_MASK | 1 << 4 | WAKE;
+
+/// PM1 control.
+const SCI_ENABLE: u16 = 1;
+const SLEEP_TYPE_SHIFT: u16 = 10;
+const SLEEP_ENABLE: u16 = 1 << 13;
+/// Bits that stay as written.
+const CONTROL_MASK: u16 = SCI_ENABLE | 1 << 1 | 7 << SLEEP_TYPE_SHIFT;
+
+/// SMI enable: writes to the APM port raise an SMI. Set from the start, it tells firmware that system management mode
+/// has been dealt with, so that it does not wait for an interrupt that never comes.
+const APM_SMI: u32 = 1 << 5;
+/// What to write to the APM port to switch ACPI mode on and off.
+const ACPI_ENABLE: u8 = 2;
+const ACPI_DISABLE: u8 = 3;
+
+/// How a PM block starts and what it can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PmConfig {
+    /// ACPI mode is on from the start, as if firmware had run.
+    pub acpi_at_reset: bool,
+    /// Sleep state S3 is left out.
+    pub disable_s3: bool,
+    /// Sleep state S4 is left out.
+    pub disable_s4: bool,
+}
+
+/// Why a sleeping guest wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WakeReason {
+    /// The power button.
+    PowerButton,
+    /// The clock's alarm.
+    RtcAlarm,
+    /// Anything else.
+    Other,
+}
+
+/// The power management block.
+pub struct Pm {
+    config: PmConfig,
+    sci: Arc<dyn IrqLine>,
+    notifier: Notifier,
+    clock: Arc<dyn Clock>,
+    status: u16,
+    enable: u16,
+    control: u16,
+    gpe: [u8; GPE0_LEN as usize],
+    smi_enable: u32,
+    apm: [u8; 2],
+    /// The timer's value when the guest last cleared the carry.
+    carry_base: u64,
+}
+
+impl Pm {
+    /// Ports of the block.
+    pub const LEN: u16 = 0x80;
+    /// The port of the APM pair.
+    pub const APM_PORT: u16 = 0xb2;
+    /// Ports of the APM pair.
+    pub const APM_LEN: u16 = 2;
+    /// What the offsets of the APM pair count from.
+    pub const APM_BIAS: u16 = APM_CONTROL;
+
+    /// A block that interrupts through `sci`.
+    #[must_use]
+    pub fn new(config: PmConfig, sci: Arc<dyn IrqLine>, notifier: Notifier, clock: Arc<dyn Clock>) -> Self {
+        let mut pm = Self {
+            config,
+            sci,
+            notifier,
+            clock,
+            status: 0,
+            enable: 0,
+            control: 0,
+            gpe: [0; GPE0_LEN as usize],
+            smi_enable: 0,
+            apm: [0; 2],
+            carry_base: 0,
+        };
+        pm.reset();
+        pm
+    }
+
+    /// Presses the power button.
+    pub fn press_power_button(&mut self) {
+        self.status |= POWER_BUTTON;
+        self.update_sci();
+    }
+
+    /// Notes why the guest wakes from sleep.
+    pub fn wake(&mut self, reason: WakeReason) {
+        self.status |= WAKE
+            | match reason {
+                WakeReason::PowerButton => POWER_BUTTON,
+                WakeReason::RtcAlarm => RTC_ALARM,
+                WakeReason::Other => 0,
+            };
+        self.update_sci();
+    }
+
+    fn ticks(&self) -> u64 {
+        let ticks = u128::from(self.clock.nanoseconds()) * TIMER_HZ / 1_000_000_000;
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+
+    /// Status with the carry, which is set whenever the timer's highest bit changes. The timer has 24 bits.
+    fn current_status(&self) -> u16 {
+        let carried = self.ticks() >> 23 != self.carry_base >> 23;
+        self.status | if carried { TIMER_CARRY } else { 0 }
+    }
+
+    fn update_sci(&self) {
+        let fixed = self.current_status() & self.enable & ENABLE_MASK != 0;
+        let (status, enable) = self.gpe.split_at(usize::from(GPE0_LEN) / 2);
+        let general = status.iter().zip(enable).any(|(status, enable)| status & enable != 0);
+        self.sci.set(self.control & SCI_ENABLE != 0 && (fixed || general));
+    }
+
+    fn write_control(&mut self, value: u16) {
+        self.control = value & CONTROL_MASK;
+        self.update_sci();
+        if value & SLEEP_ENABLE == 0 {
+            return;
+        }
+        let notice = match value >> SLEEP_TYPE_SHIFT & 7 {
+            0 => Notice::ShutdownRequest,
+            1 if !self.config.disable_s3 => Notice::SuspendRequest,
+            2 if !self.config.disable_s4 => Notice::HibernateRequest,
+            other => return tracing::warn!(sleep_type = other, "the guest asked for a sleep state there is none of"),
+        };
+        (self.notifier)(notice);
+    }
+
+    fn write_apm(&mut self, command: u8) {
+        self.apm[0] = command;
+        match command {
+            ACPI_ENABLE => self.control |= SCI_ENABLE,
+            ACPI_DISABLE => self.control &= !SCI_ENABLE,
+            _ => return,
+        }
+        self.update_sci();
+    }
+
+    fn read_byte(&self, offset: u16) -> u8 {
+        let of = |value: u64, base: u16| {
+            value
+                .to_le_bytes()
+                .get(usize::from(offset - base))
+                .copied()
+                .unwrap_or(0)
+        };
+        match offset {
+            PM1_STATUS..PM1_ENABLE => of(self.current_status().into(), PM1_STATUS),
+            PM1_ENABLE..PM1_CONTROL => of(self.enable.into(), PM1_ENABLE),
+            PM1_CONTROL..0x06 => of(self.control.into(), PM1_CONTROL),
+            TIMER..0x0c => of(self.ticks() & 0xff_ffff, TIMER),
+            GPE0..0x30 => self.gpe[usize::from(offset - GPE0)],
+            SMI_ENABLE..SMI_STATUS => of(self.smi_enable.into(), SMI_ENABLE),
+            APM_CONTROL => self.apm[0],
+            APM_STATUS => self.apm[1],
+            _ => 0,
+        }
+    }
+
+    fn write_byte(&mut self, offset: u16, byte: u8) {
+        let shift = 8 * (offset & 1);
+        let (half, mask) = (u16::from(byte) << shift, 0xff_u16 << shift);
+        match offset {
+            PM1_STATUS..PM1_ENABLE => {
+                if half & TIMER_CARRY != 0 {
+                    self.carry_base = self.ticks();
+                }
+                self.status &= !(half & STATUS_MASK);
+            }
+            PM1_ENABLE..PM1_CONTROL => self.enable = (self.enable & !mask | half) & ENABLE_MASK,
+            GPE0..0x28 => self.gpe[usize::from(offset - GPE0)] &= !byte,
+            0x28..0x30 => self.gpe[usize::from(offset - GPE0)] = byte,
+            SMI_ENABLE..SMI_STATUS => {
+                let shift = 8 * u32::from(offset - SMI_ENABLE);
+                self.smi_enable = self.smi_enable & !(0xff << shift) | u32::from(byte) << shift | APM_SMI;
+            }
+            APM_STATUS => self.apm[1] = byte,
+            _ => {}
+        }
+        self.update_sci();
+    }
+}
+
+impl Device for Pm {
+    fn type_name(&self) -> &'static str {
+        "ICH9-PM"
+    }
+
+    fn reset(&mut self) {
+        self.status = 0;
+        self.enable = 0;
+        self.control = if self.config.acpi_at_reset { SCI_ENABLE } else { 0 };
+        self.gpe = [0; GPE0_LEN as usize];
+        self.smi_enable = APM_SMI;
+        self.apm = [0; 2];
+        self.carry_base = self.ticks();
+        self.update_sci();
+    }
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Versioned {
+            version: VERSION,
+            fields: json!({
+                "pm1_sts": self.current_status(),
+                "pm1_en": self.enable,
+                "pm1_cnt": self.control,
+                "gpe0": self.gpe,
+                "smi_en": self.smi_enable,
+                "apm": self.apm,
+            }),
+        }
+    }
+
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
+        if version != VERSION {
+            return Err(format!("power management state version {version} is not {VERSION}"));
+        }
+        let number = |name: &str| -> Result<u64, String> {
+            fields
+                .get(name)
+                .and_then(Value::as_u64)
+                .ok_or_else(|| format!("field '{name}' is missing"))
+        };
+        let half = |name: &str| u16::try_from(number(name)?).map_err(|_| format!("field '{name}' is out of range"));
+        let bytes = |name: &str, into: &mut [u8]| -> Result<(), String> {
+            let list = fields
+                .get(name)
+                .and_then(Value::as_array)
+                .filter(|list| list.len() == into.len());
+            let list = list.ok_or_else(|| format!("field '{name}' is missing or has another length"))?;
+            for (byte, value) in into.iter_mut().zip(list) {
+                let value = value.as_u64().and_then(|value| u8::try_from(value).ok());
+                *byte = value.ok_or_else(|| format!("field '{name}' is out of range"))?;
+            }
+            Ok(())
+        };
+        let (status, enable, control) = (half("pm1_sts")?, half("pm1_en")?, half("pm1_cnt")?);
+        bytes("gpe0", &mut self.gpe)?;
+        bytes("apm", &mut self.apm)?;
+        self.smi_enable = u32::try_from(number("smi_en")?).map_err(|_| "field 'smi_en' is out of range")?;
+        self.status = status & STATUS_MASK;
+        self.enable = enable & ENABLE_MASK;
+        self.control = control & CONTROL_MASK;
+        self.carry_base = self.ticks();
+        self.update_sci();
+        Ok(())
+    }
+
+    fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
+        Some(self)
+    }
+}
+
+impl PioDevice for Pm {
+    fn pio_read(&mut self, offset: u16, data: &mut [u8]) {
+        for (byte, at) in data.iter_mut().zip(offset..) {
+            *byte = self.read_byte(at);
+        }
+    }
+
+    fn pio_write(&mut self, offset: u16, data: &[u8]) {
+        match (offset, data) {
+            (APM_CONTROL, [command, ..]) => self.write_apm(*command),
+            (PM1_CONTROL, [low]) => self.write_control(self.control & 0xff00 | u16::from(*low)),
+            (0x05, [high, ..]) => self.write_control(self.control & 0x00ff | u16::from(*high) << 8),
+            (PM1_CONTROL, [low, high, ..]) => self.write_control(u16::from_le_bytes([*low, *high])),
+            _ => {
+                for (byte, at) in data.iter().zip(offset..) {
+                    self.write_byte(at, *byte);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Host {
+        sci: AtomicBool,
+        now: AtomicU64,
+    }
+
+    impl IrqLine for Host {
+        fn set(&self, level: bool) {
+            self.sci.store(level, Ordering::Relaxed);
+        }
+    }
+
+    impl Clock for Host {
+        fn nanoseconds(&self) -> u64 {
+            self.now.load(Ordering::Relaxed)
+        }
+    }
+
+    fn pm(config: PmConfig) -> (Pm, Arc<Host>, Arc<Mutex<Vec<Notice>>>) {
+        let (host, notices) = (Arc::new(Host::default()), Arc::new(Mutex::new(Vec::new())));
+        let seen = Arc::clone(&notices);
+        let notifier: Notifier = Arc::new(move |notice| seen.lock().unwrap().push(notice));
+        let pm = Pm::new(config, Arc::clone(&host) as _, notifier, Arc::clone(&host) as _);
+        (pm, host, notices)
+    }
+
+    #[test]
+    fn the_power_button_interrupts_once_enabled_and_until_cleared() {
+        let (mut pm, host, _) = pm(PmConfig {
+            acpi_at_reset: true,
+            ..PmConfig::default()
+        });
+        let high = || host.sci.load(Ordering::Relaxed);
+        pm.press_power_button();
+        assert!(!high());
+        pm.pio_write(0x02, &[0x00, 0x01]);
+        assert!(high());
+        pm.pio_write(0x00, &[0x00, 0x01]);
+        assert!(!high());
+    }
+
+    #[test]
+    fn sleep_types_lead_to_notices() {
+        let (mut pm, _, notices) = pm(PmConfig {
+            disable_s4: true,
+            ..PmConfig::default()
+        });
+        for kind in [0_u16, 1, 2] {
+            pm.pio_write(0x04, &(kind << 10 | 1 << 13).to_le_bytes());
+        }
+        assert_eq!(
+            *notices.lock().unwrap(),
+            [Notice::ShutdownRequest, Notice::SuspendRequest]
+        );
+    }
+
+    #[test]
+    fn the_timer_runs_with_guest_time_and_carries() {
+        let (mut pm, host, _) = pm(PmConfig::default());
+        let read = |pm: &mut Pm, at, len: usize| {
+            let mut data = [0; 4];
+            pm.pio_read(at, &mut data[..len]);
+            u32::from_le_bytes(data)
+        };
+        assert_eq!(read(&mut pm, 0x08, 4), 0);
+        host.now.store(1_000_000_000, Ordering::Relaxed);
+        assert_eq!(read(&mut pm, 0x08, 4), 3_579_545);
+        host.now.store(3_000_000_000, Ordering::Relaxed);
+        assert_eq!(read(&mut pm, 0x00, 2) & 1, 1);
+        pm.pio_write(0x00, &[1, 0]);
+        assert_eq!(read(&mut pm, 0x00, 2) & 1, 0);
+    }
+
+    #[test]
+    fn acpi_mode_is_switched_through_the_apm_port() {
+        let (mut pm, ..) = pm(PmConfig::default());
+        pm.pio_write(Pm::APM_BIAS, &[2]);
+        assert_eq!(pm.control & 1, 1);
+        pm.pio_write(Pm::APM_BIAS, &[3]);
+        assert_eq!(pm.control & 1, 0);
+    }
+
+    #[test]
+    fn state_survives_saving() {
+        let (mut pm, ..) = pm(PmConfig::default());
+        pm.pio_write(0x02, &[0x20, 0x01]);
+        pm.press_power_button();
+        let DeviceState::Versioned { version, fields } = pm.state() else {
+            panic!()
+        };
+        let (mut other, ..) = self::pm(PmConfig::default());
+        other.restore(version, &fields).unwrap();
+        assert_eq!((other.enable, other.status), (0x120, 0x100));
+        assert!(other.restore(version, &json!({"pm1_sts": 70000})).is_err());
+    }
+}

@@ -1,0 +1,192 @@
+//! The two ways to configuration space: ports 0xcf8 to 0xcff, and memory (PCI Local Bus 3.0, 3.2.2.3; PCI Express Base
+//! 5.0, 7.2.2).
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::RootComplex;
+use crate::{
+    devices::{Device, DeviceState, MmioDevice, Notice, Notifier, PioDevice},
+    machine::pci::Devfn,
+};
+
+/// The address register's enable bit.
+const ENABLE: u32 = 1 << 31;
+/// Offset of the data register.
+const DATA: u16 = 4;
+/// Offset of the reset control register, which hides in the address register.
+const RESET: u16 = 1;
+/// Reset control: a change from 0 to 1 resets.
+const RESET_CPU: u8 = 1 << 2;
+/// Reset control: bits that stay as written.
+const RESET_KEPT: u8 = 1 << 1;
+/// Version of the saved state.
+const VERSION: u32 = 1;
+
+/// Ports 0xcf8 to 0xcff: configuration address and data, and the reset control register.
+pub(crate) struct ConfigPorts {
+    root: Arc<RootComplex>,
+    notifier: Notifier,
+    address: u32,
+    reset: u8,
+}
+
+impl ConfigPorts {
+    pub(crate) const PORT: u16 = 0xcf8;
+    pub(crate) const LEN: u16 = 8;
+
+    pub(crate) fn new(root: Arc<RootComplex>, notifier: Notifier) -> Self {
+        Self {
+            root,
+            notifier,
+            address: 0,
+            reset: 0,
+        }
+    }
+
+    /// Bus, function and register that the data register stands for; none while accesses are off.
+    fn target(&self, offset: u16) -> Option<(u8, Devfn, u16)> {
+        let [register, devfn, bus, _] = self.address.to_le_bytes();
+        let at = u16::from(register & 0xfc) + (offset - DATA);
+        (self.address & ENABLE != 0).then(|| (bus, Devfn::from_byte(devfn), at))
+    }
+}
+
+impl PioDevice for ConfigPorts {
+    fn pio_read(&mut self, offset: u16, data: &mut [u8]) {
+        if offset >= DATA {
+            return match self.target(offset) {
+                Some((bus, devfn, at)) => self.root.config_read(bus, devfn, at, data),
+                None => data.fill(0xff),
+            };
+        }
+        match (offset, data) {
+            (0, data @ [_, _, _, _]) => data.copy_from_slice(&self.address.to_le_bytes()),
+            (RESET, [byte]) => *byte = self.reset,
+            (_, data) => data.fill(0xff),
+        }
+    }
+
+    fn pio_write(&mut self, offset: u16, data: &[u8]) {
+        if offset >= DATA {
+            if let Some((bus, devfn, at)) = self.target(offset) {
+                self.root.config_write(bus, devfn, at, data);
+            }
+            return;
+        }
+        match (offset, data) {
+            (0, [a, b, c, d]) => self.address = u32::from_le_bytes([*a, *b, *c, *d]),
+            (RESET, [value]) => {
+                self.reset = value & RESET_KEPT;
+                if value & RESET_CPU != 0 {
+                    (self.notifier)(Notice::ResetRequest);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Device for ConfigPorts {
+    fn type_name(&self) -> &'static str {
+        "q35-pcihost"
+    }
+
+    fn reset(&mut self) {
+        self.address = 0;
+        self.reset = 0;
+    }
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Versioned {
+            version: VERSION,
+            fields: json!({ "config_reg": self.address, "reset": self.reset }),
+        }
+    }
+
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
+        if version != VERSION {
+            return Err(format!("host bridge state version {version} is not {VERSION}"));
+        }
+        let field = |name: &str| {
+            fields
+                .get(name)
+                .and_then(Value::as_u64)
+                .ok_or_else(|| format!("field '{name}' is missing"))
+        };
+        self.address = u32::try_from(field("config_reg")?).map_err(|_| "field 'config_reg' is out of range")?;
+        self.reset = u8::try_from(field("reset")?).map_err(|_| "field 'reset' is out of range")?;
+        Ok(())
+    }
+
+    fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
+        Some(self)
+    }
+}
+
+/// Configuration space in memory: a page for each function.
+pub(crate) struct MmConfig {
+    root: Arc<RootComplex>,
+}
+
+impl MmConfig {
+    pub(crate) fn new(root: Arc<RootComplex>) -> Self {
+        Self { root }
+    }
+}
+
+fn address(offset: u64) -> Option<(u8, Devfn, u16)> {
+    let [low, middle, bus, over, ..] = offset.to_le_bytes();
+    let register = u16::from(middle & 0xf) << 8 | u16::from(low);
+    let [_, devfn_bits, ..] = (offset >> 4).to_le_bytes();
+    let bus = u8::try_from(u16::from(bus) >> 4 | u16::from(over) << 4).ok()?;
+    Some((bus, Devfn::from_byte(devfn_bits), register))
+}
+
+impl MmioDevice for MmConfig {
+    fn mmio_read(&mut self, offset: u64, data: &mut [u8]) {
+        match address(offset) {
+            Some((bus, devfn, at)) => self.root.config_read(bus, devfn, at, data),
+            None => data.fill(0xff),
+        }
+    }
+
+    fn mmio_write(&mut self, offset: u64, data: &[u8]) {
+        if let Some((bus, devfn, at)) = address(offset) {
+            self.root.config_write(bus, devfn, at, data);
+        }
+    }
+}
+
+impl Device for MmConfig {
+    fn type_name(&self) -> &'static str {
+        "pcie-mmcfg"
+    }
+
+    fn reset(&mut self) {}
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Empty
+    }
+
+    fn restore(&mut self, _version: u32, _fields: &Value) -> Result<(), String> {
+        Err("memory-mapped configuration space has no state".into())
+    }
+
+    fn as_mmio(&mut self) -> Option<&mut dyn MmioDevice> {
+        Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_for_each_function() {
+        assert_eq!(address(0), Some((0, Devfn::new(0, 0), 0)));
+        assert_eq!(address(0xf_b123), Some((0, Devfn::new(31, 3), 0x123)));
+        assert_eq!(address(0x0ff0_8ffc), Some((255, Devfn::new(1, 0), 0xffc)));
+    }
+}

@@ -1,0 +1,64 @@
+//! The texts of `-help`, `-device help` and their kin, from the registries.
+
+use crate::cmdline::HelpRequest;
+use crate::cmdline::help;
+use crate::machine;
+use crate::machine::types::machine_types;
+use crate::qapi::Error;
+use crate::target::Target;
+
+/// What a help request prints.
+///
+/// # Errors
+/// There is nothing of the name that was asked for.
+pub fn text(target: Target, request: &HelpRequest) -> Result<String, Error> {
+    let registry = || machine::registry(target, true);
+    Ok(match request {
+        HelpRequest::Usage => help::usage(target),
+        HelpRequest::Version => help::version(),
+        HelpRequest::Machines => machines(target),
+        HelpRequest::Machine(name) => {
+            let machine = machine::types::of(target, name.as_deref())?;
+            registry().machine_help(machine.qom_type.name)
+        }
+        HelpRequest::Cpus => cpus(target),
+        HelpRequest::Accels => "Accelerators supported in QEMU binary:\nkvm\nhostfile\n".to_owned(),
+        HelpRequest::Devices => registry().devices_help(),
+        HelpRequest::Device(name) => registry().device_help(name)?,
+        HelpRequest::Objects => registry().objects_help(),
+        HelpRequest::Object(name) => registry().object_help(name)?,
+        HelpRequest::Chardevs => {
+            let names = crate::chardev::ChardevRegistry::backends();
+            format!("Available chardev backend types: \n  {}\n", names.join("\n  "))
+        }
+        HelpRequest::Displays => help::displays(),
+        HelpRequest::Vgas => help::vgas(),
+        HelpRequest::LogItems => help::log_items(),
+        HelpRequest::Parameters(option) => help::parameters(option),
+    })
+}
+
+fn machines(target: Target) -> String {
+    let mut text = "Supported machines are:\n".to_owned();
+    for machine in machine_types(target) {
+        let deprecated = if machine.deprecated { " (deprecated)" } else { "" };
+        if let Some(alias) = machine.alias {
+            text += &format!("{alias:<20} {} (alias of {})\n", machine.description, machine.name);
+        }
+        let default = if machine.is_default { " (default)" } else { "" };
+        text += &format!("{:<20} {}{default}{deprecated}\n", machine.name, machine.description);
+    }
+    text
+}
+
+fn cpus(target: Target) -> String {
+    let mut text = "Available CPUs:\n".to_owned();
+    let registry = machine::registry(target, true);
+    let suffix = format!("-{}-cpu", target.name());
+    for cpu in registry.types().filter(|cpu| !cpu.is_abstract) {
+        if let Some(name) = cpu.name.strip_suffix(&suffix) {
+            text += &format!("  {name:<26} {}\n", cpu.description);
+        }
+    }
+    text
+}
