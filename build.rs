@@ -4,6 +4,8 @@
 mod compiler;
 #[path = "src/cpu/s390x/tablegen.rs"]
 mod s390x_tables;
+#[path = "src/cpu/x86/tablegen.rs"]
+mod x86_tables;
 
 use std::env;
 use std::fs;
@@ -14,6 +16,7 @@ fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=schema");
     println!("cargo::rerun-if-changed=src/qapi/compiler");
     println!("cargo::rerun-if-changed=src/cpu/s390x/tablegen.rs");
+    println!("cargo::rerun-if-changed=src/cpu/x86/tablegen.rs");
     match generate() {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
@@ -26,7 +29,8 @@ fn main() -> ExitCode {
 fn generate() -> Result<(), String> {
     let out = PathBuf::from(env::var("OUT_DIR").map_err(|error| format!("OUT_DIR: {error}"))?);
     qapi(&out)?;
-    s390x_tables::generate("schema/cpu/s390x".as_ref(), &out.join("s390x_tables.rs"))
+    s390x_tables::generate("schema/cpu/s390x".as_ref(), &out.join("s390x_tables.rs"))?;
+    x86_tables::generate("schema/cpu/x86".as_ref(), &out.join("x86_tables.rs"))
 }
 
 /// Compiles each root module of the QAPI schema.
