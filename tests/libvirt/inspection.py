@@ -55,7 +55,8 @@ def processors():
     with booted(VCPUS="2") as domain:
         text = virsh("vcpuinfo", domain.name)
         expect_equal(len(re.findall(r"State: +running", text)), 2, "running vCPUs")
-        expect_equal(len(re.findall(r"CPU time: +[0-9.]+s", text)), 2, "CPU times")
+        # virsh leaves the line out for a processor that has used less than a clock tick, as one that was never started.
+        expect(re.search(r"VCPU: +0\n(?:.*\n)*?CPU time: +[0-9.]+s", text), "CPU time of the processor that boots")
         expect_equal(virsh("vcpucount", domain.name, "--live", "--current"), "2", "vcpucount")
         virsh("vcpupin", domain.name, "1", "0")
         affinity = re.findall(r"CPU Affinity: +([y-]+)", virsh("vcpuinfo", domain.name))[1]
