@@ -136,7 +136,6 @@ struct Range {
     last: u64,
     bias: u64,
     device: SharedDevice,
-    name: &'static str,
 }
 
 impl Ranges {
@@ -155,13 +154,12 @@ impl Ranges {
     }
 
     fn insert(&mut self, start: u64, len: u64, device: &SharedDevice, bias: u64) -> Result<(), RangeTaken> {
-        let name = device.lock().unwrap_or_else(PoisonError::into_inner).type_name();
         let end = start.saturating_add(len);
         let taken = |other: &str| RangeTaken {
             kind: self.kind,
             start,
             end: end.saturating_sub(1),
-            device: name,
+            device: name_of(device),
             other: other.to_owned(),
         };
         if len == 0 || start.checked_add(len).is_none_or(|end| end > self.limit) {
@@ -172,14 +170,13 @@ impl Ranges {
         let overlaps_before = before.filter(|range| range.last >= start);
         let overlaps_after = self.sorted.get(at).filter(|range| range.start < end);
         if let Some(other) = overlaps_before.or(overlaps_after) {
-            return Err(taken(other.name));
+            return Err(taken(name_of(&other.device)));
         }
         let range = Range {
             start,
             last: end - 1,
             bias,
             device: Arc::clone(device),
-            name,
         };
         self.sorted.insert(at, range);
         Ok(())
@@ -190,12 +187,17 @@ impl Ranges {
     }
 }
 
+/// The device's name for a message. A device may remap itself while it answers the guest, and is locked then.
+fn name_of(device: &SharedDevice) -> &'static str {
+    device.try_lock().map_or("a device in use", |device| device.type_name())
+}
+
 impl fmt::Debug for Ranges {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self
             .sorted
             .iter()
-            .map(|range| (format!("{:x}-{:x}", range.start, range.last), range.name));
+            .map(|range| (format!("{:x}-{:x}", range.start, range.last), name_of(&range.device)));
         f.debug_map().entries(lines).finish()
     }
 }

@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{accel::kvm::x86_64 as kvm, devices::IrqLine, qapi::Error};
+use crate::accel::kvm::x86_64 as kvm;
+use crate::devices::IrqLine;
+use crate::devices::pci::MsiSink;
+use crate::qapi::Error;
 
 /// All interrupt lines, by global interrupt number.
 pub(crate) struct Lines {
@@ -44,6 +47,15 @@ struct Wire {
     gsi: u32,
     /// Drivers that hold it high.
     high: Mutex<u32>,
+}
+
+/// Message-signalled interrupts need no line.
+impl MsiSink for kvm::Vm {
+    fn send(&self, address: u64, data: u32) {
+        if let Err(error) = self.signal_msi(address, data) {
+            tracing::debug!(address, data, %error, "KVM_SIGNAL_MSI");
+        }
+    }
 }
 
 struct Driver {

@@ -26,3 +26,5 @@ pub use vm::Vm;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;

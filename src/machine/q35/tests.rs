@@ -1,0 +1,217 @@
+//! Guests that run on this machine's KVM.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
+
+use serde_json::json;
+
+use super::{Resources, Vm};
+use crate::devices::Notice;
+use crate::machine::guest::Guest;
+use crate::machine::q35::testing::{CODE, KernelFile, config, notices, run_until_notice, skip_without_kvm};
+
+/// `mov eax, [ebx]; mov [0x200000], eax; lidt [zeroes]; ud2`: a triple fault.
+const COPY_MAGIC_AND_FAULT: [u8; 16] = [
+    0x8b, 0x03, 0xa3, 0x00, 0x00, 0x20, 0x00, 0x0f, 0x01, 0x1d, 0x00, 0x00, 0x30, 0x00, 0x0f, 0x0b,
+];
+
+#[test]
+fn a_pvh_guest_runs_and_its_triple_fault_asks_for_a_reset() {
+    if skip_without_kvm("a_pvh_guest_runs_and_its_triple_fault_asks_for_a_reset") {
+        return;
+    }
+    let kernel = KernelFile::new(&COPY_MAGIC_AND_FAULT);
+    let (notifier, notices) = notices();
+    let vm = Vm::new(&kernel.config(), Resources::default(), &notifier).unwrap();
+    for _ in 0..3 {
+        assert_eq!(run_until_notice(&vm, &notices), Notice::ResetRequest);
+        let mut magic = [0; 4];
+        vm.read_physical(0x20_0000, &mut magic).unwrap();
+        assert_eq!(u32::from_le_bytes(magic), 0x336e_c578);
+        vm.read_virtual(0, 0x20_0000, &mut magic).unwrap();
+        assert_eq!(u32::from_le_bytes(magic), 0x336e_c578);
+        vm.reset().unwrap();
+    }
+}
+
+/// Writes `text` to the first serial port, then switches the machine off through ACPI.
+fn print_and_power_off(text: &[u8]) -> Vec<u8> {
+    let text_at = u32::try_from(CODE).unwrap() + 35;
+    let mut code = [&[0xbe][..], &text_at.to_le_bytes()].concat();
+    // mov edx, 0x3f8; mov ecx, len; rep outsb
+    code.extend([0xba, 0xf8, 0x03, 0, 0, 0xb9]);
+    code.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+    code.extend([0xf3, 0x6e]);
+    // mov edx, 0x604; mov eax, 0x2000; out dx, ax; hlt; jmp $-1
+    code.extend([
+        0xba, 0x04, 0x06, 0, 0, 0xb8, 0x00, 0x20, 0, 0, 0x66, 0xef, 0xf4, 0xeb, 0xfd,
+    ]);
+    code.resize(35, 0x90);
+    code.extend(text);
+    code
+}
+
+#[test]
+fn a_guest_prints_on_its_serial_port_and_powers_off() {
+    if skip_without_kvm("a_guest_prints_on_its_serial_port_and_powers_off") {
+        return;
+    }
+    let kernel = KernelFile::new(&print_and_power_off(b"hello from the guest\n"));
+    let mut config = kernel.config();
+    config.serials = vec!["charserial0".into()];
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    let resources = Resources {
+        chardevs: [("charserial0".to_owned(), ours)].into(),
+    };
+    let (notifier, notices) = notices();
+    let vm = Vm::new(&config, resources, &notifier).unwrap();
+    assert_eq!(run_until_notice(&vm, &notices), Notice::ShutdownRequest);
+    let mut text = [0; 21];
+    peer.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"hello from the guest\n");
+    assert_eq!(vm.devices()[0].qom_type, "isa-serial");
+    let info = Guest::pci(&vm);
+    let slots: Vec<_> = info[0]
+        .devices
+        .iter()
+        .map(|device| (device.slot, device.id.device))
+        .collect();
+    assert_eq!(slots, [(0, 0x29c0), (31, 0x2918)]);
+}
+
+#[test]
+fn firmware_runs_and_finds_the_chipset() {
+    const NAME: &str = "firmware_runs_and_finds_the_chipset";
+    if skip_without_kvm(NAME) {
+        return;
+    }
+    if !std::path::Path::new("/usr/share/seabios/bios-256k.bin").exists() {
+        eprintln!("SKIPPED {NAME}: SeaBIOS is not installed");
+        return;
+    }
+    let mut config = config();
+    let console = json!({"driver": "isa-debugcon", "chardev": "log", "iobase": 0x402});
+    config.devices = vec![console.as_object().unwrap().clone()];
+    for number in 1..=2 {
+        let port = json!({"driver": "pcie-root-port", "id": format!("pci.{number}"), "bus": "pcie.0", "addr": "2",
+            "port": 0x10, "chassis": number, "multifunction": number == 1});
+        let mut port = port.as_object().unwrap().clone();
+        port["addr"] = json!(format!("2.{}", number - 1));
+        config.devices.push(port);
+    }
+    let (ours, peer) = UnixStream::pair().unwrap();
+    let resources = Resources {
+        chardevs: [("log".to_owned(), ours)].into(),
+    };
+    let (notifier, _notices) = notices();
+    let vm = Vm::new(&config, resources, &notifier).unwrap();
+    vm.start().unwrap();
+    peer.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut log = String::new();
+    for line in BufReader::new(peer).lines() {
+        let Ok(line) = line else { break };
+        log.push_str(&line);
+        log.push('\n');
+        if line.contains("No bootable device") {
+            break;
+        }
+    }
+    vm.pause().unwrap();
+    assert!(
+        log.contains("No bootable device"),
+        "{log}\n{}",
+        vm.dump_registers(0).unwrap()
+    );
+}
+
+#[test]
+fn ports_reset_the_machine_and_the_button_wakes_a_waiting_guest() {
+    const NAME: &str = "ports_reset_the_machine_and_the_button_wakes_a_waiting_guest";
+    if skip_without_kvm(NAME) {
+        return;
+    }
+    // mov edx, 0xcf9; mov al, 6; out dx, al
+    let by_reset_register = [0xba, 0xf9, 0x0c, 0, 0, 0xb0, 6, 0xee];
+    // mov al, 1; out 0x92, al
+    let by_port_92 = [0xb0, 1, 0xe6, 0x92];
+    // mov al, 0xfe; out 0x64, al
+    let by_keyboard = [0xb0, 0xfe, 0xe6, 0x64];
+    // mov edx, 0x600; in ax, dx; test ah, 1; jz -7; mov edx, 0x501; mov al, 5; out dx, al
+    let by_button = [
+        0xba, 0x00, 0x06, 0, 0, 0x66, 0xed, 0xf6, 0xc4, 1, 0x74, 0xf9, 0xba, 0x01, 0x05, 0, 0, 0xb0, 5, 0xee,
+    ];
+    let cases: [(&[u8], Notice); 4] = [
+        (&by_reset_register, Notice::ResetRequest),
+        (&by_port_92, Notice::ResetRequest),
+        (&by_keyboard, Notice::ResetRequest),
+        (&by_button, Notice::DebugExit(11)),
+    ];
+    for (code, expected) in cases {
+        let kernel = KernelFile::new(&[code, &[0xf4, 0xeb, 0xfd]].concat());
+        let mut config = kernel.config();
+        config.devices = vec![json!({"driver": "isa-debug-exit"}).as_object().unwrap().clone()];
+        let (notifier, notices) = notices();
+        let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+        vm.powerdown();
+        assert_eq!(run_until_notice(&vm, &notices), expected);
+    }
+}
+
+#[test]
+fn configuration_space_can_be_moved_through_itself() {
+    const NAME: &str = "configuration_space_can_be_moved_through_itself";
+    if skip_without_kvm(NAME) {
+        return;
+    }
+    let mut code = Vec::new();
+    // mov dword [0xb0000060], 0xe0000001; mov eax, [0xe0000000]; mov edx, 0x501; out dx, al
+    code.extend([0xc7, 0x05, 0x60, 0, 0, 0xb0, 0x01, 0, 0, 0xe0]);
+    code.extend([0xa1, 0, 0, 0, 0xe0, 0xba, 0x01, 0x05, 0, 0, 0xee, 0xf4, 0xeb, 0xfd]);
+    let kernel = KernelFile::new(&code);
+    let mut config = kernel.config();
+    config.devices = vec![json!({"driver": "isa-debug-exit"}).as_object().unwrap().clone()];
+    let (notifier, notices) = notices();
+    let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+    // The low byte of the vendor, as isa-debug-exit reports it.
+    assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(0x86_u8 << 1 | 1));
+}
+
+#[test]
+fn pause_and_start_work_while_the_guest_spins() {
+    if skip_without_kvm("pause_and_start_work_while_the_guest_spins") {
+        return;
+    }
+    // inc dword [0x200000]; jmp $-8
+    let kernel = KernelFile::new(&[0xff, 0x05, 0x00, 0x00, 0x20, 0x00, 0xeb, 0xf8]);
+    let mut config = kernel.config();
+    config.smp.cpus = 2;
+    config.smp.max_cpus = 2;
+    config.smp.cores = 2;
+    config.debug_threads = true;
+    let (notifier, _notices) = notices();
+    let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+    let count = || {
+        let mut bytes = [0; 4];
+        vm.read_physical(0x20_0000, &mut bytes).unwrap();
+        u32::from_le_bytes(bytes)
+    };
+    for _ in 0..5 {
+        let before = count();
+        vm.start().unwrap();
+        while count() == before {
+            std::thread::yield_now();
+        }
+        vm.pause().unwrap();
+        let paused = count();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert_eq!(count(), paused);
+    }
+    let threads = vm.vcpus();
+    assert_ne!(threads[0].thread_id, threads[1].thread_id);
+    let comm = std::fs::read_to_string(format!("/proc/self/task/{}/comm", threads[1].thread_id)).unwrap();
+    assert_eq!(comm, "CPU 1/KVM\n");
+    assert!(vm.dump_registers(0).unwrap().contains("Code="));
+    let stats = vm.vcpu_stats().unwrap();
+    assert!(stats[0].iter().any(|value| value.stat.name == "exits"), "{stats:?}");
+    assert!(!vm.vm_stats().unwrap().is_empty());
+}
