@@ -26,9 +26,9 @@ class Server:
     def __init__(self):
         need_kvm()
         self.directory = tempfile.mkdtemp(prefix="remuda-serve-")
-        self.path = f"{self.directory}/control"
+        self.path = f"{self.directory}/control.sock"
         self.errors = open(f"{self.directory}/stderr", "wb")
-        command = [binary("remuda"), "serve", "--control", self.path]
+        command = [binary("remuda"), "serve", "--directory", self.directory]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
         try:
             self.control = Qmp(self.path)

@@ -1,0 +1,209 @@
+#!/usr/bin/env python3
+"""Measures remuda beside another QMP server, turn by turn in one run, and prints a table in Markdown.
+
+usage: bench.py [--runs N] [--ours EMULATOR] [--other EMULATOR] [--no-libvirt]
+
+Each figure is a median; both emulators take turns, so that whatever else the machine does falls on both. The guest is
+q35 with 128 MiB, one vCPU and nothing in it, paused; it needs /dev/kvm. `virsh start` is timed with the domain and in
+the private host of tests/libvirt, which needs root and libvirt."""
+
+import argparse
+import json
+import os
+import pathlib
+import platform
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = pathlib.Path(__file__).resolve().parents[2]
+PROBE = TOP / "tests" / "vectors" / "traffic" / "probe.jsonl"
+QUIET = ["-nodefaults", "-no-user-config", "-display", "none", "-S"]
+PROBE_MACHINE = ["-machine", "none,accel=kvm:tcg"]
+
+
+class Session:
+    """An emulator just started, with a monitor on a socket that was connected before it began."""
+
+    def __init__(self, program, arguments):
+        with tempfile.TemporaryDirectory() as directory:
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(f"{directory}/qmp")
+            listener.listen(1)
+            self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.socket.connect(f"{directory}/qmp")
+        self.socket.settimeout(60)
+        monitor = ["-chardev", f"socket,id=m,fd={listener.fileno()},server=on,wait=off", "-mon", "chardev=m,mode=control"]
+        self.start = time.perf_counter()
+        self.process = subprocess.Popen(
+            [program, *QUIET, *arguments, *monitor],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[listener.fileno()],
+        )
+        listener.close()
+        self.lines = self.socket.makefile("rb")
+        if not self.lines.readline():
+            raise RuntimeError(f"{program} {' '.join(arguments)} did not start")
+        self.to_greeting = time.perf_counter() - self.start
+        self.command("qmp_capabilities")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.socket.close()
+
+    def send(self, message, count=1):
+        """Sends a command without waiting."""
+        self.socket.sendall((json.dumps(message) + "\r\n").encode() * count)
+
+    def reply(self):
+        """The line of the next reply."""
+        while True:
+            line = self.lines.readline()
+            if not line:
+                raise RuntimeError("the monitor closed")
+            if b'"event": ' not in line[:80] and b'"event":' not in line[:80] and b'"timestamp"' not in line[:20]:
+                return line
+
+    def command(self, name, **arguments):
+        """Runs a command; returns the line of its reply."""
+        self.send({"execute": name, "arguments": arguments} if arguments else {"execute": name})
+        return self.reply()
+
+    def timed(self, name, **arguments):
+        """Seconds that a command takes."""
+        start = time.perf_counter()
+        self.command(name, **arguments)
+        return time.perf_counter() - start
+
+
+def pss_mib(pid):
+    """Proportional share of memory of a process and its descendants, in MiB."""
+    total = int(re.search(r"^Pss: +(\d+) kB", pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)[1]) / 1024
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        total += sum(pss_mib(int(child)) for child in (task / "children").read_text().split())
+    return total
+
+
+def guest_arguments(program):
+    """Arguments of the paused guest: with the host's CPU model where this emulator gets along with it."""
+    for model in ("host", "qemu64"):
+        arguments = ["-machine", "q35,accel=kvm", "-cpu", model, "-m", "128"]
+        try:
+            with Session(program, arguments):
+                return arguments
+        except (RuntimeError, OSError):
+            continue
+    raise RuntimeError(f"{program} starts no guest")
+
+
+def probe_conversation(program):
+    """Seconds from exec to the last reply of what libvirt asks a new emulator."""
+    with Session(program, PROBE_MACHINE) as session:
+        for line in PROBE.read_text().splitlines():
+            exchange = json.loads(line)
+            if exchange.get("send", {}).get("execute") == "qmp_capabilities" and session.process.poll() is None:
+                continue
+            session.send(exchange["send"])
+            session.reply()
+        return time.perf_counter() - session.start
+
+
+def quantile(values, share):
+    """The value below which `share` of the values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def one_round(program, guest, round_trips):
+    """All figures of one turn of one emulator."""
+    figures = {}
+    with Session(program, PROBE_MACHINE) as session:
+        figures["exec to greeting, probe"] = session.to_greeting
+        expansion = {"type": "full", "model": {"name": "host"}}
+        for name, arguments in [("query-qmp-schema", {}), ("query-cpu-definitions", {}), ("query-cpu-model-expansion", expansion)]:
+            title = name + (" full host" if arguments else "")
+            figures[title] = statistics.median(session.timed(name, **arguments) for _ in range(5))
+    figures["libvirt's whole probe, from exec"] = probe_conversation(program)
+    with Session(program, guest) as session:
+        figures["exec to greeting, paused guest"] = session.to_greeting
+        trips = [session.timed("query-status") for _ in range(round_trips)]
+        figures["query-status round trip, p50"] = quantile(trips, 0.50)
+        figures["query-status round trip, p99"] = quantile(trips, 0.99)
+        start = time.perf_counter()
+        for _ in range(round_trips // 100):
+            session.send({"execute": "query-status"}, 100)
+            for _ in range(100):
+                session.reply()
+        figures["pipelined commands per second"] = round_trips // 100 * 100 / (time.perf_counter() - start)
+        time.sleep(0.2)
+        figures["memory (PSS) of the paused 128 MiB guest"] = pss_mib(session.process.pid)
+    return figures
+
+
+def virsh_start(program, model, runs):
+    """Medians of the seconds `virsh start` takes; None where libvirt cannot be used."""
+    script = pathlib.Path(__file__).with_name("virsh_start.py")
+    environment = os.environ | {"REMUDA_QEMU": program, "REMUDA_CPU": model}
+    done = subprocess.run([sys.executable, script, str(runs)], env=environment, capture_output=True, text=True)
+    try:
+        return float(done.stdout.split()[-1])
+    except (IndexError, ValueError):
+        print(f"virsh start with {program}: {done.stderr.strip() or done.stdout.strip()}", file=sys.stderr)
+        return None
+
+
+def shown(title, value):
+    """A figure with its unit."""
+    if value is None:
+        return "-"
+    if "per second" in title:
+        return f"{value:,.0f}"
+    if "memory" in title:
+        return f"{value:.1f} MiB"
+    return f"{value * 1e3:.2f} ms" if value >= 1e-3 else f"{value * 1e6:.0f} us"
+
+
+def main():
+    """Measures and prints."""
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", TOP / "target"))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=15)
+    parser.add_argument("--round-trips", type=int, default=2000)
+    parser.add_argument("--ours", default=str(target / "release" / "qemu-system-x86_64"))
+    parser.add_argument("--other", default="/usr/bin/qemu-system-x86_64")
+    parser.add_argument("--no-libvirt", action="store_true")
+    options = parser.parse_args()
+    programs = [options.ours, options.other]
+    guests = [guest_arguments(program) for program in programs]
+    rounds = [[], []]
+    for _ in range(options.runs):
+        for index, program in enumerate(programs):
+            rounds[index].append(one_round(program, guests[index], options.round_trips))
+    titles = list(rounds[0][0])
+    medians = [{title: statistics.median(r[title] for r in own) for title in titles} for own in rounds]
+    if not options.no_libvirt:
+        titles.append("virsh start to running")
+        for index, program in enumerate(programs):
+            model = guests[index][guests[index].index("-cpu") + 1]
+            medians[index][titles[-1]] = virsh_start(program, model, options.runs)
+    versions = [subprocess.run([p, "-version"], capture_output=True, text=True).stdout.splitlines()[0] for p in programs]
+    print(f"Medians of {options.runs} turns on {platform.processor() or platform.machine()}, {os.cpu_count()} processors,")
+    print(f"Linux {platform.release()}: {versions[0]} (`-cpu {guests[0][3]}`) and {versions[1]} (`-cpu {guests[1][3]}`).\n")
+    print("| | remuda | other | ratio |\n|---|---:|---:|---:|")
+    for title in titles:
+        ours, other = medians[0][title], medians[1][title]
+        better = None if None in (ours, other) else ours / other if "per second" in title else other / ours
+        print(f"| {title} | {shown(title, ours)} | {shown(title, other)} | {'-' if better is None else f'{better:.1f}'} |")
+
+
+main()
