@@ -41,7 +41,7 @@ impl Listener {
             SocketAddress::Unix(unix) => {
                 let path = &unix.path;
                 let bound = bind_unix(unix)?;
-                let complaint = |errno: Errno| generic(format!("Failed to listen on socket {path}"), errno.into());
+                let complaint = |errno: Errno| generic(format!("Failed to listen on socket {path}"), errno);
                 listen(&bound, Backlog::MAXALLOWABLE).map_err(complaint)?;
                 let mut listener = Self::over(vec![bound], unix_option_name(unix))?;
                 listener.file = (!unix.abstract_name).then(|| SocketFile::new(path)).flatten();
@@ -51,7 +51,7 @@ impl Listener {
             SocketAddress::Fd(fd) => {
                 let fd = socket_of(fd, fds)?;
                 listen(&fd, Backlog::MAXALLOWABLE)
-                    .map_err(|errno| generic("Failed to listen on fd socket", errno.into()))?;
+                    .map_err(|errno| generic("Failed to listen on fd socket", errno))?;
                 let name = local_name(&fd);
                 Self::over(vec![fd], name)
             }
@@ -261,7 +261,7 @@ fn bind_unix(unix: &UnixAddress) -> Result<OwnedFd, Error> {
     }
     let bound =
         new_socket(AddressFamily::Unix, SockType::Stream).and_then(|fd| bind(fd.as_raw_fd(), &address).map(|()| fd));
-    bound.map_err(|errno| generic(format!("Failed to bind socket to {path}"), errno.into()))
+    bound.map_err(|errno| generic(format!("Failed to bind socket to {path}"), errno))
 }
 
 fn unix_addr(unix: &UnixAddress) -> Result<UnixAddr, Error> {
@@ -283,7 +283,7 @@ fn unix_addr(unix: &UnixAddress) -> Result<UnixAddr, Error> {
     } else {
         UnixAddr::new(path)
     };
-    address.map_err(|errno| generic(format!("UNIX socket path '{}' is not valid", unix.path), errno.into()))
+    address.map_err(|errno| generic(format!("UNIX socket path '{}' is not valid", unix.path), errno))
 }
 
 /// The path of a Unix address; nothing for an abstract or unnamed one.
@@ -315,7 +315,7 @@ async fn listen_inet(inet: &InetAddress) -> Result<Listener, Error> {
             Err(errno) => failure = errno,
         }
     }
-    Err(generic("Failed to find an available port", failure.into()))
+    Err(generic("Failed to find an available port", failure))
 }
 
 /// One socket for each address, all on one port. Families this host does not have are left out.
@@ -451,6 +451,6 @@ fn is_readable(fd: &OwnedFd) -> bool {
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
-fn generic(what: impl std::fmt::Display, error: io::Error) -> Error {
-    Error::generic(format!("{what}: {}", reason(&error)))
+fn generic(what: impl std::fmt::Display, error: impl Into<io::Error>) -> Error {
+    Error::generic(format!("{what}: {}", reason(&error.into())))
 }

@@ -358,13 +358,11 @@ mod tests {
 
     #[test]
     fn a_set_is_opened_by_access_mode() {
-        let (reader, writer) = std::io::pipe().unwrap();
+        let (reader, writer) = nix::unistd::pipe().unwrap();
         let table = FdTable::default();
-        let added = table.add_fd(None, None, Some(reader.into())).unwrap();
+        let added = table.add_fd(None, None, Some(reader)).unwrap();
         assert_eq!(added.set, 0);
-        table
-            .add_fd(Some(0), Some("console".into()), Some(writer.into()))
-            .unwrap();
+        table.add_fd(Some(0), Some("console".into()), Some(writer)).unwrap();
         let open = |path: &str, flags| table.open_path(path, flags, Mode::empty());
         let mut writer = File::from(open("/dev/fdset/0", OFlag::O_WRONLY | OFlag::O_APPEND).unwrap());
         let mut reader = File::from(open("/dev/fdset/0", OFlag::O_RDONLY).unwrap());

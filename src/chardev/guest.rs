@@ -90,13 +90,13 @@ impl Pump {
         let FrontEnd { mut reader, writer } = front;
         let writer = writer.unbound();
         tokio::select! {
-            () = self.to_guest(&mut reader) => {}
-            () = self.from_guest(&writer) => {}
+            () = self.carry_in(&mut reader) => {}
+            () = self.carry_out(&writer) => {}
         }
     }
 
     /// Until the character device is removed.
-    async fn to_guest(&self, reader: &mut FrontReader) {
+    async fn carry_in(&self, reader: &mut FrontReader) {
         while let Some(event) = reader.recv().await {
             match event {
                 // A guest that is gone is noticed in the other direction, where something may still be under way.
@@ -110,7 +110,7 @@ impl Pump {
     }
 
     /// Until the worker closes its end.
-    async fn from_guest(&self, writer: &FrontWriter) {
+    async fn carry_out(&self, writer: &FrontWriter) {
         while let Ok(chunk) = self.stream.recv().await {
             if chunk.bytes.is_empty() {
                 return;

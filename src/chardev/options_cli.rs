@@ -17,7 +17,18 @@ impl ChardevOptions {
     /// # Errors
     /// A key is missing, has a value it cannot have, or contradicts another one.
     pub fn from_command_line(map: &Map<String, Value>) -> Result<Self, Error> {
-        let keys = Keys(map);
+        Self::from_keys(&Keys { map, inherited: true })
+    }
+
+    /// The same as typed at a monitor, where `fd=` is a name of `getfd` rather than an inherited number.
+    ///
+    /// # Errors
+    /// As [`Self::from_command_line`].
+    pub fn from_monitor(map: &Map<String, Value>) -> Result<Self, Error> {
+        Self::from_keys(&Keys { map, inherited: false })
+    }
+
+    fn from_keys(keys: &Keys) -> Result<Self, Error> {
         let id = keys
             .text("id")?
             .ok_or_else(|| Error::generic("chardev: no id specified"))?;
@@ -41,7 +52,11 @@ impl ChardevOptions {
 }
 
 /// The keys and texts of one option.
-struct Keys<'a>(&'a Map<String, Value>);
+struct Keys<'a> {
+    map: &'a Map<String, Value>,
+    /// Whether descriptors are meant by inherited numbers.
+    inherited: bool,
+}
 
 impl Keys<'_> {
     fn backend(&self, name: &str) -> Result<BackendOptions, Error> {
@@ -124,10 +139,13 @@ impl Keys<'_> {
             }),
             None => {
                 let fd = fd.unwrap_or_default();
-                let number = fd
-                    .parse()
-                    .map_err(|_| Error::generic(format!("Unable to parse FD number {fd}")))?;
-                SocketAddress::Fd(FdAddress::Inherited(number))
+                SocketAddress::Fd(match fd.parse() {
+                    Ok(number) if self.inherited => FdAddress::Inherited(number),
+                    Err(_) if self.inherited => {
+                        return Err(Error::generic(format!("Unable to parse FD number {fd}")));
+                    }
+                    _ => FdAddress::Named(fd),
+                })
             }
         };
         let mut options = SocketOptions {
@@ -175,7 +193,7 @@ impl Keys<'_> {
 
     /// A text; numbers and booleans of JSON are taken in their text form.
     fn text(&self, key: &str) -> Result<Option<String>, Error> {
-        match self.0.get(key) {
+        match self.map.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(Value::Number(number)) => Ok(Some(number.to_string())),

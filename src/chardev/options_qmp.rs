@@ -1,6 +1,6 @@
 //! Character devices from the `backend` argument of `chardev-add` and `chardev-change`.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::options::{
     BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
@@ -38,6 +38,101 @@ impl ChardevOptions {
             log,
         })
     }
+}
+
+impl ChardevOptions {
+    /// The same as a `ChardevBackend` of QMP. A shared device (`mux=on`) is more than one back end; it comes out as
+    /// the one that is shared.
+    #[must_use]
+    pub fn to_backend(&self) -> Value {
+        let (kind, mut data) = match &self.backend {
+            BackendOptions::Null => ("null", Map::new()),
+            BackendOptions::Pty { link } => ("pty", members([("path", link.clone().map(Value::from))])),
+            BackendOptions::File { output, input, append } => (
+                "file",
+                members([
+                    ("out", Some(output.as_str().into())),
+                    ("in", input.clone().map(Value::from)),
+                    ("append", Some((*append).into())),
+                ]),
+            ),
+            BackendOptions::Pipe { path } => ("pipe", members([("device", Some(path.as_str().into()))])),
+            BackendOptions::Serial { path } => ("serial", members([("device", Some(path.as_str().into()))])),
+            BackendOptions::Stdio { signal } => ("stdio", members([("signal", Some((*signal).into()))])),
+            BackendOptions::Ringbuf { size } => ("ringbuf", members([("size", Some((*size).into()))])),
+            BackendOptions::Socket(socket) => ("socket", socket.to_members()),
+            BackendOptions::Udp { remote, local } => (
+                "udp",
+                members([
+                    ("remote", Some(remote.to_legacy())),
+                    ("local", local.as_ref().map(InetAddress::to_legacy)),
+                ]),
+            ),
+            BackendOptions::Mux { base } => ("mux", members([("chardev", Some(base.as_str().into()))])),
+        };
+        if let Some(LogOptions { path, append }) = &self.log {
+            data.insert("logfile".into(), path.as_str().into());
+            data.insert("logappend".into(), (*append).into());
+        }
+        json!({"type": kind, "data": data})
+    }
+}
+
+impl SocketOptions {
+    fn to_members(&self) -> Map<String, Value> {
+        let address = match &self.address {
+            SocketAddress::Inet(inet) => inet.to_legacy(),
+            SocketAddress::Unix(unix) => legacy(
+                "unix",
+                members([
+                    ("path", Some(unix.path.as_str().into())),
+                    ("abstract", unix.abstract_name.then_some(true.into())),
+                    ("tight", (unix.abstract_name && !unix.tight).then_some(false.into())),
+                ]),
+            ),
+            SocketAddress::Fd(FdAddress::Named(name)) => legacy("fd", members([("str", Some(name.as_str().into()))])),
+            SocketAddress::Fd(FdAddress::Inherited(number)) => {
+                legacy("fd", members([("str", Some(number.to_string().into()))]))
+            }
+        };
+        let interval = self
+            .reconnect
+            .map(|interval| u64::try_from(interval.as_millis()).unwrap_or(u64::MAX));
+        members([
+            ("addr", Some(address)),
+            ("server", Some(self.server.into())),
+            ("wait", self.server.then(|| self.wait.into())),
+            ("nodelay", self.nodelay.then_some(true.into())),
+            ("telnet", self.telnet.then_some(true.into())),
+            ("reconnect-ms", interval.map(Value::from)),
+        ])
+    }
+}
+
+impl InetAddress {
+    fn to_legacy(&self) -> Value {
+        let data = members([
+            ("host", Some(self.host.as_str().into())),
+            ("port", Some(self.port.as_str().into())),
+            ("to", self.to.map(Value::from)),
+            ("ipv4", self.ipv4.map(Value::from)),
+            ("ipv6", self.ipv6.map(Value::from)),
+        ]);
+        legacy("inet", data)
+    }
+}
+
+/// A `SocketAddressLegacy`.
+fn legacy(kind: &str, data: Map<String, Value>) -> Value {
+    members([("type", Some(kind.into())), ("data", Some(data.into()))]).into()
+}
+
+/// An object of the members that are there.
+fn members<const N: usize>(members: [(&str, Option<Value>); N]) -> Map<String, Value> {
+    members
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
 }
 
 /// The members of one object that are not yet read.
@@ -240,7 +335,6 @@ fn saturated(number: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn parse(backend: &Value) -> Result<BackendOptions, String> {
         ChardevOptions::from_backend("a", backend)
@@ -271,6 +365,29 @@ mod tests {
             append: true,
         };
         assert_eq!(parse(&file), Ok(expected));
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for text in [
+            json!({"backend": "pty", "id": "a", "path": "/link", "logfile": "/log", "logappend": "on"}),
+            json!({"backend": "file", "id": "a", "path": "/x", "append": "on"}),
+            json!({"backend": "socket", "id": "a", "path": "x", "abstract": "on", "tight": "off", "server": "on"}),
+            json!({"backend": "socket", "id": "a", "host": "h", "port": "1", "ipv4": "on", "reconnect": "2"}),
+            json!({"backend": "socket", "id": "a", "fd": "channel"}),
+            json!({"backend": "udp", "id": "a", "port": "1", "localport": "2"}),
+            json!({"backend": "stdio", "id": "a", "signal": "off"}),
+            json!({"backend": "ringbuf", "id": "a", "size": "16"}),
+            json!({"backend": "pipe", "id": "a", "path": "/x"}),
+            json!({"backend": "mux", "id": "a", "chardev": "b"}),
+        ] {
+            let options = ChardevOptions::from_monitor(text.as_object().unwrap()).unwrap();
+            assert_eq!(
+                ChardevOptions::from_backend("a", &options.to_backend()),
+                Ok(options),
+                "{text}"
+            );
+        }
     }
 
     #[test]

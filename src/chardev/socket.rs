@@ -161,7 +161,7 @@ async fn serve(
         () = outbound(&stream, output, options.telnet) => {}
     }
     let generation = input.closed(idle_name);
-    say_the_rest(&stream, input, output, options.telnet, generation, listener).await;
+    say_the_rest(&stream, input, output, options, generation, listener).await;
 }
 
 /// Until the peer closes its end or fails.
@@ -207,24 +207,26 @@ async fn say_the_rest(
     stream: &SocketStream,
     input: &InputSender,
     output: &mut OutputReceiver,
-    telnet: bool,
+    options: &SocketOptions,
     generation: u64,
     listener: Option<&Listener>,
 ) {
     let somebody_waits = async {
-        match listener {
-            Some(listener) => listener.waiting().await,
-            None => std::future::pending().await,
+        match (listener, options.reconnect) {
+            (Some(listener), _) => listener.waiting().await,
+            // The server may be there again.
+            (None, Some(interval)) => tokio::time::sleep(interval).await,
+            (None, None) => std::future::pending().await,
         }
     };
     tokio::select! {
         biased;
         () = input.finished(generation) => {}
-        () = outbound(stream, output, telnet) => return,
+        () = outbound(stream, output, options.telnet) => return,
         () = somebody_waits => return,
     }
     while let Some(bytes) = output.try_recv().await {
-        if send(stream, bytes, telnet).await.is_err() {
+        if send(stream, bytes, options.telnet).await.is_err() {
             return;
         }
     }

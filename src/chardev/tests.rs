@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, IntoRawFd};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
 
@@ -61,6 +61,11 @@ fn filename(registry: &ChardevRegistry, id: &str) -> String {
         .filename
 }
 
+/// The worker's end of a character device.
+async fn guest(registry: &ChardevRegistry, id: &str) -> UnixStream {
+    UnixStream::from_std(registry.connect_guest(id).await.unwrap().into()).unwrap()
+}
+
 /// The next event, which is to be data.
 async fn data(front: &mut FrontEnd) -> Chunk {
     match front.reader.recv().await {
@@ -83,13 +88,6 @@ async fn read_text(stream: &mut (impl AsyncReadExt + Unpin), length: usize) -> S
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).await.unwrap();
     String::from_utf8(bytes).unwrap()
-}
-
-/// Waits until the file name is what `wanted` says.
-async fn until_filename(registry: &ChardevRegistry, id: &str, wanted: impl Fn(&str) -> bool) {
-    while !wanted(&filename(registry, id)) {
-        tokio::task::yield_now().await;
-    }
 }
 
 #[tokio::test]
@@ -157,7 +155,7 @@ async fn descriptors_come_with_their_bytes() {
     let mut front = registry.connect("mon").await.unwrap();
     opened(&mut front).await;
     assert_eq!(filename(&registry, "mon"), "unix:");
-    let (reader, writer) = std::io::pipe().unwrap();
+    let (reader, writer) = nix::unistd::pipe().unwrap();
     let fds = [writer.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&fds)];
     let bytes = [std::io::IoSlice::new(b"getfd")];
@@ -169,7 +167,7 @@ async fn descriptors_come_with_their_bytes() {
     assert_eq!(flags & nix::fcntl::FdFlag::FD_CLOEXEC.bits(), 1);
     File::from(chunk.fds.remove(0)).write_all(b"through").unwrap();
     let mut text = String::new();
-    File::from(OwnedFd::from(reader)).read_to_string(&mut text).unwrap();
+    File::from(reader).read_to_string(&mut text).unwrap();
     assert_eq!(text, "through");
 }
 
@@ -232,10 +230,419 @@ async fn a_terminal_carries_bytes_while_it_is_open() {
 async fn output_right_after_opening_a_terminal_is_not_lost() {
     let registry = registry();
     let path = add(&registry, "pty,id=serial0").await.pty.unwrap();
-    let front = registry.connect("serial0").await.unwrap();
+    let mut guest = guest(&registry, "serial0").await;
     let terminal = open_terminal(&path);
-    front.writer.send("at once").await;
+    guest.write_all(b"at once").await.unwrap();
     assert_eq!(read_file(&terminal, 7).await, "at once");
+}
+
+#[tokio::test]
+async fn a_guest_learns_who_is_there_and_gives_the_device_back() {
+    let folder = Folder::new("guest");
+    let path = folder.path("channel");
+    let (registry, mut events) = ChardevRegistry::new(FdTable::default());
+    add(&registry, &format!("socket,id=channel0,path={path},server=on,wait=off")).await;
+    let mut line = guest(&registry, "channel0").await;
+    registry.set_frontend_open("channel0", false);
+    assert!(!registry.query()[0].frontend_open);
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    let opened = ChardevEvent {
+        id: "channel0".into(),
+        kind: ChardevEventKind::Opened,
+    };
+    assert_eq!(events.recv().await, Some(opened.clone()));
+    client.write_all(b"guest-ping").await.unwrap();
+    assert_eq!(read_text(&mut line, 10).await, "guest-ping");
+    line.write_all(b"return").await.unwrap();
+    assert_eq!(read_text(&mut client, 6).await, "return");
+    let busy = registry.connect("channel0").await.unwrap_err();
+    assert_eq!(busy.desc, "Device 'channel0' is in use");
+    assert_eq!(
+        registry.remove("channel0").await.unwrap_err().desc,
+        "Chardev 'channel0' is busy"
+    );
+    registry.send_break("channel0").unwrap();
+    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Break);
+    drop(line);
+    let mut line = guest(&registry, "channel0").await;
+    assert_eq!(
+        events.recv().await,
+        Some(opened),
+        "a new device learns that somebody is there"
+    );
+    line.write_all(b"new").await.unwrap();
+    assert_eq!(read_text(&mut client, 3).await, "new");
+    drop(client);
+    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Closed);
+    drop(line);
+    registry.remove("channel0").await.unwrap();
+    assert_eq!(
+        registry.remove("channel0").await.unwrap_err().desc,
+        "Chardev 'channel0' not found"
+    );
+}
+
+#[tokio::test]
+async fn a_guests_last_words_get_out() {
+    let folder = Folder::new("last");
+    let (file, log) = (folder.path("file"), folder.path("log"));
+    std::fs::write(&log, "before\n").unwrap();
+    let registry = registry();
+    add(
+        &registry,
+        &format!("file,id=serial0,path={file},logfile={log},logappend=on"),
+    )
+    .await;
+    let mut line = guest(&registry, "serial0").await;
+    line.write_all(b"reboot: Power down\n").await.unwrap();
+    drop(line);
+    registry.shutdown().await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "reboot: Power down\n");
+    assert_eq!(std::fs::read_to_string(&log).unwrap(), "before\nreboot: Power down\n");
+}
+
+#[tokio::test]
+async fn a_set_of_descriptors_is_a_file() {
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let registry = registry();
+    registry.fds().add_fd(Some(2), None, Some(writer)).unwrap();
+    let backend = json!({"type": "file", "data": {"out": "/dev/fdset/2", "append": true}});
+    assert_eq!(registry.qmp_add("serial1", &backend).await, Ok(json!({})));
+    registry.fds().remove_fd(2, None).unwrap();
+    let front = registry.connect("serial1").await.unwrap();
+    let reader = HostFile::new(reader).unwrap();
+    front.writer.clone().unbound().send("to the log daemon").await;
+    assert_eq!(read_file(&reader, 17).await, "to the log daemon");
+    let missing = json!({"type": "file", "data": {"out": "/dev/fdset/9"}});
+    let error = registry.qmp_add("x", &missing).await.unwrap_err().desc;
+    assert_eq!(
+        error,
+        "Failed to add chardev 'x': Could not open '/dev/fdset/9': No such file or directory"
+    );
+    let error = registry.qmp_add("serial1", &backend).await.unwrap_err().desc;
+    assert_eq!(error, "Chardev with id 'serial1' already exists");
+}
+
+#[tokio::test]
+async fn tcp_servers_and_clients_meet_and_meet_again() {
+    let registry = registry();
+    add(
+        &registry,
+        "socket,id=server,host=127.0.0.1,port=0,server=on,wait=off,nodelay=on",
+    )
+    .await;
+    let idle = filename(&registry, "server");
+    let port = idle
+        .strip_prefix("disconnected:tcp:127.0.0.1:")
+        .unwrap()
+        .strip_suffix(",server=on")
+        .unwrap();
+    add(
+        &registry,
+        &format!("socket,id=client,host=127.0.0.1,port={port},reconnect-ms=1"),
+    )
+    .await;
+    let mut server = registry.connect("server").await.unwrap();
+    let mut client = registry.connect("client").await.unwrap();
+    for text in ["one", "two"] {
+        opened(&mut server).await;
+        opened(&mut client).await;
+        let name = filename(&registry, "server");
+        assert!(
+            name.starts_with(&format!("tcp:127.0.0.1:{port},server=on <-> 127.0.0.1:")),
+            "{name}"
+        );
+        client.writer.send(text).await;
+        assert_eq!(data(&mut server).await.bytes, text.as_bytes());
+        // A new back end ends the connection; the client comes back by itself.
+        drop(server);
+        let again = format!("socket,id=server,host=127.0.0.1,port={port},server=on,wait=off");
+        registry.remove("server").await.unwrap();
+        closed(&mut client).await;
+        add(&registry, &again).await;
+        server = registry.connect("server").await.unwrap();
+    }
+    opened(&mut server).await;
+    let error = registry
+        .add(options("socket,id=c2,host=127.0.0.1,port=1"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.desc, "Failed to connect to '127.0.0.1:1': Connection refused");
+}
+
+#[tokio::test]
+async fn a_client_waits_for_its_server() {
+    let folder = Folder::new("reconnect");
+    let path = folder.path("socket");
+    let registry = registry();
+    let error = registry
+        .add(options(&format!("socket,id=c,path={path}")))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.desc,
+        format!("Failed to connect to '{path}': No such file or directory")
+    );
+    add(&registry, &format!("socket,id=c,path={path},reconnect-ms=1")).await;
+    assert_eq!(filename(&registry, "c"), format!("disconnected:unix:{path}"));
+    let mut front = registry.connect("c").await.unwrap();
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let (mut server, _) = listener.accept().await.unwrap();
+    opened(&mut front).await;
+    server.write_all(b"hello").await.unwrap();
+    assert_eq!(data(&mut front).await.bytes, b"hello");
+}
+
+#[tokio::test]
+async fn a_server_may_have_the_start_wait() {
+    let folder = Folder::new("wait");
+    let path = folder.path("socket");
+    let registry = registry();
+    add(&registry, &format!("socket,id=mon,path={path},server=on")).await;
+    add(&registry, "null,id=other").await;
+    registry.ready("other").await;
+    assert_eq!(
+        registry.waiting_for("mon"),
+        Some(format!("disconnected:unix:{path},server=on"))
+    );
+    let (_, client) = tokio::join!(registry.ready("mon"), UnixStream::connect(&path));
+    assert_eq!(registry.waiting_for("mon"), None);
+    drop(client);
+}
+
+#[tokio::test]
+async fn named_pipes_carry_both_ways() {
+    let folder = Folder::new("pipe");
+    let path = folder.path("p");
+    for end in [".in", ".out"] {
+        nix::unistd::mkfifo(format!("{path}{end}").as_str(), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    }
+    let registry = registry();
+    add(&registry, &format!("pipe,id=p,path={path}")).await;
+    let mut front = registry.connect("p").await.unwrap();
+    opened(&mut front).await;
+    open_terminal(&format!("{path}.in")).write_all(b"in").await.unwrap();
+    assert_eq!(data(&mut front).await.bytes, b"in");
+    front.writer.send("out").await;
+    assert_eq!(read_file(&open_terminal(&format!("{path}.out")), 3).await, "out");
+    let error = registry
+        .add(options("pipe,id=q,path=/nonexistent/p"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.desc, "Could not open '/nonexistent/p': No such file or directory");
+}
+
+#[tokio::test]
+async fn datagrams_keep_their_limits() {
+    let registry = registry();
+    let peer = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let port = peer.local_addr().unwrap().port();
+    add(&registry, &format!("udp,id=u,host=127.0.0.1,port={port}")).await;
+    let mut front = registry.connect("u").await.unwrap();
+    opened(&mut front).await;
+    front.writer.send("one").await;
+    front.writer.send("two").await;
+    let mut bytes = [0; 16];
+    let (length, from) = peer.recv_from(&mut bytes).await.unwrap();
+    assert_eq!(&bytes[..length], b"one");
+    peer.send_to(b"back", from).await.unwrap();
+    assert_eq!(data(&mut front).await.bytes, b"back");
+}
+
+#[tokio::test]
+async fn ring_buffers_are_read_over_qmp() {
+    let registry = registry();
+    add(&registry, "ringbuf,id=rb,size=16").await;
+    add(&registry, "null,id=n").await;
+    registry
+        .ringbuf_write("rb", "MDEyMzQ1Njc4OWFiY2RlZlhZWg==", DataFormat::Base64)
+        .unwrap();
+    assert_eq!(registry.ringbuf_read("rb", 5, DataFormat::Utf8).unwrap(), "34567");
+    assert_eq!(
+        registry.ringbuf_read("rb", 500, DataFormat::Base64).unwrap(),
+        "ODlhYmNkZWZYWVo="
+    );
+    let complaint = |id, size| registry.ringbuf_read(id, size, DataFormat::Utf8).unwrap_err().desc;
+    assert_eq!(complaint("nope", 1), "Device 'nope' not found");
+    assert_eq!(complaint("n", 1), "n is not a ringbuf device");
+    assert_eq!(complaint("rb", 0), "size must be greater than zero");
+    assert_eq!(complaint("rb", -1), "size must be greater than zero");
+    let error = registry.ringbuf_write("rb", "!!!", DataFormat::Base64).unwrap_err();
+    assert_eq!(error.desc, "Base64 data contains invalid characters");
+}
+
+#[tokio::test]
+async fn a_guest_does_not_notice_a_new_back_end() {
+    let folder = Folder::new("change");
+    let (first, second) = (folder.path("first"), folder.path("second"));
+    let registry = registry();
+    add(&registry, &format!("file,id=serial0,path={first}")).await;
+    let mut line = guest(&registry, "serial0").await;
+    line.write_all(b"one").await.unwrap();
+    while std::fs::metadata(&first).unwrap().len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    registry
+        .change(options(&format!("file,id=serial0,path={second}")))
+        .await
+        .unwrap();
+    line.write_all(b"two").await.unwrap();
+    drop(line);
+    registry.shutdown().await;
+    assert_eq!(std::fs::read_to_string(&first).unwrap(), "one");
+    assert_eq!(std::fs::read_to_string(&second).unwrap(), "two");
+}
+
+#[tokio::test]
+async fn monitors_and_multiplexers_keep_their_back_end() {
+    let registry = registry();
+    add(&registry, "null,id=mon").await;
+    add(&registry, "null,id=shared,mux=on").await;
+    let _front = registry.connect("mon").await.unwrap();
+    let complaint = async |id: &str| {
+        registry
+            .change(options(&format!("null,id={id}")))
+            .await
+            .unwrap_err()
+            .desc
+    };
+    assert_eq!(complaint("nope").await, "Chardev 'nope' does not exist");
+    assert_eq!(complaint("mon").await, "Chardev user does not support chardev hotswap");
+    assert_eq!(complaint("shared").await, "Mux device hotswap not supported yet");
+    for id in ["mon", "shared", "shared-base"] {
+        assert_eq!(
+            registry.remove(id).await.unwrap_err().desc,
+            format!("Chardev '{id}' is busy")
+        );
+    }
+    let mux = json!({"type": "mux", "data": {"chardev": "nope"}});
+    let error = registry.qmp_add("m", &mux).await.unwrap_err().desc;
+    assert_eq!(error, "Failed to add chardev 'm': mux: base chardev nope not found");
+}
+
+#[tokio::test]
+async fn a_multiplexer_is_switched_from_the_keyboard() {
+    let folder = Folder::new("mux");
+    let path = folder.path("socket");
+    let (registry, mut events) = ChardevRegistry::new(FdTable::default());
+    add(
+        &registry,
+        &format!("socket,id=shared,path={path},server=on,wait=off,mux=on"),
+    )
+    .await;
+    let names: Vec<_> = registry
+        .query()
+        .into_iter()
+        .map(|info| (info.label, info.filename))
+        .collect();
+    let idle = format!("disconnected:unix:{path},server=on");
+    assert_eq!(
+        names,
+        [
+            ("shared-base".to_owned(), idle),
+            ("shared".to_owned(), "mux".to_owned())
+        ]
+    );
+    let mut monitor = registry.connect("shared").await.unwrap();
+    assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusIn)));
+    let mut line = guest(&registry, "shared").await;
+    assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusOut)));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    opened(&mut monitor).await;
+    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Opened);
+    client.write_all(b"to guest \x01\x01").await.unwrap();
+    assert_eq!(read_text(&mut line, 10).await, "to guest \x01");
+    client.write_all(b"\x01b\x01").await.unwrap();
+    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Break);
+    client.write_all(b"cto monitor").await.unwrap();
+    assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusIn)));
+    assert_eq!(data(&mut monitor).await.bytes, b"to monitor");
+    monitor.writer.send("prompt").await;
+    assert_eq!(read_text(&mut client, 6).await, "prompt");
+    line.write_all(b"console").await.unwrap();
+    assert_eq!(read_text(&mut client, 7).await, "console");
+    client.write_all(b"\x01x").await.unwrap();
+    let terminate = ChardevEvent {
+        id: "shared".into(),
+        kind: ChardevEventKind::Terminate,
+    };
+    assert_eq!(events.recv().await, Some(terminate));
+    assert_eq!(read_text(&mut client, 18).await, "QEMU: Terminated\r\n");
+    for _ in 0..2 {
+        std::mem::forget(registry.connect("shared").await.unwrap());
+    }
+    let error = registry.connect("shared").await.unwrap_err();
+    assert_eq!(
+        error.desc,
+        "too many uses of multiplexed chardev 'shared' (maximum is 4)"
+    );
+}
+
+#[tokio::test]
+async fn telnet_clients_are_understood() {
+    let registry = registry();
+    add(
+        &registry,
+        "socket,id=t,host=127.0.0.1,port=0,server=on,wait=off,telnet=on",
+    )
+    .await;
+    let idle = filename(&registry, "t");
+    let port = idle
+        .strip_prefix("disconnected:telnet:127.0.0.1:")
+        .unwrap()
+        .strip_suffix(",server=on")
+        .unwrap();
+    let mut front = registry.connect("t").await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(format!("127.0.0.1:{port}"))
+        .await
+        .unwrap();
+    let mut greeting = [0; 12];
+    client.read_exact(&mut greeting).await.unwrap();
+    assert_eq!(greeting, [255, 251, 1, 255, 251, 3, 255, 251, 0, 255, 253, 0]);
+    opened(&mut front).await;
+    client.write_all(&[255, 253, 1, b'h', b'i', 255, 243]).await.unwrap();
+    assert!(matches!(front.reader.recv().await, Some(FrontEvent::Break)));
+    assert_eq!(data(&mut front).await.bytes, b"hi");
+    front.writer.send(vec![255]).await;
+    let mut doubled = [0; 2];
+    client.read_exact(&mut doubled).await.unwrap();
+    assert_eq!(doubled, [255, 255]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_listened_on_is_named() {
+    let folder = Folder::new("errors");
+    let registry = registry();
+    let complaint = async |text: &str| registry.add(options(text)).await.unwrap_err().desc;
+    assert_eq!(
+        complaint("socket,id=a,path=/nonexistent/q,server=on,wait=off").await,
+        "Failed to bind socket to /nonexistent/q: No such file or directory"
+    );
+    let long = "x".repeat(108);
+    assert_eq!(
+        complaint(&format!("socket,id=a,path={long},server=on,wait=off")).await,
+        format!("UNIX socket path '{long}' is too long\nPath must be less than 108 bytes")
+    );
+    assert_eq!(
+        complaint("socket,id=a,fd=9999").await,
+        "File descriptor '9999' is not a socket"
+    );
+    assert_eq!(
+        complaint("socket,id=a,host=127.0.0.1,port=abc").await,
+        "address resolution failed for 127.0.0.1:abc: Servname not supported for ai_socktype"
+    );
+    assert_eq!(
+        complaint("null,id=a,logfile=/nonexistent/l").await,
+        "Could not create '/nonexistent/l': No such file or directory"
+    );
+    assert_eq!(
+        complaint("null,id=a,logfile=/dev/fdset/9,logappend=on").await,
+        "Could not dup FD for /dev/fdset/9 flags 441: No such file or directory"
+    );
+    assert!(registry.query().is_empty());
+    let path = folder.path("stale");
+    drop(StdUnixListener::bind(&path).unwrap());
+    add(&registry, &format!("socket,id=a,path={path},server=on,wait=off")).await;
 }
 
 /// Opens a terminal or pipe the way a user would.

@@ -35,7 +35,7 @@ impl SocketStream {
     ///
     /// A descriptor belongs to a byte of the chunk it comes in; the kernel does not say which.
     pub(super) async fn recv(&self) -> io::Result<Chunk> {
-        self.fd.async_io(Interest::READABLE, |fd| receive(fd)).await
+        self.fd.async_io(Interest::READABLE, receive).await
     }
 
     /// Sends all of `bytes`, waiting while the peer does not read.

@@ -315,7 +315,7 @@ mod tests {
         other.pio_write(0, &[0]);
         assert!(!line.is_high(), "the byte was taken for the command byte");
         assert_eq!(read(&mut other, 0), 0xfa);
-        let long = json!({"queue": [0; 99], "expects": 0});
+        let long = json!({"queue": vec![0; 99], "expects": 0});
         assert!(other.restore(1, &long).unwrap_err().contains("'queue'"));
     }
 

@@ -14,6 +14,7 @@ pub mod pm;
 pub mod port92;
 pub mod pvpanic;
 mod ram;
+pub mod rtc;
 #[cfg(target_arch = "x86_64")]
 pub mod serial;
 #[cfg(test)]
@@ -30,7 +31,16 @@ use crate::target::Target;
 pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
     let types: &[&TypeInfo] = match target {
         #[cfg(target_arch = "x86_64")]
-        Target::X86_64 => &[&serial::TYPE, &debug_exit::TYPE, &pvpanic::TYPE],
+        Target::X86_64 => &[
+            &serial::TYPE,
+            &debug_exit::TYPE,
+            &debugcon::TYPE,
+            &pvpanic::TYPE,
+            &fw_cfg::FW_CFG,
+            &pci::MCH,
+            &pci::LPC,
+            &pci::ROOT_PORT,
+        ],
         _ => &[],
     };
     types.to_vec().into_iter()

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use vm_superio::Trigger;
-use vm_superio::serial::{NoEvents, Serial, SerialState};
+use vm_superio::serial::{Serial, SerialEvents, SerialState};
 
 use super::{Device, DeviceState, IrqLine, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
@@ -49,9 +49,27 @@ pub static TYPE: TypeInfo = TypeInfo {
 /// Where the guest's bytes go. Must not wait.
 pub type Output = Box<dyn FnMut(&[u8]) + Send>;
 
+/// Called when the guest has read everything there was. Must not wait, nor look at the port.
+pub type Drained = Arc<dyn Fn() + Send + Sync>;
+
 /// A serial port.
 pub struct IsaSerial {
-    chip: Serial<Edge, NoEvents, Outlet>,
+    chip: Serial<Edge, Events, Outlet>,
+}
+
+/// Passes on that the receive buffer is empty.
+struct Events(Drained);
+
+impl SerialEvents for Events {
+    fn buffer_read(&self) {}
+
+    fn out_byte(&self) {}
+
+    fn tx_lost_byte(&self) {}
+
+    fn in_buffer_empty(&self) {
+        (self.0)();
+    }
 }
 
 /// Pulses the line: the port's interrupt is edge-triggered.
@@ -60,11 +78,11 @@ struct Edge(Arc<dyn IrqLine>);
 struct Outlet(Output);
 
 impl IsaSerial {
-    /// A port after power-on, with its interrupt line and where its bytes go.
+    /// A port after power-on, with its interrupt line, where its bytes go, and who wants to know of room for more.
     #[must_use]
-    pub fn new(irq: Arc<dyn IrqLine>, output: Output) -> Self {
+    pub fn new(irq: Arc<dyn IrqLine>, output: Output, drained: Drained) -> Self {
         Self {
-            chip: Serial::new(Edge(irq), Outlet(output)),
+            chip: Serial::with_events(Edge(irq), Events(drained), Outlet(output)),
         }
     }
 
@@ -184,7 +202,8 @@ impl IsaSerial {
     fn set_state(&mut self, state: &SerialState) {
         let irq = Arc::clone(&self.chip.interrupt_evt().0);
         let output = std::mem::replace(&mut self.chip.writer_mut().0, Box::new(|_| {}));
-        match Serial::from_state(state, Edge(irq), NoEvents, Outlet(output)) {
+        let drained = Arc::clone(&self.chip.events().0);
+        match Serial::from_state(state, Edge(irq), Events(drained), Outlet(output)) {
             Ok(chip) => self.chip = chip,
             Err(error) => tracing::error!("serial port: {error}"),
         }
@@ -221,6 +240,7 @@ mod tests {
         let port = IsaSerial::new(
             Arc::clone(&line) as _,
             Box::new(move |bytes| sink.lock().unwrap().extend_from_slice(bytes)),
+            Arc::new(|| {}),
         );
         (port, line, sent)
     }

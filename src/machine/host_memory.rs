@@ -19,7 +19,7 @@ const MPOL_MF_STRICT_MOVE: u32 = 3;
 pub(crate) fn bind(region: &GuestRegionMmap, policy: NumaPolicy, nodes: &[u16]) -> io::Result<()> {
     let mut mask = [0_u64; MAX_NODES as usize / 64];
     for node in nodes {
-        let word = usize::try_from(node / 64).ok().and_then(|word| mask.get_mut(word));
+        let word = mask.get_mut(usize::from(node / 64));
         *word.ok_or(nix::errno::Errno::EINVAL)? |= 1 << (node % 64);
     }
     let mode: c_int = match policy {
@@ -88,8 +88,8 @@ pub(crate) fn populate(region: &GuestRegionMmap, threads: usize) -> io::Result<(
             })
             .collect();
         workers.into_iter().try_for_each(|worker| {
-            let result = worker.join().map_err(|_| io::Error::other("a thread panicked"))?;
-            result.map_err(io::Error::from)
+            let joined = worker.join();
+            joined.map_err(|_| io::Error::other("a thread panicked"))?
         })
     })
 }

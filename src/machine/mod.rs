@@ -10,6 +10,8 @@ pub mod guest;
 #[cfg(target_arch = "x86_64")]
 mod host_memory;
 pub mod info;
+#[cfg(target_arch = "x86_64")]
+mod local_time;
 pub mod numa;
 pub mod pci;
 #[cfg(target_arch = "x86_64")]

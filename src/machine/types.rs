@@ -264,7 +264,7 @@ static PC_MACHINE: TypeInfo = TypeInfo {
         PropertyInfo::new(
             "smbus",
             PropertyKind::Bool,
-            Default::Bool(true),
+            Default::Bool(false),
             "Enable/disable system management bus",
         ),
         PropertyInfo::new(

@@ -151,9 +151,7 @@ impl Guest {
             FromWorker::Event(event) => self.events.emit(event),
             FromWorker::RunState(state) => self.status.set(state),
             FromWorker::NeedChardev { id, label } => self.connect_chardev(id, &label).await,
-            FromWorker::Ready | FromWorker::Reply { .. } => {}
-            // The worker says why on its standard error.
-            FromWorker::Failed(_) => return Some(1),
+            FromWorker::Ready | FromWorker::Failed(_) | FromWorker::Reply { .. } => {}
             FromWorker::Ending(status) => return Some(status),
         }
         None

@@ -1,10 +1,46 @@
-//! x
-use super::guest::Guest;
-use crate::chardev::FrontEnd;
+//! The human monitor of a guest: its commands are QMP commands of the same guest.
+
 use std::rc::Rc;
-/// x
-pub async fn serve(_g: Rc<Guest>, _f: FrontEnd) {}
-/// x
-pub async fn run(_g: &Guest, line: &str, _c: Option<i64>) -> String {
-    format!("unknown command: '{line}'\r\n")
+
+use serde_json::{Map, Value};
+
+use crate::chardev::FrontEnd;
+use crate::qapi::Error;
+use crate::qapi::command::Run;
+use crate::qapi::qmp::{Call, commands_json, find_command, schema_json};
+
+use super::guest::Guest;
+use super::hmp::{self, HmpHost, MonitorState};
+use super::session::CallContext;
+
+impl HmpHost for Guest {
+    async fn qmp(&self, command: &str, arguments: Map<String, Value>) -> Result<Value, Error> {
+        let spec = find_command(self.target(), command)
+            .ok_or_else(|| Error::command_not_found(format!("The command {command} has not been found")))?;
+        let bytes = match (spec.run, command) {
+            (Run::Session, "query-commands") => commands_json(self.target()).to_vec(),
+            (Run::Session, "query-qmp-schema") => schema_json(self.target()).to_vec(),
+            _ => {
+                let call = Call::decode(spec.id, arguments)?;
+                // A command that asks for a human command again is bounded by the length of its line.
+                Box::pin(self.run(&CallContext::default(), call)).await?
+            }
+        };
+        serde_json::from_slice(&bytes).map_err(|error| Error::generic(format!("the reply of {command}: {error}")))
+    }
+}
+
+/// Talks to people on `front` until the character device or the guest goes.
+pub async fn serve(guest: Rc<Guest>, front: FrontEnd) {
+    let mut events = guest.events.subscribe();
+    let ended = async { while events.recv().await.is_some() {} };
+    tokio::select! {
+        () = hmp::serve(&*guest, front) => {}
+        () = ended => {}
+    }
+}
+
+/// Runs one line, as `human-monitor-command` does.
+pub async fn run(guest: &Guest, line: &str, cpu: Option<i64>) -> String {
+    hmp::execute(guest, &mut MonitorState { cpu }, line).await
 }

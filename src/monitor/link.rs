@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::AbortHandle;
 
 use crate::qapi::Error;
 use crate::worker::channel::{receive_with_fds, send_with_fds};
@@ -32,6 +33,7 @@ struct Shared {
     outgoing: RefCell<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
     wake_writer: Notify,
     closed: Cell<bool>,
+    tasks: RefCell<Vec<AbortHandle>>,
 }
 
 impl WorkerLink {
@@ -48,10 +50,15 @@ impl WorkerLink {
             outgoing: RefCell::default(),
             wake_writer: Notify::new(),
             closed: Cell::new(false),
+            tasks: RefCell::default(),
         });
         let (sender, receiver) = mpsc::unbounded_channel();
-        tokio::task::spawn_local(write_all(Rc::clone(&stream), Rc::clone(&shared)));
-        tokio::task::spawn_local(read_all(stream, Rc::clone(&shared), sender));
+        let writer = tokio::task::spawn_local(write_all(Rc::clone(&stream), Rc::clone(&shared)));
+        let reader = tokio::task::spawn_local(read_all(stream, Rc::clone(&shared), sender));
+        shared
+            .tasks
+            .borrow_mut()
+            .extend([writer.abort_handle(), reader.abort_handle()]);
         Ok((Self { shared }, receiver))
     }
 
@@ -78,6 +85,13 @@ impl WorkerLink {
     /// Answers a request of the worker.
     pub fn answer(&self, id: u64, message: ToWorker, fds: Vec<OwnedFd>) {
         self.post(message.into_frame(id, fds.len()), fds);
+    }
+
+    /// Closes the socket, which lets a worker that has said its last go.
+    pub fn close(&self) {
+        self.shared.closed.set(true);
+        self.shared.calls.borrow_mut().clear();
+        self.shared.tasks.take().iter().for_each(AbortHandle::abort);
     }
 
     fn post(&self, frame: Frame, fds: Vec<OwnedFd>) {

@@ -4,15 +4,18 @@ mod commands;
 pub mod cpu;
 pub mod events;
 pub mod guest;
+pub mod hmp;
 mod human;
 pub mod link;
 pub mod probe;
 mod run;
 pub mod session;
 
-pub use run::{run_for_worker, run_without_guest};
+pub use run::{Start, run_for_worker, run_without_guest, serve_worker};
 
-use crate::qapi::qmp::{VersionInfo, VersionTriple};
+pub use crate::qapi::qmp::VersionTriple;
+
+use crate::qapi::qmp::VersionInfo;
 
 /// What `query-version` and the greeting say: the release of QEMU whose behaviour this is, and who provides it.
 #[must_use]

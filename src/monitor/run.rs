@@ -6,8 +6,9 @@ use std::process::id;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::unistd::getppid;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::chardev::{ChardevRegistry, FdTable};
@@ -31,45 +32,85 @@ const FAREWELL: Duration = Duration::from_secs(1);
 #[must_use]
 pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
     in_runtime(async move {
-        let (link, mut messages) = match WorkerLink::start(socket) {
-            Ok(started) => started,
-            Err(error) => return fail(&format!("cannot watch the socket to the worker: {error}")),
-        };
-        let (chardevs, mut line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
-        if let Err(error) = open_chardevs(&config, &chardevs).await {
-            // The worker ends as well, and does not say that it was left alone.
-            link.send(ToWorker::Abort, Vec::new());
-            let status = fail(&error.desc);
-            messages.recv().await;
-            return status;
-        }
-        let registry = machine::registry(config.target, true);
-        let hosts = Hosts::of_worker(link.clone());
-        let guest = Rc::new(Guest::new(config, chardevs, registry, hosts, Worker::Process(link)));
-        tokio::task::spawn_local(throttle(Rc::clone(&guest)));
+        let parent = getppid();
         let mut terminate = signal(SignalKind::terminate()).ok();
         // What the terminal sends goes to the worker too, which knows what to do.
         let _ignored = (signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-        let status = loop {
+        let serving = tokio::task::spawn_local(serve_worker(config, socket, None));
+        tokio::pin!(serving);
+        loop {
             tokio::select! {
-                message = messages.recv() => match message {
-                    Some(FromWorker::Ready) => tokio::task::spawn_local(open(Rc::clone(&guest))),
-                    Some(message) => match guest.heard(message).await {
-                        Some(status) => break status,
-                        None => continue,
-                    },
-                    None => break fail("the worker process is gone"),
-                },
-                Some(event) = line_events.recv() => {
-                    guest.line_event(&event);
-                    continue;
+                status = &mut serving => break status.unwrap_or(1),
+                () = received(&mut terminate) => {
+                    // The signal also comes when the worker dies; the end of its socket then tells more.
+                    if getppid() == parent {
+                        break fail("ended by a signal");
+                    }
                 }
-                () = received(&mut terminate) => break fail("ended by a signal"),
-            };
-        };
-        farewell(&guest).await;
-        status
+            }
+        }
     })
+}
+
+/// For a worker that waits for its command line.
+pub struct Start {
+    /// The command line.
+    pub arguments: Vec<String>,
+    /// Told once whether there is a guest, or why there is none.
+    pub outcome: oneshot::Sender<Result<(), Error>>,
+}
+
+/// Serves one guest whose worker is at the other end of `socket`. Returns when the guest has ended, with the exit
+/// status of its worker.
+pub async fn serve_worker(config: Config, socket: UnixStream, start: Option<Start>) -> u8 {
+    let (link, mut messages) = match WorkerLink::start(socket) {
+        Ok(started) => started,
+        Err(error) => return fail(&format!("cannot watch the socket to the worker: {error}")),
+    };
+    let mut outcome = None;
+    if let Some(start) = start {
+        link.send(ToWorker::Start(start.arguments), Vec::new());
+        outcome = Some(start.outcome);
+    }
+    let (chardevs, mut line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
+    if let Err(error) = open_chardevs(&config, &chardevs).await {
+        // The worker ends as well, and does not say that it was left alone.
+        link.send(ToWorker::Abort, Vec::new());
+        let status = refuse(outcome, error);
+        while messages.recv().await.is_some() {}
+        return status;
+    }
+    let registry = machine::registry(config.target, true);
+    let hosts = Hosts::of_worker(link.clone());
+    let guest = Rc::new(Guest::new(config, chardevs, registry, hosts, Worker::Process(link)));
+    let throttle = tokio::task::spawn_local(throttle(Rc::clone(&guest)));
+    let status = loop {
+        tokio::select! {
+            message = messages.recv() => match message {
+                Some(FromWorker::Ready) => drop(tokio::task::spawn_local(open(Rc::clone(&guest), outcome.take()))),
+                Some(FromWorker::Failed(reason)) => {
+                    // Where nobody waits for the outcome, the worker itself says why.
+                    if let Some(outcome) = outcome.take() {
+                        let _ = outcome.send(Err(Error::generic(reason)));
+                    }
+                    break 1;
+                }
+                Some(message) => {
+                    if let Some(status) = guest.heard(message).await {
+                        break status;
+                    }
+                }
+                None => break fail("the worker process is gone"),
+            },
+            Some(event) = line_events.recv() => guest.line_event(&event),
+        }
+    };
+    throttle.abort();
+    farewell(&guest).await;
+    if let Some(link) = guest.link() {
+        link.close();
+    }
+    status
 }
 
 /// Runs a monitor without a guest. Returns the exit status.
@@ -138,14 +179,18 @@ fn without_guest(
 }
 
 /// The guest is built: let clients in, and let it start.
-async fn open(guest: Rc<Guest>) {
+async fn open(guest: Rc<Guest>, outcome: Option<oneshot::Sender<Result<(), Error>>>) {
     let Some(link) = guest.link() else {
         return;
     };
     if let Err(error) = guest.open_monitors().await {
-        fail(&error.desc);
+        refuse(outcome, error);
         link.send(ToWorker::Abort, Vec::new());
         return;
+    }
+    if let Some(outcome) = outcome {
+        // Whoever asked for the guest may be gone; the guest stays.
+        let _ = outcome.send(Ok(()));
     }
     wait_for_clients(&guest.config, &guest.chardevs).await;
     link.send(ToWorker::Proceed, Vec::new());
@@ -175,6 +220,18 @@ fn in_runtime(work: impl Future<Output = u8>) -> u8 {
     match runtime {
         Ok(runtime) => LocalSet::new().block_on(&runtime, work),
         Err(error) => fail(&format!("process {}: cannot start the monitor: {error}", id())),
+    }
+}
+
+/// Says why there is no guest, to whoever waits for it.
+fn refuse(outcome: Option<oneshot::Sender<Result<(), Error>>>, error: Error) -> u8 {
+    match outcome {
+        Some(outcome) => {
+            // Whoever asked for the guest may be gone.
+            let _ = outcome.send(Err(error));
+            1
+        }
+        None => fail(&error.desc),
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::visit::{EncodeMembers, ObjectWriter};
+
 /// The error classes of QMP. Clients choose what to do by these, so a handler picks one on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorClass {
@@ -86,3 +88,10 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl EncodeMembers for Error {
+    fn encode_members(&self, object: &mut ObjectWriter<'_>) {
+        object.member("class", self.class.as_str());
+        object.member("desc", &self.desc);
+    }
+}

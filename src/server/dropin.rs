@@ -5,6 +5,7 @@
 
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::signal::Signal;
@@ -24,7 +25,8 @@ use super::help;
 pub fn main(target: Target) -> ExitCode {
     let mut arguments = std::env::args_os();
     let program = arguments.next().unwrap_or_else(|| target.binary().into());
-    report::set_program(&program.to_string_lossy());
+    let name = Path::new(&program).file_name().unwrap_or(&program);
+    report::set_program(&name.to_string_lossy());
     let parsed = cmdline::parse(target, arguments, &|path| std::fs::read_to_string(path));
     match parsed {
         Ok(Parsed::Run(config)) => run(*config).unwrap_or_else(|reason| fail(&reason)),

@@ -3,5 +3,6 @@
 mod cputool;
 pub mod dropin;
 mod help;
+mod serve;
 pub mod tool;
 mod zygote;

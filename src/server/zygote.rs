@@ -84,8 +84,7 @@ pub fn serve(socket: UnixStream, run: &dyn Fn(UnixStream) -> u8) -> u8 {
     };
     loop {
         match zygote.step(run) {
-            Ok(Step::Served) => {}
-            Ok(Step::Worker(status)) => return status,
+            Ok(()) => {}
             Err(ChannelError::Closed) => return 0,
             Err(error) => {
                 report::error(format!("the zygote cannot understand the server: {error}"));
@@ -100,15 +99,8 @@ struct Zygote {
     signals: SignalFd,
 }
 
-enum Step {
-    /// The zygote goes on.
-    Served,
-    /// This process was a worker and has ended with this status.
-    Worker(u8),
-}
-
 impl Zygote {
-    fn step(&mut self, run: &dyn Fn(UnixStream) -> u8) -> Result<Step, ChannelError> {
+    fn step(&mut self, run: &dyn Fn(UnixStream) -> u8) -> Result<(), ChannelError> {
         let mut fds = [
             PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
             PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
@@ -125,31 +117,25 @@ impl Zygote {
         if request {
             self.channel.fill()?;
             while let Some(received) = self.channel.buffered()? {
-                if let Some(status) = self.spawn(received, run)? {
-                    return Ok(Step::Worker(status));
-                }
+                self.spawn(received, run)?;
             }
         }
-        Ok(Step::Served)
+        Ok(())
     }
 
-    fn spawn(&mut self, received: Received, run: &dyn Fn(UnixStream) -> u8) -> Result<Option<u8>, ChannelError> {
+    fn spawn(&mut self, received: Received, run: &dyn Fn(UnixStream) -> u8) -> Result<(), ChannelError> {
         let id = received.frame.id;
         let Some(socket) = received.fds.into_iter().next() else {
             return Err(ChannelError::MissingFds);
         };
         let report = match fork() {
             Ok(Fork::Child) => {
-                // The worker keeps nothing of the zygote: a socket held twice would never show its end.
-                let (own, _) = match UnixStream::pair() {
-                    Ok(pair) => pair,
-                    Err(_) => return Ok(Some(1)),
-                };
-                self.channel = Channel::new(own);
                 let mut signals = SigSet::empty();
                 signals.add(Signal::SIGCHLD);
+                // A mask that cannot be changed leaves the worker deaf to its own children, of which it has none.
                 let _ = signals.thread_unblock();
-                return Ok(Some(run(UnixStream::from(socket))));
+                // The worker leaves without the zygote's values, whose descriptors it has closed.
+                std::process::exit(i32::from(run(UnixStream::from(socket))))
             }
             Ok(Fork::Parent(pid)) => Report::Spawned { id, pid: pid.as_raw() },
             Err(errno) => Report::NotSpawned {
@@ -157,8 +143,7 @@ impl Zygote {
                 reason: format!("cannot fork a worker: {errno}"),
             },
         };
-        self.channel.send(&report.into_frame())?;
-        Ok(None)
+        self.channel.send(&report.into_frame())
     }
 
     fn reap(&mut self) -> Result<(), ChannelError> {

@@ -57,6 +57,12 @@ impl Channel {
         }
     }
 
+    /// The socket, once nothing that was read waits to be taken.
+    #[must_use]
+    pub fn into_socket(self) -> UnixStream {
+        self.socket
+    }
+
     /// Sends a frame whole, waiting while the other end does not read.
     ///
     /// # Errors

@@ -40,7 +40,8 @@ pub fn run(config: Config, socket: UnixStream, monitor: Option<Pid>, daemon: Opt
         Err(reason) => {
             // The monitor may be gone as well.
             let _ = writer.send(&FromWorker::Failed(reason.clone()).into_frame());
-            give_up(&reason)
+            // A server tells the client that asked for the guest.
+            if monitor.is_some() { give_up(&reason) } else { 1 }
         }
     }
 }
@@ -78,7 +79,14 @@ impl Worker {
         let chardevs = connect_chardevs(&config, &mut channel, &writer)?;
         let machine =
             machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
-        let guest = machine::create(config.target, &config.machine, config.only_migratable, chardevs, &notifier).map_err(|error| error.desc)?;
+        let guest = machine::create(
+            config.target,
+            &config.machine,
+            config.only_migratable,
+            chardevs,
+            &notifier,
+        )
+        .map_err(|error| error.desc)?;
         let outbox = Rc::clone(&writer);
         let outbox = Box::new(move |message: FromWorker| {
             // The main loop notices the end of the monitor by itself.

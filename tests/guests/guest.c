@@ -129,7 +129,9 @@ static void interrupts_on(void)
     outb(PIC1 + 1, (u8)~(1 << IRQ_COM1 | 1 << 2)), outb(PIC2 + 1, (u8)~(1 << (IRQ_SCI - 8)));
     outb(PIT + 3, 0x34);
     outb(PIT, (u8)(1193182 / TICKS_PER_SECOND)), outb(PIT, (u8)(1193182 / TICKS_PER_SECOND >> 8));
-    outb(COM1 + 3, 3), outb(COM1 + 2, 7), outb(COM1 + 4, 11), outb(COM1 + 1, 1);
+    outb(COM1 + 3, 3), outb(COM1 + 2, 7), outb(COM1 + 4, 11);
+    do inb(COM1); while (inb(COM1 + 5) & 1);
+    outb(COM1 + 1, 1);
     __asm__ volatile("sti");
 }
 

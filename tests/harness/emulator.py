@@ -18,8 +18,10 @@ CPU = os.environ.get("REMUDA_CPU", "host")
 
 
 def binary(name="qemu-system-x86_64"):
-    """The program under test: $REMUDA_QEMU (for x86_64), else the release build, else the debug build."""
-    chosen = os.environ.get("REMUDA_QEMU") if name == "qemu-system-x86_64" else None
+    """The program under test: $REMUDA_QEMU in place of qemu-system-x86_64, else the release build, else the debug build."""
+    chosen = os.environ.get("REMUDA_QEMU")
+    if chosen and name != "qemu-system-x86_64":
+        raise Skip(f"$REMUDA_QEMU stands for qemu-system-x86_64, not for {name}")
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     candidates = [chosen] if chosen else [target / profile / name for profile in ("release", "debug")]
     for candidate in candidates:

@@ -30,10 +30,14 @@ def two_processes():
     if not is_ours(binary()):
         raise Skip("one process only: this emulator is not remuda")
     emulator = Emulator()
-    emulator.monitor = emulator.qmp()
-    emulator.console.expect("READY\r\n")
-    pids = children(emulator.process.pid)
-    expect_equal(len(pids), 1, "number of child processes")
+    try:
+        emulator.monitor = emulator.qmp()
+        emulator.console.expect("READY\r\n")
+        pids = children(emulator.process.pid)
+        expect_equal(len(pids), 1, "number of child processes")
+    except BaseException:
+        emulator.stop()
+        raise
     return emulator, pids[0]
 
 

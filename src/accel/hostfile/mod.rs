@@ -21,6 +21,8 @@ pub const NAME: &str = "hostfile";
 pub enum HostDescription {
     /// For S390 guests.
     S390x(cpu::s390x::Host),
+    /// For x86_64 guests: the members as they are.
+    X86(Value),
 }
 
 impl HostDescription {
@@ -29,6 +31,7 @@ impl HostDescription {
     pub fn target(&self) -> Target {
         match self {
             Self::S390x(_) => Target::S390x,
+            Self::X86(_) => Target::X86_64,
         }
     }
 
@@ -37,6 +40,7 @@ impl HostDescription {
     pub fn into_s390x(self) -> Option<cpu::s390x::Host> {
         match self {
             Self::S390x(host) => Some(host),
+            Self::X86(_) => None,
         }
     }
 }
@@ -116,6 +120,7 @@ pub fn read(path: &Path) -> Result<HostDescription, Error> {
 pub fn parse(value: &Value) -> Result<HostDescription, Problem> {
     match value.get("target").map(Value::as_str) {
         Some(Some("s390x")) => {}
+        Some(Some("x86_64")) => return Ok(HostDescription::X86(value.clone())),
         Some(_) => return Err(Problem::new("target", "must be \"s390x\" or \"x86_64\"")),
         None if value.get("machine").is_some() || value.get("features").is_some() => {}
         None => return Err(Problem::new("target", "is missing")),

@@ -49,9 +49,9 @@ const LINK_ACTIVE_REPORTING: u32 = 1 << 20;
 /// Link status: the link is up.
 const LINK_ACTIVE: u16 = 1 << 13;
 
-/// Slot capabilities: attention button, power controller, attention and power indicators, surprise-free hot plug,
-/// hot plug, electromechanical interlock.
-const SLOT_HOTPLUG: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 17;
+/// Slot capabilities: attention button, power controller, attention and power indicators, hot plug, electromechanical
+/// interlock; commands take effect at once, so that there is nothing to wait for.
+const SLOT_HOTPLUG: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 17 | 1 << 18;
 /// Slot control: power is off, indicators are off.
 const SLOT_INDICATORS_OFF: u16 = 3 << 6 | 3 << 8;
 const SLOT_POWER_OFF: u16 = 1 << 10;

@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::machine::fields::parse_number;
-
 /// A slot (0 to 31) and a function (0 to 7) in one byte, as in configuration addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Devfn(u8);
@@ -56,12 +54,13 @@ impl fmt::Display for Devfn {
 
 fn hex(text: &str) -> Option<u8> {
     let text = text.trim();
-    let number = if text.starts_with("0x") || text.starts_with("0X") {
-        parse_number(text)?
-    } else {
-        u64::from_str_radix(text, 16).ok()?
-    };
-    u8::try_from(number).ok()
+    let digits = text
+        .strip_prefix("0x")
+        .or_else(|| text.strip_prefix("0X"))
+        .unwrap_or(text);
+    // No sign: the standard library would take one.
+    let plain = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    u8::from_str_radix(digits, 16).ok().filter(|_| plain)
 }
 
 #[cfg(test)]

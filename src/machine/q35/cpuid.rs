@@ -9,6 +9,10 @@ use crate::{
 
 /// Leaf 1, ECX: TSC deadline timer. The in-kernel APIC has it, though KVM_GET_SUPPORTED_CPUID leaves it out.
 const TSC_DEADLINE: u32 = 1 << 24;
+/// Leaf 1, ECX: there is a hypervisor, whose leaves start at 0x40000000. Left out as well.
+const HYPERVISOR: u32 = 1 << 31;
+/// Leaf 1, ECX: the local APIC has its x2APIC mode. The in-kernel one always has.
+const X2APIC: u32 = 1 << 21;
 /// Leaf 1, EDX: more than one logical processor in a package.
 const HTT: u32 = 1 << 28;
 
@@ -32,7 +36,7 @@ fn set_topology(entry: &mut kvm_cpuid_entry2, apic_id: u32, smp: &SmpConfig) {
     match (entry.function, entry.index) {
         (1, _) => {
             entry.ebx = entry.ebx & 0xffff | (apic_id & 0xff) << 24 | (per_socket.min(255)) << 16;
-            entry.ecx |= TSC_DEADLINE;
+            entry.ecx |= TSC_DEADLINE | X2APIC | HYPERVISOR;
             entry.edx = if per_socket > 1 {
                 entry.edx | HTT
             } else {

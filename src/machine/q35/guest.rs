@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::pci_info::pci_info;
 use super::vm::Vm;
 use crate::accel::StatValue;
 use crate::machine::guest::Guest;
@@ -24,10 +25,12 @@ impl Guest for Vm {
         self.reset()
     }
 
-    fn press_power_button(&self) {}
+    fn press_power_button(&self) {
+        self.powerdown();
+    }
 
     fn wake(&self) -> Result<(), Error> {
-        Ok(())
+        self.wakeup()
     }
 
     fn inject_nmi(&self) -> Result<(), Error> {
@@ -75,10 +78,10 @@ impl Guest for Vm {
     }
 
     fn devices(&self) -> Vec<DeviceInfo> {
-        Vec::new()
+        self.devices()
     }
 
     fn pci(&self) -> Vec<PciInfo> {
-        Vec::new()
+        vec![pci_info(&self.pci())]
     }
 }

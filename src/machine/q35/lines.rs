@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{accel::kvm::x86_64 as kvm, devices::IrqLine};
+use crate::{accel::kvm::x86_64 as kvm, devices::IrqLine, qapi::Error};
 
 /// All interrupt lines, by global interrupt number.
 pub(crate) struct Lines {
@@ -28,10 +28,13 @@ impl Lines {
     }
 
     /// A new driver of a wire. A wire is high while any of its drivers is.
-    pub(crate) fn driver(&self, gsi: u8) -> Option<Arc<dyn IrqLine>> {
-        let wire = Arc::clone(self.wires.get(usize::from(gsi))?);
-        let high = AtomicBool::new(false);
-        Some(Arc::new(Driver { wire, high }))
+    pub(crate) fn driver(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, Error> {
+        let wire = self.wires.get(usize::from(gsi));
+        let wire = wire.ok_or_else(|| Error::generic(format!("there is no interrupt {gsi}")))?;
+        Ok(Arc::new(Driver {
+            wire: Arc::clone(wire),
+            high: AtomicBool::new(false),
+        }))
     }
 }
 

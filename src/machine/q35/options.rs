@@ -2,8 +2,8 @@
 
 use crate::{
     accel::kvm::x86_64::{IrqChip, LostTickPolicy},
-    machine::{backend::BackendDefaults, config::MachineConfig, fields::parse_flag, types::MachineType},
-    qapi::Error,
+    machine::{backend::BackendDefaults, config::MachineConfig, types::MachineType},
+    qapi::{Error, text},
 };
 
 /// What `-machine` and `-global` ask for, checked.
@@ -14,7 +14,6 @@ pub(crate) struct Options {
     pub(crate) memory_backend: Option<String>,
     pub(crate) backends: BackendDefaults,
     pub(crate) acpi: bool,
-    pub(crate) smbus: bool,
     pub(crate) smbios_entry_point: EntryPoint,
     /// ACPI S3 is left out (`ICH9-LPC.disable_s3`).
     pub(crate) disable_s3: bool,
@@ -46,7 +45,6 @@ impl Options {
                 dump: true,
             },
             acpi: true,
-            smbus: true,
             smbios_entry_point: EntryPoint::Auto,
             disable_s3: false,
             disable_s4: false,
@@ -84,7 +82,10 @@ impl Options {
             "mem-merge" => self.backends.merge = flag(name, value)?,
             "dump-guest-core" => self.backends.dump = flag(name, value)?,
             "acpi" => self.acpi = on_off_auto(name, value)?.unwrap_or(true),
-            "smbus" => self.smbus = flag(name, value)?,
+            "smbus" => refuse_on(
+                Some(flag(name, value)?),
+                "smbus=on: the machine has no System Management Bus",
+            )?,
             "graphics" | "suppress-vmdesc" => drop(flag(name, value)?),
             "smm" => refuse_on(
                 on_off_auto(name, value)?,
@@ -155,7 +156,7 @@ impl Options {
 }
 
 fn flag(name: &str, value: &str) -> Result<bool, Error> {
-    parse_flag(value).ok_or_else(|| Error::generic(format!("Parameter '{name}' expects 'on' or 'off'")))
+    text::parse_bool(value).ok_or_else(|| Error::generic(format!("Parameter '{name}' expects 'on' or 'off'")))
 }
 
 /// 0 and 1, or on and off.
@@ -171,7 +172,7 @@ fn on_off_auto(name: &str, value: &str) -> Result<Option<bool>, Error> {
     if value == "auto" {
         return Ok(None);
     }
-    parse_flag(value).map(Some).ok_or_else(|| bad_value(name, value))
+    text::parse_bool(value).map(Some).ok_or_else(|| bad_value(name, value))
 }
 
 fn refuse_on(value: Option<bool>, why: &str) -> Result<(), Error> {

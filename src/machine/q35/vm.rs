@@ -2,13 +2,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::sys::mman::{MlockAllFlags, mlockall};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{
     board::Board,
     boot::{Boot, FirmwareTables},
+    clock::GuestClock,
+    devices::{self, Devices, Surroundings},
+    firmware_config,
+    lines::Lines,
     options::Options,
-    plug::{self, Devices},
+    pci::FunctionView,
     ram::{Ram, RamRequest},
     resources::Resources,
     tables::Facts,
@@ -19,7 +24,7 @@ use crate::{
         ExitHandler, StatValue,
         kvm::{KvmError, x86_64 as kvm},
     },
-    devices::Notifier,
+    devices::{Notifier, fw_cfg::FwCfg, pm::WakeReason},
     machine::{
         config::{MachineConfig, SmpConfig},
         info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
@@ -41,12 +46,15 @@ pub struct Vm {
     tables: FirmwareTables,
     ram: Ram,
     kvm: Arc<kvm::Vm>,
-    clock: Mutex<Clock>,
+    kvmclock: Mutex<KvmClock>,
+    time: Arc<GuestClock>,
+    // Devices hold it weakly.
+    _board: Arc<Board>,
 }
 
-/// Whether guest time runs.
+/// Whether the paravirtual clock runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Clock {
+enum KvmClock {
     /// It has not been stopped since the vCPUs started.
     Running,
     /// It stands at this many nanoseconds.
@@ -66,7 +74,10 @@ impl Vm {
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
         let numa = Numa::from_entries(&config.numa, &smp)?;
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
-        let registry = plug::registry();
+        let registry = devices::registry();
+        if config.mem_lock {
+            lock_memory()?;
+        }
         let ram = Ram::new(&RamRequest {
             size: config.memory.size,
             backend: options.memory_backend.as_deref(),
@@ -76,13 +87,25 @@ impl Vm {
             defaults: options.backends,
         })?;
         ram.plug_into(&kvm)?;
-        let board = Arc::new(Board::new(notifier));
-        let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
-        let devices = Devices::new(config, &registry, resources, &board)?;
         let boot = Boot::open(config)?;
         if let Boot::Firmware(firmware) = &boot {
             firmware.plug_into(&kvm)?;
         }
+        let board = Arc::new(Board::new(notifier));
+        let time = Arc::new(GuestClock::default());
+        let surroundings = Surroundings {
+            config,
+            options: &options,
+            registry: &registry,
+            board: &board,
+            lines: &Lines::new(&kvm),
+            clock: &time,
+            split: ram.split,
+            cpus: smp.cpus,
+            direct_boot: boot.is_direct(),
+        };
+        let mut devices = Devices::new(&surroundings, resources)?;
+        let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
         let vcpus = Vcpus::new(&kvm, smp, &numa, &ram, &handler, config.debug_threads)?;
         let facts = Facts {
             machine,
@@ -92,14 +115,19 @@ impl Vm {
             numa: &numa,
             ram: &ram,
             processor_id: vcpus.processor_id()?,
-            serials: Vec::new(),
-            pvpanic: None,
+            serials: devices.serials.clone(),
+            pvpanic: devices.pvpanic,
         };
-        let tables = if boot.is_direct() {
-            facts.for_kernel()?
-        } else {
-            FirmwareTables::default()
+        let tables = match &boot {
+            Boot::Direct(_) => facts.for_kernel()?,
+            Boot::Firmware(_) => FirmwareTables::default(),
         };
+        let fw_cfg = firmware_config::device(&facts, &boot)?;
+        board
+            .space
+            .map_ports(FwCfg::PORT, FwCfg::LEN, &fw_cfg, 0)
+            .map_err(|error| Error::generic(error.to_string()))?;
+        devices.add(fw_cfg);
         let vm = Self {
             vcpus,
             devices,
@@ -107,7 +135,9 @@ impl Vm {
             tables,
             ram,
             kvm,
-            clock: Mutex::new(Clock::Fresh),
+            kvmclock: Mutex::new(KvmClock::Fresh),
+            time,
+            _board: board,
         };
         vm.reset()?;
         Ok(vm)
@@ -118,14 +148,15 @@ impl Vm {
     /// # Errors
     /// When KVM refuses to set the clock.
     pub fn start(&self) -> Result<(), Error> {
-        let mut clock = lock(&self.clock);
-        if let Clock::Stopped(at) = *clock {
+        let mut clock = lock(&self.kvmclock);
+        if let KvmClock::Stopped(at) = *clock {
             self.kvm
                 .set_clock(at)
                 .map_err(|error| Error::generic(format!("KVM_SET_CLOCK failed: {error}")))?;
             self.vcpus.mark_clock_paused()?;
         }
-        *clock = Clock::Running;
+        *clock = KvmClock::Running;
+        self.time.start();
         self.vcpus.resume();
         Ok(())
     }
@@ -136,13 +167,14 @@ impl Vm {
     /// When KVM does not tell the clock.
     pub fn pause(&self) -> Result<(), Error> {
         self.vcpus.pause();
-        let mut clock = lock(&self.clock);
-        if *clock == Clock::Running {
+        self.time.stop();
+        let mut clock = lock(&self.kvmclock);
+        if *clock == KvmClock::Running {
             let now = self
                 .kvm
                 .clock()
                 .map_err(|error| Error::generic(format!("KVM_GET_CLOCK failed: {error}")))?;
-            *clock = Clock::Stopped(now);
+            *clock = KvmClock::Stopped(now);
         }
         Ok(())
     }
@@ -154,6 +186,23 @@ impl Vm {
     pub fn reset(&self) -> Result<(), Error> {
         self.devices.reset();
         let boot_state = lock(&self.boot).load(&self.ram, &self.tables)?;
+        self.vcpus.reset(boot_state)
+    }
+
+    /// Presses the power button.
+    pub fn powerdown(&self) {
+        lock(&self.devices.pm).press_power_button();
+    }
+
+    /// Wakes the guest from ACPI S3: a reset that keeps memory. Only while paused.
+    ///
+    /// # Errors
+    /// When KVM refuses a register.
+    pub fn wakeup(&self) -> Result<(), Error> {
+        self.devices.reset();
+        lock(&self.devices.rtc).note_wakeup();
+        lock(&self.devices.pm).wake(WakeReason::Other);
+        let boot_state = lock(&self.boot).waking_state(&self.ram, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
 
@@ -173,8 +222,14 @@ impl Vm {
 
     /// The devices that `-device` made.
     #[must_use]
-    pub fn devices(&self) -> &[DeviceInfo] {
-        &self.devices.infos
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        self.devices.infos.clone()
+    }
+
+    /// The PCI functions, bus by bus.
+    #[must_use]
+    pub(crate) fn pci(&self) -> Vec<FunctionView> {
+        self.devices.pci.view()
     }
 
     /// RAM, by guest address.
@@ -255,6 +310,12 @@ impl Vm {
     }
 }
 
+/// Keeps this process's memory, the guest's included, from being swapped out.
+fn lock_memory() -> Result<(), Error> {
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
+        .map_err(|error| Error::generic(format!("locking memory failed: {}", error.desc())))
+}
+
 fn find_machine(config: &MachineConfig) -> Result<&'static types::MachineType, Error> {
     let name = config.machine_type.as_deref();
     let name = name.ok_or_else(|| Error::generic("No machine specified, and there is no default"))?;
@@ -288,6 +349,7 @@ fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result
             irqchip: options.irqchip,
             lost_ticks: options.lost_ticks,
             max_vcpus: smp.max_cpus,
+            keep_idle: config.cpu_pm,
         };
         match kvm::System::open().and_then(|system| kvm::Vm::new(system, vm_options)) {
             Ok(vm) => return Ok(vm),
@@ -304,11 +366,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::net::UnixStream;
+
+    use serde_json::json;
+
     use super::*;
-    use crate::{
-        devices::Notice,
-        machine::q35::testing::{KernelFile, notices, run_until_notice, skip_without_kvm},
-    };
+    use crate::devices::Notice;
+    use crate::machine::guest::Guest;
+    use crate::machine::q35::testing::{CODE, KernelFile, config, notices, run_until_notice, skip_without_kvm};
 
     /// `mov eax, [ebx]; mov [0x200000], eax; lidt [zeroes]; ud2`: a triple fault.
     const COPY_MAGIC_AND_FAULT: [u8; 16] = [
@@ -331,6 +397,129 @@ mod tests {
             vm.read_virtual(0, 0x20_0000, &mut magic).unwrap();
             assert_eq!(u32::from_le_bytes(magic), 0x336e_c578);
             vm.reset().unwrap();
+        }
+    }
+
+    /// Writes `text` to the first serial port, then switches the machine off through ACPI.
+    fn print_and_power_off(text: &[u8]) -> Vec<u8> {
+        let text_at = u32::try_from(CODE).unwrap() + 35;
+        let mut code = [&[0xbe][..], &text_at.to_le_bytes()].concat();
+        // mov edx, 0x3f8; mov ecx, len; rep outsb
+        code.extend([0xba, 0xf8, 0x03, 0, 0, 0xb9]);
+        code.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+        code.extend([0xf3, 0x6e]);
+        // mov edx, 0x604; mov eax, 0x2000; out dx, ax; hlt; jmp $-1
+        code.extend([
+            0xba, 0x04, 0x06, 0, 0, 0xb8, 0x00, 0x20, 0, 0, 0x66, 0xef, 0xf4, 0xeb, 0xfd,
+        ]);
+        code.resize(35, 0x90);
+        code.extend(text);
+        code
+    }
+
+    #[test]
+    fn a_guest_prints_on_its_serial_port_and_powers_off() {
+        if skip_without_kvm("a_guest_prints_on_its_serial_port_and_powers_off") {
+            return;
+        }
+        let kernel = KernelFile::new(&print_and_power_off(b"hello from the guest\n"));
+        let mut config = kernel.config();
+        config.serials = vec!["charserial0".into()];
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        let resources = Resources {
+            chardevs: [("charserial0".to_owned(), ours)].into(),
+        };
+        let (notifier, notices) = notices();
+        let vm = Vm::new(&config, resources, &notifier).unwrap();
+        assert_eq!(run_until_notice(&vm, &notices), Notice::ShutdownRequest);
+        let mut text = [0; 21];
+        peer.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"hello from the guest\n");
+        assert_eq!(vm.devices()[0].qom_type, "isa-serial");
+        let info = Guest::pci(&vm);
+        let slots: Vec<_> = info[0]
+            .devices
+            .iter()
+            .map(|device| (device.slot, device.id.device))
+            .collect();
+        assert_eq!(slots, [(0, 0x29c0), (31, 0x2918)]);
+    }
+
+    #[test]
+    fn firmware_runs_and_finds_the_chipset() {
+        const NAME: &str = "firmware_runs_and_finds_the_chipset";
+        if skip_without_kvm(NAME) {
+            return;
+        }
+        if !std::path::Path::new("/usr/share/seabios/bios-256k.bin").exists() {
+            eprintln!("SKIPPED {NAME}: SeaBIOS is not installed");
+            return;
+        }
+        let mut config = config();
+        let console = json!({"driver": "isa-debugcon", "chardev": "log", "iobase": 0x402});
+        config.devices = vec![console.as_object().unwrap().clone()];
+        for number in 1..=2 {
+            let port = json!({"driver": "pcie-root-port", "id": format!("pci.{number}"), "bus": "pcie.0", "addr": "2",
+                "port": 0x10, "chassis": number, "multifunction": number == 1});
+            let mut port = port.as_object().unwrap().clone();
+            port["addr"] = json!(format!("2.{}", number - 1));
+            config.devices.push(port);
+        }
+        let (ours, peer) = UnixStream::pair().unwrap();
+        let resources = Resources {
+            chardevs: [("log".to_owned(), ours)].into(),
+        };
+        let (notifier, _notices) = notices();
+        let vm = Vm::new(&config, resources, &notifier).unwrap();
+        vm.start().unwrap();
+        peer.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+        let mut log = String::new();
+        for line in BufReader::new(peer).lines() {
+            let Ok(line) = line else { break };
+            log.push_str(&line);
+            log.push('\n');
+            if line.contains("No bootable device") {
+                break;
+            }
+        }
+        vm.pause().unwrap();
+        assert!(
+            log.contains("No bootable device"),
+            "{log}\n{}",
+            vm.dump_registers(0).unwrap()
+        );
+    }
+
+    #[test]
+    fn ports_reset_the_machine_and_the_button_wakes_a_waiting_guest() {
+        const NAME: &str = "ports_reset_the_machine_and_the_button_wakes_a_waiting_guest";
+        if skip_without_kvm(NAME) {
+            return;
+        }
+        // mov edx, 0xcf9; mov al, 6; out dx, al
+        let by_reset_register = [0xba, 0xf9, 0x0c, 0, 0, 0xb0, 6, 0xee];
+        // mov al, 1; out 0x92, al
+        let by_port_92 = [0xb0, 1, 0xe6, 0x92];
+        // mov al, 0xfe; out 0x64, al
+        let by_keyboard = [0xb0, 0xfe, 0xe6, 0x64];
+        // mov edx, 0x600; in ax, dx; test ah, 1; jz -7; mov edx, 0x501; mov al, 5; out dx, al
+        let by_button = [
+            0xba, 0x00, 0x06, 0, 0, 0x66, 0xed, 0xf6, 0xc4, 1, 0x74, 0xf9, 0xba, 0x01, 0x05, 0, 0, 0xb0, 5, 0xee,
+        ];
+        let cases: [(&[u8], Notice); 4] = [
+            (&by_reset_register, Notice::ResetRequest),
+            (&by_port_92, Notice::ResetRequest),
+            (&by_keyboard, Notice::ResetRequest),
+            (&by_button, Notice::DebugExit(11)),
+        ];
+        for (code, expected) in cases {
+            let kernel = KernelFile::new(&[code, &[0xf4, 0xeb, 0xfd]].concat());
+            let mut config = kernel.config();
+            config.devices = vec![json!({"driver": "isa-debug-exit"}).as_object().unwrap().clone()];
+            let (notifier, notices) = notices();
+            let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+            vm.powerdown();
+            assert_eq!(run_until_notice(&vm, &notices), expected);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod commands;
 mod members;
+mod rust_names;
 mod types;
 
 use std::collections::BTreeMap;
@@ -31,7 +32,9 @@ pub(crate) fn check(expressions: &[Expression]) -> Result<Schema, SchemaError> {
     }
     for ty in &schema.types {
         types::check_finite(&schema, ty)?;
+        rust_names::check_inside(ty)?;
     }
+    rust_names::check_items(&checker.definitions)?;
     Ok(schema)
 }
 

@@ -310,6 +310,24 @@ fn wrong_definitions_are_refused() {
             "{ 'enum': 'B', 'data': [ 'x', 'x' ] }",
             "duplicate value 'x'",
         ),
+        (
+            "B",
+            "# @a-b: 1\n# @a_b: 2\n",
+            "{ 'enum': 'B', 'data': [ 'a-b', 'a_b' ] }",
+            "'a_b' of 'B' has the same name in Rust as 'a-b'",
+        ),
+        (
+            "B",
+            "# @a-b: 1\n# @A-B: 2\n",
+            "{ 'struct': 'B', 'data': { 'a-b': 'str', 'A-B': 'str' } }",
+            "'A-B' of 'B' has the same name in Rust as 'a-b'",
+        ),
+        (
+            "Event",
+            "",
+            "{ 'struct': 'Event', 'data': { } }",
+            "'Event' is a name that generated code needs",
+        ),
         ("B", "", "{ 'enum': 'B', 'data': [ ] }", "an enum needs a value"),
         (
             "B",
@@ -424,4 +442,14 @@ fn the_schemas_we_ship_compile() {
             );
         }
     }
+}
+
+#[test]
+fn two_definitions_must_not_become_one_item() {
+    let text = "##\n# @DoArgs:\n#\n# It.\n##\n{ 'struct': 'DoArgs', 'data': { } }\n\
+                ##\n# @do:\n#\n# It.\n##\n{ 'command': 'do' }\n";
+    assert_eq!(
+        complaint(text),
+        "root.json:12: 'do' has the same name in Rust as 'DoArgs'"
+    );
 }

@@ -19,7 +19,7 @@ pub(super) enum Kind {
     TooLong,
 }
 
-/// A token and its bytes.
+/// A token and its bytes; the byte of punctuation is in its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     pub(super) kind: Kind,
@@ -96,7 +96,9 @@ impl Lexer {
                     return tokens;
                 }
                 Step::Ends(kind) => {
-                    self.text.push(byte);
+                    if !matches!(kind, Kind::Punct(_)) {
+                        self.text.push(byte);
+                    }
                     *token = Some(self.take(kind));
                     return tokens;
                 }

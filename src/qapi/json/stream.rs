@@ -95,7 +95,7 @@ impl Stream {
             return Some(Err(parser::error(&format!("stray '{text}'"))));
         }
         self.open.count(token.kind);
-        self.bytes += token.text.len();
+        self.bytes += token.text.len().max(1);
         if let Some(error) = self.exceeded(token.kind) {
             self.reset();
             self.lexer.skip_line();

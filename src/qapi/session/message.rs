@@ -6,19 +6,14 @@ use serde_json::Value;
 
 use crate::qapi::Error;
 use crate::qapi::qmp::QMPCapability;
-use crate::qapi::visit::{Encode, ObjectWriter, WireEvent, encoded};
-
-/// Writes an object's members by `write`.
-fn object(out: &mut Vec<u8>, write: impl FnOnce(&mut ObjectWriter<'_>)) {
-    let mut object = ObjectWriter::begin(out);
-    write(&mut object);
-    object.end();
-}
+use crate::qapi::visit::{ObjectWriter, WireEvent, encoded};
 
 /// The JSON text of an object whose members `write` writes.
 fn text(write: impl FnOnce(&mut ObjectWriter<'_>)) -> Vec<u8> {
     let mut out = Vec::new();
-    object(&mut out, write);
+    let mut object = ObjectWriter::begin(&mut out);
+    write(&mut object);
+    object.end();
     out
 }
 
@@ -49,15 +44,6 @@ pub(super) fn failure(id: Option<&Value>, error: &Error) -> Vec<u8> {
         }
         message.member("error", error);
     })
-}
-
-impl Encode for Error {
-    fn encode(&self, out: &mut Vec<u8>) {
-        object(out, |error| {
-            error.member("class", self.class.as_str());
-            error.member("desc", &self.desc);
-        });
-    }
 }
 
 /// An event.

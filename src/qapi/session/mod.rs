@@ -23,11 +23,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::Error;
 use super::command::{Api, CommandSpec, Run};
 use super::json::Stream;
 use super::qmp::{QMPCapability, QmpCapabilitiesArgs};
 use super::visit::{self, WireEvent};
-use super::{Error, ErrorClass};
 use crate::target::Target;
 use queue::{Pending, Queue};
 use request::Parsed;
@@ -230,18 +230,10 @@ impl<Id: Copy> Session<Id> {
 
     /// The command of this name, if it may be run now and in this way.
     fn find(&self, name: &str, oob: bool) -> Result<&'static CommandSpec<Id>, Error> {
-        match (self.phase, name == NEGOTIATE) {
-            (Phase::Negotiation, false) => {
-                return Err(Error::command_not_found(
-                    "Expecting capabilities negotiation with 'qmp_capabilities'",
-                ));
-            }
-            (Phase::Command { .. }, true) => {
-                return Err(Error::command_not_found(
-                    "Capabilities negotiation is already complete, command ignored",
-                ));
-            }
-            _ => {}
+        if self.phase == Phase::Negotiation && name != NEGOTIATE {
+            return Err(Error::command_not_found(
+                "Expecting capabilities negotiation with 'qmp_capabilities'",
+            ));
         }
         let Some(command) = (self.config.api.find_command)(self.config.target, name) else {
             return Err(visit::command_not_found(name));
@@ -270,12 +262,17 @@ impl<Id: Copy> Session<Id> {
 
     fn negotiate(&mut self, arguments: Map<String, Value>) -> Result<Vec<u8>, Error> {
         let QmpCapabilitiesArgs { enable } = visit::decode_arguments(arguments)?;
+        if self.phase != Phase::Negotiation {
+            return Err(Error::command_not_found(
+                "Capabilities negotiation is already complete, command ignored",
+            ));
+        }
         let oob = enable.is_some_and(|enable| enable.contains(&QMPCapability::Oob));
         if oob && !self.config.oob {
-            return Err(Error::new(
-                ErrorClass::GenericError,
-                format!("Capability {} not available", QMPCapability::Oob),
-            ));
+            return Err(Error::generic(format!(
+                "Capability {} not available",
+                QMPCapability::Oob
+            )));
         }
         self.phase = Phase::Command { oob };
         Ok(visit::encoded_nothing())

@@ -98,9 +98,7 @@ impl Request {
             Operand::Model(_) => None,
         });
         match files.chain(&self.host).chain(&self.from).chain(&self.to).next() {
-            Some(path) => match read(path)? {
-                HostDescription::S390x(_) => Ok(Target::S390x),
-            },
+            Some(path) => Ok(read(path)?.target()),
             None if Target::S390x.is_native() => Ok(Target::S390x),
             None => Ok(Target::X86_64),
         }

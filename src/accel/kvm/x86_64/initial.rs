@@ -21,6 +21,11 @@ pub enum BootState {
     /// At a kernel's entry point, in 32-bit protected mode without paging, with flat segments. This is what both the
     /// PVH and the 32-bit Linux boot protocol ask for.
     Kernel(EntryMode),
+    /// At the ACPI waking vector, in real mode (ACPI 6.5, 16.3.2).
+    Waking {
+        /// Guest physical address, below 1 MiB.
+        vector: u32,
+    },
 }
 
 /// Registers at a kernel's entry point.
@@ -51,7 +56,16 @@ impl BootState {
 
     /// Changes the power-on state of a boot vCPU into this state.
     pub(super) fn apply(self, regs: &mut kvm_regs, sregs: &mut kvm_sregs) {
-        let Self::Kernel(entry) = self else { return };
+        let entry = match self {
+            Self::PowerOn => return,
+            Self::Kernel(entry) => entry,
+            Self::Waking { vector } => {
+                sregs.cs.base = u64::from(vector & 0xf_fff0);
+                sregs.cs.selector = u16::try_from(vector >> 4 & 0xffff).unwrap_or_default();
+                regs.rip = u64::from(vector & 0xf);
+                return;
+            }
+        };
         *regs = kvm_regs {
             rip: entry.rip,
             rbx: entry.rbx,

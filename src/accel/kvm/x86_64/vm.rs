@@ -9,9 +9,9 @@ use std::{
 };
 
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE,
-    KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting, kvm_clock_data, kvm_enable_cap, kvm_irq_routing_entry,
-    kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC,
+    KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting,
+    kvm_clock_data, kvm_enable_cap, kvm_irq_routing_entry, kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, VmFd};
 use vm_memory::{GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
@@ -56,6 +56,8 @@ pub struct VmOptions {
     pub lost_ticks: LostTickPolicy,
     /// vCPUs there may ever be.
     pub max_vcpus: u32,
+    /// Idle vCPUs keep their host CPU (`-overcommit cpu-pm=on`).
+    pub keep_idle: bool,
 }
 
 /// A virtual machine.
@@ -93,6 +95,9 @@ impl Vm {
         match options.irqchip {
             IrqChip::Kernel => create_kernel_irqchip(&fd, options.lost_ticks)?,
             IrqChip::Split => enable_split_irqchip(&fd)?,
+        }
+        if options.keep_idle {
+            disable_idle_exits(&fd)?;
         }
         Ok(Self {
             fd,
@@ -228,6 +233,18 @@ fn create(system: &System) -> Result<VmFd, KvmError> {
             Err(error) => return Err(KvmError::request("KVM_CREATE_VM", error)),
         }
     }
+}
+
+/// Lets instructions by which vCPUs wait run without an exit, as far as the host can.
+fn disable_idle_exits(fd: &VmFd) -> Result<(), KvmError> {
+    let supported = fd.check_extension_raw(KVM_CAP_X86_DISABLE_EXITS.into());
+    let mut cap = kvm_enable_cap {
+        cap: KVM_CAP_X86_DISABLE_EXITS,
+        ..kvm_enable_cap::default()
+    };
+    cap.args[0] = u64::try_from(supported).unwrap_or_default();
+    fd.enable_cap(&cap)
+        .map_err(|error| KvmError::request("KVM_CAP_X86_DISABLE_EXITS", error))
 }
 
 fn create_kernel_irqchip(fd: &VmFd, lost_ticks: LostTickPolicy) -> Result<(), KvmError> {

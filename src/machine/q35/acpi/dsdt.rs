@@ -153,7 +153,6 @@ fn lpc_bridge(machine: &Description<'_>) -> Vec<u8> {
     children.extend(simple_device("RTC_", "PNP0B00", &[(0x70, 8)], &[8]));
     if machine.keyboard {
         children.extend(simple_device("KBD_", "PNP0303", &[(0x60, 1), (0x64, 1)], &[1]));
-        children.extend(simple_device("MOU_", "PNP0F13", &[], &[12]));
     }
     for (number, (port, irq)) in (1_u8..).zip(&machine.serials) {
         let uid = aml_bytes(&[&Name::new("_UID".into(), &number)]);

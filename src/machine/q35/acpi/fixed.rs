@@ -20,9 +20,9 @@ const ACPI_DISABLE: u8 = 3;
 /// What to write to the reset control register.
 const RESET_VALUE: u8 = 0x0f;
 
-/// Flags of the FADT: WBINVD works, C1 works, sleep button is no fixed one, RTC wakes from S4, the timer has 32 bits,
-/// there is a reset register, and PCI Express wakes.
-const FADT_FLAGS: u32 = 1 | 1 << 2 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 10;
+/// Flags of the FADT: WBINVD works, C1 works, the sleep button is no fixed one, the clock wakes from S4, there is a reset
+/// register.
+const FADT_FLAGS: u32 = 1 | 1 << 2 | 1 << 5 | 1 << 7 | 1 << 10;
 /// More CPUs than the flat APIC mode can address.
 const FADT_FORCE_PHYSICAL: u32 = 1 << 19;
 /// IA-PC boot flags: there are legacy devices, a keyboard controller.
@@ -47,7 +47,7 @@ pub(super) fn fadt(machine: &Description<'_>) -> Sdt {
     let mut fadt = table(*b"FACP", 3);
     fadt.append_slice(&[0; 244 - 36]);
     fadt.write_u8(45, 0);
-    fadt.write_u16(46, SCI);
+    fadt.write_u16(46, SCI.into());
     if machine.legacy_start {
         fadt.write_u32(48, SMI_COMMAND);
         fadt.write_u8(52, ACPI_ENABLE);

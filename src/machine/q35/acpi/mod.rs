@@ -18,7 +18,7 @@ const OEM_TABLE_ID: [u8; 8] = *b"BXPC    ";
 const OEM_REVISION: u32 = 1;
 
 /// The interrupt of the fixed ACPI hardware.
-pub(crate) const SCI: u16 = 9;
+pub(crate) const SCI: u8 = 9;
 /// The first port of the fixed ACPI hardware (ICH9 PMBASE).
 pub(crate) const PM_BASE: u16 = 0x600;
 /// Ports of the fixed ACPI hardware.

@@ -25,6 +25,9 @@ use crate::{
 
 pub(crate) use firmware::Firmware;
 
+/// Offset of the waking vector in the first of the ACPI tables, the FACS.
+const FACS_WAKING_VECTOR: u64 = 12;
+
 /// How a guest starts.
 #[derive(Debug)]
 pub(crate) enum Boot {
@@ -54,6 +57,18 @@ impl Boot {
             Self::Direct(direct) => direct.load(&ram.memory, ram.split, tables),
             Self::Firmware(firmware) => firmware.load(&ram.memory).map(|()| BootState::PowerOn),
         }
+    }
+
+    /// Where the boot vCPU goes on after sleep (ACPI S3): firmware finds that out by itself.
+    pub(crate) fn waking_state(&self, ram: &Ram, tables: &FirmwareTables) -> Result<BootState, Error> {
+        if !self.is_direct() {
+            return Ok(BootState::PowerOn);
+        }
+        let at = acpi_range(ram.split, tables.acpi.len())?.start + FACS_WAKING_VECTOR;
+        let vector = ram.memory.read_obj(GuestAddress(at));
+        vector
+            .map(|vector| BootState::Waking { vector })
+            .map_err(|error| Error::generic(format!("the waking vector at 0x{at:x}: {error}")))
     }
 }
 

@@ -43,7 +43,7 @@ struct Slot {
 }
 
 /// A function as `query-pci` shows it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct FunctionView {
     pub(crate) devfn: Devfn,
     pub(crate) id: Option<String>,
@@ -64,16 +64,6 @@ impl RootComplex {
     /// Finds a place for a function.
     pub(crate) fn place(&self, want: &Placement<'_>) -> Result<Place, Error> {
         self.read().place(want)
-    }
-
-    /// Which slot and pin of the root bus an interrupt pin of a place reaches.
-    pub(crate) fn root_pin(&self, place: Place, pin: u8) -> (u8, u8) {
-        self.read().root_pin(place, pin)
-    }
-
-    /// The name of the bus of a place.
-    pub(crate) fn bus_name(&self, place: Place) -> String {
-        self.read().bus_name(place.0).to_owned()
     }
 
     /// Puts a function into its place. `hook` is called whenever its configuration may have changed.
@@ -105,12 +95,13 @@ impl RootComplex {
         self.write().add_link(want.id.unwrap_or_default(), place);
     }
 
-    /// Brings all mappings in line with what the functions' registers say, after a reset.
-    pub(crate) fn refresh(&self) {
+    /// Returns all functions to the state after power-on, and their mappings with them.
+    pub(crate) fn reset(&self) {
         let Some(board) = self.board.upgrade() else { return };
         let topology = self.read();
         for bus in topology.buses() {
             for (_, function) in topology.functions(bus) {
+                lock(&function.device.function).reset();
                 function.device.refresh(&board);
             }
         }

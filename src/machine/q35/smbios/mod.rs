@@ -8,7 +8,7 @@ use structure::{Structure, Text};
 use super::options::EntryPoint;
 use crate::{
     machine::{config::SmpConfig, fields::Fields},
-    qapi::Error,
+    qapi::{Error, text},
 };
 
 /// Size of one memory device; larger memory is several.
@@ -268,7 +268,7 @@ fn firmware(given: Fields<'_>) -> Result<Structure, Error> {
             .map_err(|_| Error::generic(format!("Invalid release: {release}")))
     };
     // Characteristics: none are known (bit 3); a virtual machine; UEFI when asked for.
-    let uefi = given.flag("uefi")?.unwrap_or_default();
+    let uefi = given.text("uefi").and_then(text::parse_bool).unwrap_or_default();
     Ok(Structure::new(0, 0)
         .texts(&[texts("vendor"), texts("version")])
         .word(0xe800)

@@ -1,0 +1,133 @@
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::devices::testing::{CountingLine, random_accesses};
+
+/// 2000-02-29 12:34:56.
+const START: u64 = 951_827_696 * SECOND;
+
+struct Bench {
+    rtc: Rtc,
+    time: Arc<AtomicU64>,
+    line: Arc<CountingLine>,
+    seen: Arc<Mutex<Vec<Notice>>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (line, seen) = (Arc::new(CountingLine::default()), Arc::new(Mutex::new(Vec::new())));
+        let time = Arc::new(AtomicU64::new(START));
+        let (sink, clock) = (Arc::clone(&seen), Arc::clone(&time));
+        let notifier: Notifier = Arc::new(move |notice| sink.lock().unwrap().push(notice));
+        let now = Box::new(move || clock.load(Ordering::Relaxed));
+        let rtc = Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]);
+        Self { rtc, time, line, seen }
+    }
+
+    fn pass(&mut self, nanoseconds: u64) {
+        self.time.fetch_add(nanoseconds, Ordering::Relaxed);
+        self.rtc.expire();
+    }
+
+    fn read(&mut self, register: usize) -> u8 {
+        self.rtc.pio_write(0, &[register as u8]);
+        let mut byte = [0];
+        self.rtc.pio_read(1, &mut byte);
+        byte[0]
+    }
+
+    fn write(&mut self, register: usize, value: u8) {
+        self.rtc.pio_write(0, &[register as u8]);
+        self.rtc.pio_write(1, &[value]);
+    }
+}
+
+#[test]
+fn the_time_is_read_in_the_form_that_was_asked_for() {
+    let mut bench = Bench::new();
+    let read =
+        |bench: &mut Bench| [CENTURY, YEAR, MONTH, DAY_OF_MONTH, HOURS, MINUTES, SECONDS].map(|at| bench.read(at));
+    assert_eq!(read(&mut bench), [0x20, 0x00, 0x02, 0x29, 0x12, 0x34, 0x56]);
+    bench.write(B, BINARY);
+    assert_eq!(
+        read(&mut bench),
+        [20, 0, 2, 29, 0x80 | 12, 34, 56],
+        "noon, counted to twelve"
+    );
+    bench.pass(3600 * SECOND);
+    assert_eq!(bench.read(HOURS), 0x80 | 1);
+}
+
+#[test]
+fn a_guest_that_sets_its_clock_is_told_of_once() {
+    let mut bench = Bench::new();
+    bench.write(B, SET | HOURS_24);
+    bench.write(YEAR, 0x01);
+    bench.write(MINUTES, 0x30);
+    bench.write(DAY_OF_MONTH, 0x28);
+    assert!(bench.seen.lock().unwrap().is_empty());
+    bench.write(B, HOURS_24);
+    let offset = 365 * 86_400 - 240;
+    assert_eq!(*bench.seen.lock().unwrap(), [Notice::RtcChange(offset)]);
+    bench.pass(SECOND);
+    assert_eq!(
+        [bench.read(YEAR), bench.read(MINUTES), bench.read(SECONDS)],
+        [0x01, 0x30, 0x57]
+    );
+}
+
+#[test]
+fn interrupts_come_when_due_and_go_when_read() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.rtc.deadline(), None);
+    bench.write(B, HOURS_24 | ALARM);
+    bench.write(SECONDS_ALARM, 0x58);
+    bench.write(MINUTES_ALARM, 0xff);
+    bench.write(HOURS_ALARM, 0xff);
+    assert_eq!(bench.rtc.deadline(), Some(SECOND));
+    bench.pass(SECOND);
+    assert!(!bench.line.is_high());
+    bench.pass(SECOND);
+    assert!(bench.line.is_high());
+    assert_eq!(bench.read(C), REQUEST | ALARM | UPDATE);
+    assert!(!bench.line.is_high());
+    bench.write(B, HOURS_24 | PERIODIC);
+    assert_eq!(bench.rtc.deadline(), Some(SECOND / 1024));
+    bench.pass(SECOND / 1024);
+    assert_eq!(bench.read(C) & PERIODIC, PERIODIC);
+}
+
+#[test]
+fn a_restored_clock_keeps_its_memory_and_its_offset() {
+    let mut one = Bench::new();
+    one.write(0x40, 0x77);
+    one.write(YEAR, 0x05);
+    let DeviceState::Versioned { version, fields } = one.rtc.state() else {
+        panic!("it can be saved")
+    };
+    let mut other = Bench::new();
+    other.rtc.restore(version, &fields).unwrap();
+    assert_eq!([other.read(0x40), other.read(YEAR)], [0x77, 0x05]);
+    assert!(
+        other
+            .rtc
+            .restore(1, &json!({"cmos": [1]}))
+            .unwrap_err()
+            .contains("'cmos'")
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_access_does_harm(accesses in random_accesses(2), steps in prop::collection::vec(0u64..10_000_000_000, 200)) {
+        let mut bench = Bench::new();
+        for (access, step) in accesses.into_iter().zip(steps) {
+            access.perform(&mut bench.rtc);
+            bench.pass(step);
+            let _ = bench.rtc.deadline();
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The devices of a machine: the chipset's, and those that `-device` names.
+
+mod chipset;
+mod plug;
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+
+use super::board::Board;
+use super::clock::GuestClock;
+use super::layout::Split;
+use super::lines::Lines;
+use super::options::Options;
+use super::pci::RootComplex;
+use super::resources::Resources;
+use super::rtc::TimedRtc;
+use crate::devices::pm::Pm;
+use crate::devices::{self, Device};
+use crate::machine::bus::SharedDevice;
+use crate::machine::config::MachineConfig;
+use crate::machine::info::DeviceInfo;
+use crate::machine::streams::{Streams, StreamsBuilder};
+use crate::qapi::Error;
+use crate::qom::{Registry, TypeInfo, Values};
+use crate::target::Target;
+
+/// The types the machine's `-device` and `-object` entries are checked against.
+pub(crate) fn registry() -> Registry {
+    let mut registry = Registry::new();
+    if let Err(error) = registry.add(devices::types(Target::X86_64)) {
+        tracing::error!(%error, "device types");
+    }
+    registry
+}
+
+/// What devices are built with.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) config: &'a MachineConfig,
+    pub(crate) options: &'a Options,
+    pub(crate) registry: &'a Registry,
+    pub(crate) board: &'a Arc<Board>,
+    pub(crate) lines: &'a Lines,
+    pub(crate) clock: &'a Arc<GuestClock>,
+    /// How RAM is split, and how many vCPUs there are: firmware finds both in the clock's memory.
+    pub(crate) split: Split,
+    pub(crate) cpus: u32,
+    /// A kernel starts without firmware, so the chipset starts as firmware would leave it.
+    pub(crate) direct_boot: bool,
+}
+
+/// The devices of a machine.
+pub(crate) struct Devices {
+    all: Vec<SharedDevice>,
+    pub(crate) infos: Vec<DeviceInfo>,
+    pub(crate) pci: Arc<RootComplex>,
+    pub(crate) pm: Arc<Mutex<Pm>>,
+    pub(crate) rtc: Arc<Mutex<TimedRtc>>,
+    /// Serial ports: first port and interrupt.
+    pub(crate) serials: Vec<(u16, u8)>,
+    /// Port of the panic device.
+    pub(crate) pvpanic: Option<u16>,
+    // Ends the thread that serves the devices' streams.
+    _streams: Streams,
+}
+
+impl Devices {
+    /// Builds all of them.
+    pub(crate) fn new(with: &Surroundings<'_>, resources: Resources) -> Result<Self, Error> {
+        let mut assembly = Assembly::new(with, resources)?;
+        assembly.add_serial_ports()?;
+        for entry in &with.config.devices {
+            assembly.plug(entry)?;
+        }
+        let streams = assembly.streams.start(with.config.debug_threads);
+        Ok(Self {
+            all: assembly.all,
+            infos: assembly.infos,
+            pci: assembly.pci,
+            pm: assembly.pm,
+            rtc: assembly.rtc,
+            serials: assembly.serials,
+            pvpanic: assembly.pvpanic,
+            _streams: streams.map_err(|error| Error::generic(format!("stream thread: {error}")))?,
+        })
+    }
+
+    /// Adds a device that was made later.
+    pub(crate) fn add(&mut self, device: SharedDevice) {
+        self.all.push(device);
+    }
+
+    /// Returns all devices to the state after power-on, in the order they were made.
+    pub(crate) fn reset(&self) {
+        for device in &self.all {
+            device.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        }
+        self.pci.reset();
+    }
+}
+
+/// Devices in the making.
+struct Assembly<'a> {
+    with: &'a Surroundings<'a>,
+    streams: StreamsBuilder,
+    chardevs: HashMap<String, UnixStream>,
+    all: Vec<SharedDevice>,
+    infos: Vec<DeviceInfo>,
+    pci: Arc<RootComplex>,
+    pm: Arc<Mutex<Pm>>,
+    rtc: Arc<Mutex<TimedRtc>>,
+    serials: Vec<(u16, u8)>,
+    pvpanic: Option<u16>,
+}
+
+impl Assembly<'_> {
+    /// Says that ports `start` to `start + len - 1` are those of `device`.
+    fn map_ports(&self, start: u16, len: u16, device: &SharedDevice) -> Result<(), Error> {
+        let result = self.with.board.space.map_ports(start, len, device, 0);
+        result.map_err(|error| Error::generic(error.to_string()))
+    }
+
+    /// Makes a device one of the machine's.
+    fn keep<D: Device + 'static>(&mut self, device: D) -> Arc<Mutex<D>> {
+        let device = Arc::new(Mutex::new(device));
+        self.all.push(Arc::clone(&device) as SharedDevice);
+        device
+    }
+
+    /// Enters a device that has been made into the list.
+    fn note(&mut self, known: &'static TypeInfo, entry: &Map<String, Value>, values: &Values) {
+        let id = entry.get("id").and_then(Value::as_str).map(str::to_owned);
+        let anonymous = self.infos.iter().filter(|info| info.id.is_none()).count();
+        let path = match &id {
+            Some(id) => format!("/machine/peripheral/{id}"),
+            None => format!("/machine/peripheral-anon/device[{anonymous}]"),
+        };
+        let properties = values.iter().map(|(name, value)| (name.to_owned(), value.clone()));
+        self.infos.push(DeviceInfo {
+            id,
+            qom_type: known.name,
+            path,
+            properties: properties.collect(),
+        });
+    }
+}

@@ -1,0 +1,185 @@
+//! Making the devices that `-device` and `-serial` name.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::{Map, Value, json};
+
+use super::Assembly;
+use crate::devices::debug_exit::DebugExit;
+use crate::devices::debugcon::Debugcon;
+use crate::devices::pci::{RootPort, RootPortConfig};
+use crate::devices::pvpanic::Pvpanic;
+use crate::devices::serial::{self, IsaSerial};
+use crate::devices::types;
+use crate::machine::bus::SharedDevice;
+use crate::machine::pci::{Devfn, Placement};
+use crate::machine::streams::{Input, Outlet};
+use crate::qapi::Error;
+use crate::qom::Values;
+use crate::target::Target;
+
+/// A property of a port or interrupt that was not given.
+const UNSET: u64 = 0xffff_ffff;
+
+impl Assembly<'_> {
+    /// The serial ports of `-serial`.
+    pub(super) fn add_serial_ports(&mut self) -> Result<(), Error> {
+        for (index, chardev) in self.with.config.serials.iter().enumerate() {
+            if chardev == "none" {
+                continue;
+            }
+            let entry = json!({ "driver": "isa-serial", "chardev": chardev, "index": index });
+            if let Value::Object(entry) = entry {
+                self.plug(&entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the device of one `-device` entry.
+    pub(super) fn plug(&mut self, entry: &Map<String, Value>) -> Result<(), Error> {
+        let driver = entry.get("driver").and_then(Value::as_str);
+        let driver = driver.ok_or_else(|| Error::generic("Parameter 'driver' is missing"))?;
+        let invalid = || Error::generic(format!("'{driver}' is not a valid device model name"));
+        let known = types(Target::X86_64)
+            .find(|known| known.name == driver)
+            .ok_or_else(invalid)?;
+        if !known.user_creatable {
+            return Err(Error::generic("Parameter 'driver' expects a pluggable device type"));
+        }
+        let globals = self.with.config.globals.iter();
+        let globals = globals.map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()));
+        let values = self.with.registry.values(driver, entry, globals)?;
+        match driver {
+            "isa-serial" => self.plug_serial(&values)?,
+            "isa-debugcon" => self.plug_debugcon(&values)?,
+            "isa-debug-exit" => self.plug_debug_exit(&values)?,
+            "pvpanic" => self.plug_pvpanic(&values)?,
+            "pcie-root-port" => self.plug_root_port(entry, &values)?,
+            _ => return Err(invalid()),
+        }
+        self.note(known, entry, &values);
+        Ok(())
+    }
+
+    fn plug_serial(&mut self, values: &Values) -> Result<(), Error> {
+        let index = match given(values, "index") {
+            Some(index) => usize::try_from(index).unwrap_or(usize::MAX),
+            None => self.serials.len(),
+        };
+        let place = serial::PLACES.get(index);
+        let place = place.ok_or_else(|| {
+            Error::generic(format!(
+                "Max. supported number of ISA serial ports is {}.",
+                serial::PLACES.len()
+            ))
+        })?;
+        let start = match given(values, "iobase") {
+            Some(_) => port(values, "iobase")?,
+            None => place.0,
+        };
+        let irq = given(values, "irq").map_or(Ok(place.1), u8::try_from);
+        let irq = irq.map_err(|_| Error::generic("Parameter 'irq': there is no such interrupt"))?;
+        let line = self.with.lines.driver(irq)?;
+        let (number, outlet) = self.chardev("isa-serial", values)?;
+        let (drain, output) = (outlet.clone(), outlet);
+        let chip = IsaSerial::new(
+            line,
+            Box::new(move |bytes| output.send(bytes)),
+            Arc::new(move || drain.made_room()),
+        );
+        let chip = self.keep(chip);
+        self.streams.set_input(number, Box::new(SerialInput(Arc::clone(&chip))));
+        self.map_ports(start, serial::PORTS, &(chip as SharedDevice))?;
+        self.serials.push((start, irq));
+        Ok(())
+    }
+
+    fn plug_debugcon(&mut self, values: &Values) -> Result<(), Error> {
+        let (_, outlet) = self.chardev("isa-debugcon", values)?;
+        let readback = given(values, "readback").and_then(|value| u8::try_from(value).ok());
+        let device = self.keep(Debugcon::new(Box::new(outlet), readback.unwrap_or(0xe9)));
+        self.map_ports(port(values, "iobase")?, 1, &(device as SharedDevice))
+    }
+
+    fn plug_debug_exit(&mut self, values: &Values) -> Result<(), Error> {
+        let device = self.keep(DebugExit::new(self.with.board.notifier()));
+        self.map_ports(
+            port(values, "iobase")?,
+            port(values, "iosize")?,
+            &(device as SharedDevice),
+        )
+    }
+
+    fn plug_pvpanic(&mut self, values: &Values) -> Result<(), Error> {
+        let events = given(values, "events").and_then(|events| u8::try_from(events).ok());
+        let device = self.keep(Pvpanic::new(events.unwrap_or_default(), self.with.board.notifier()));
+        let at = port(values, "ioport")?;
+        self.map_ports(at, 1, &(device as SharedDevice))?;
+        self.pvpanic = Some(at);
+        Ok(())
+    }
+
+    fn plug_root_port(&mut self, entry: &Map<String, Value>, values: &Values) -> Result<(), Error> {
+        let number = |name| values.uint(name).unwrap_or_default();
+        let want = placement("pcie-root-port", entry, values);
+        let place = self.pci.place(&want)?;
+        let config = RootPortConfig {
+            port: u8::try_from(number("port")).unwrap_or_default(),
+            slot: u16::try_from(number("slot")).unwrap_or_default(),
+            hotplug: values.boolean("hotplug"),
+            multifunction: want.multifunction,
+        };
+        let port = Arc::new(Mutex::new(RootPort::new(config)));
+        self.pci.insert_port(place, &want, port);
+        Ok(())
+    }
+
+    /// The stream of the character device that a device must name.
+    fn chardev(&mut self, driver: &str, values: &Values) -> Result<(usize, Outlet), Error> {
+        let id = values.text("chardev");
+        let id = id.ok_or_else(|| Error::generic(format!("Can't create {driver} device, empty char device")))?;
+        let stream = self.chardevs.remove(id);
+        let stream = stream.ok_or_else(|| {
+            Error::generic(format!(
+                "Property '{driver}.chardev' can't find value '{id}', or it is in use"
+            ))
+        })?;
+        let added = self.streams.add(stream);
+        added.map_err(|error| Error::generic(format!("chardev '{id}': {error}")))
+    }
+}
+
+/// Where a `-device` entry wants its function.
+fn placement<'e>(driver: &'e str, entry: &'e Map<String, Value>, values: &Values) -> Placement<'e> {
+    Placement {
+        driver,
+        id: entry.get("id").and_then(Value::as_str),
+        bus: entry.get("bus").and_then(Value::as_str),
+        addr: values.pci_addr("addr").map(|addr| Devfn::from_byte(addr.devfn())),
+        multifunction: values.boolean("multifunction"),
+    }
+}
+
+/// The value of a number, unless it means that none was given.
+fn given(values: &Values, name: &str) -> Option<u64> {
+    values.uint(name).filter(|value| *value != UNSET)
+}
+
+fn port(values: &Values, name: &str) -> Result<u16, Error> {
+    let number = values.uint(name).unwrap_or_default();
+    u16::try_from(number).map_err(|_| Error::generic(format!("Parameter '{name}': there is no port 0x{number:x}")))
+}
+
+/// Feeds a serial port.
+struct SerialInput(Arc<Mutex<IsaSerial>>);
+
+impl Input for SerialInput {
+    fn room(&mut self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).room()
+    }
+
+    fn receive(&mut self, bytes: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).receive(bytes);
+    }
+}

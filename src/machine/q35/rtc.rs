@@ -1,0 +1,320 @@
+//! The real-time clock in its machine: where its time comes from, what its memory tells firmware, and who calls it when
+//! an interrupt is due.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant, SystemTime};
+
+use nix::sys::signal::SigSet;
+use serde_json::Value;
+
+use super::layout::Split;
+use crate::devices::rtc::{Now, Rtc};
+use crate::devices::{Clock, Device, DeviceState, PioDevice};
+use crate::machine::config::{RtcBase, RtcClock, RtcConfig};
+use crate::machine::local_time;
+use crate::qapi::Error;
+
+/// CMOS memory: why the machine was reset; this value means that it wakes from sleep.
+const SHUTDOWN_STATUS: u8 = 0x0f;
+const WAKES_FROM_SLEEP: u8 = 0xfe;
+/// Offsets of the two ports.
+const INDEX: u16 = 0;
+const DATA: u16 = 1;
+
+/// The function that tells a guest's clock the time.
+pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<Now, Error> {
+    let wall = || {
+        SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default()
+    };
+    let start = match config.base {
+        RtcBase::Utc => wall(),
+        RtcBase::Date(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+        RtcBase::Localtime => {
+            let now = wall();
+            let ahead = local_time::seconds_ahead_of_utc(now.as_secs())
+                .ok_or_else(|| Error::generic("-rtc base=localtime: the host's time zone is not known"))?;
+            Duration::from_secs(now.as_secs().saturating_add_signed(ahead))
+                + Duration::from_nanos(now.subsec_nanos().into())
+        }
+    };
+    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let start = nanoseconds(start);
+    Ok(match config.clock {
+        RtcClock::Host => {
+            let begun = nanoseconds(wall());
+            // The host's administrator may set the clock back.
+            Box::new(move || start.saturating_add(nanoseconds(wall())).saturating_sub(begun))
+        }
+        RtcClock::Rt => {
+            let begun = Instant::now();
+            Box::new(move || start.saturating_add(nanoseconds(begun.elapsed())))
+        }
+        RtcClock::Vm => {
+            let clock = Arc::clone(clock);
+            Box::new(move || start.saturating_add(clock.nanoseconds()))
+        }
+    })
+}
+
+/// What firmware finds in the clock's memory: sizes of memory, vCPUs, boot order.
+pub(crate) fn cmos(split: Split, cpus: u32, boot: BootOrder) -> [u8; 128] {
+    let mut cmos = [0; 128];
+    let mut put = |at: usize, number: u64, len: usize| {
+        let limit = (1_u64 << (8 * len)) - 1;
+        cmos[at..at + len].copy_from_slice(&number.min(limit).to_le_bytes()[..len]);
+    };
+    // KiB below 1 MiB, KiB above it, and 64 KiB units above 16 MiB and 4 GiB.
+    put(0x15, 640, 2);
+    let extended = (split.low >> 10).saturating_sub(1024);
+    put(0x17, extended, 2);
+    put(0x30, extended, 2);
+    put(0x34, split.low.saturating_sub(16 << 20) >> 16, 2);
+    put(0x5b, split.high >> 16, 3);
+    put(0x5f, u64::from(cpus.saturating_sub(1)), 1);
+    // Equipment: a mathematical coprocessor and a pointing device.
+    put(0x14, 0x06, 1);
+    for (at, byte) in boot.0 {
+        put(usize::from(at), byte.into(), 1);
+    }
+    cmos
+}
+
+/// A boot order as two bytes of CMOS memory, with their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BootOrder([(u8, u8); 2]);
+
+impl BootOrder {
+    /// Reads the letters of `-boot order=`.
+    pub(crate) fn new(order: &str) -> Result<Self, Error> {
+        let [first, second, third] = boot_devices(order)?;
+        // Bit 0 of the other byte: floppies are not looked at for a signature.
+        Ok(Self([(0x3d, second << 4 | first), (0x38, third << 4 | 1)]))
+    }
+}
+
+/// The first three devices of a boot order, as CMOS memory numbers them.
+fn boot_devices(order: &str) -> Result<[u8; 3], Error> {
+    let mut devices = [0; 3];
+    for (slot, letter) in devices.iter_mut().zip(order.chars()) {
+        *slot = match letter {
+            'a' | 'b' => 1,
+            'c' => 2,
+            'd' => 3,
+            'n'..='p' => 4,
+            other => return Err(Error::generic(format!("Invalid boot device for PC: '{other}'"))),
+        };
+    }
+    Ok(devices)
+}
+
+/// The clock with the thread that raises its interrupts in time.
+pub(crate) struct TimedRtc {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    order_after_reset: Option<BootOrder>,
+    /// The machine is reset once when it is made.
+    has_booted: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    rtc: Rtc,
+    ending: bool,
+}
+
+impl TimedRtc {
+    /// Starts the thread. `order_after_reset` replaces the boot order that was for the first boot only.
+    pub(crate) fn new(rtc: Rtc, order_after_reset: Option<BootOrder>) -> Result<Self, Error> {
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { rtc, ending: false }),
+            changed: Condvar::new(),
+        });
+        let served = Arc::clone(&shared);
+        let thread = Builder::new().spawn(move || served.serve());
+        Ok(Self {
+            shared,
+            thread: Some(thread.map_err(|error| Error::generic(format!("clock thread: {error}")))?),
+            order_after_reset,
+            has_booted: false,
+        })
+    }
+
+    /// Tells firmware that the machine wakes from sleep.
+    pub(crate) fn note_wakeup(&mut self) {
+        self.poke(SHUTDOWN_STATUS, WAKES_FROM_SLEEP);
+    }
+
+    fn poke(&mut self, at: u8, byte: u8) {
+        let mut state = self.shared.lock();
+        state.rtc.pio_write(INDEX, &[at]);
+        state.rtc.pio_write(DATA, &[byte]);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn serve(&self) {
+        if let Err(error) = SigSet::all().thread_set_mask() {
+            tracing::warn!(%error, "signals stay unblocked on the clock thread");
+        }
+        let mut state = self.lock();
+        while !state.ending {
+            state.rtc.expire();
+            state = match state.rtc.deadline() {
+                Some(wait) => {
+                    let wait = Duration::from_nanos(wait).max(Duration::from_micros(50));
+                    let result = self.changed.wait_timeout(state, wait);
+                    result.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+}
+
+impl Drop for TimedRtc {
+    fn drop(&mut self) {
+        self.shared.lock().ending = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            if thread.join().is_err() {
+                tracing::error!("the clock thread panicked");
+            }
+        }
+    }
+}
+
+impl Device for TimedRtc {
+    fn type_name(&self) -> &'static str {
+        self.shared.lock().rtc.type_name()
+    }
+
+    fn reset(&mut self) {
+        self.shared.lock().rtc.reset();
+        if !std::mem::replace(&mut self.has_booted, true) {
+            return;
+        }
+        for (at, byte) in self.order_after_reset.take().into_iter().flat_map(|order| order.0) {
+            self.poke(at, byte);
+        }
+    }
+
+    fn state(&self) -> DeviceState {
+        self.shared.lock().rtc.state()
+    }
+
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
+        let result = self.shared.lock().rtc.restore(version, fields);
+        self.shared.changed.notify_all();
+        result
+    }
+
+    fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
+        Some(self)
+    }
+}
+
+impl PioDevice for TimedRtc {
+    fn pio_read(&mut self, offset: u16, data: &mut [u8]) {
+        self.shared.lock().rtc.pio_read(offset, data);
+    }
+
+    fn pio_write(&mut self, offset: u16, data: &[u8]) {
+        let mut state = self.shared.lock();
+        let before = state.rtc.deadline().is_some();
+        state.rtc.pio_write(offset, data);
+        // A deadline that moves is one that appears, or that of a rate the guest has just changed.
+        let after = state.rtc.deadline().is_some();
+        if offset == DATA && (before || after) {
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::devices::{IrqLine, Notifier};
+    use crate::machine::q35::clock::GuestClock;
+
+    #[derive(Default)]
+    struct Line(Mutex<u32>, Condvar);
+
+    impl IrqLine for Line {
+        fn set(&self, level: bool) {
+            *self.0.lock().unwrap() += u32::from(level);
+            self.1.notify_all();
+        }
+    }
+
+    #[test]
+    fn periodic_interrupts_come_by_themselves() {
+        let line = Arc::new(Line::default());
+        let notifier: Notifier = Arc::new(|_| {});
+        let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
+        let mut rtc = TimedRtc::new(Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]), None).unwrap();
+        rtc.pio_write(0, &[0x0b]);
+        rtc.pio_write(1, &[0x42]);
+        let count = line.0.lock().unwrap();
+        let result = line
+            .1
+            .wait_timeout_while(count, Duration::from_secs(5), |count| *count == 0)
+            .unwrap();
+        assert!(*result.0 > 0);
+    }
+
+    #[test]
+    fn a_given_date_is_where_time_starts() {
+        let clock = Arc::new(GuestClock::default());
+        let config = RtcConfig {
+            base: RtcBase::Date(1_000_000_000),
+            clock: RtcClock::Vm,
+            driftfix_slew: false,
+        };
+        let now = now(&config, &clock).unwrap();
+        assert_eq!(now(), 1_000_000_000_000_000_000);
+    }
+
+    #[test]
+    fn memory_tells_sizes_and_boot_order() {
+        let split = Split {
+            low: 2 << 30,
+            high: 1 << 30,
+        };
+        let cmos = cmos(split, 4, BootOrder::new("dc").unwrap());
+        assert_eq!((cmos[0x5f], cmos[0x3d], cmos[0x38]), (3, 0x23, 1));
+        assert_eq!(u16::from_le_bytes([cmos[0x34], cmos[0x35]]), 0x7f00);
+        assert_eq!(cmos[0x5b..0x5e], [0, 0x40, 0]);
+        assert_eq!(
+            BootOrder::new("cx").unwrap_err().desc,
+            "Invalid boot device for PC: 'x'"
+        );
+    }
+
+    #[test]
+    fn a_boot_order_for_once_is_gone_after_a_reset() {
+        let notifier: Notifier = Arc::new(|_| {});
+        let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
+        let [once, later] = ["d", "c"].map(|order| BootOrder::new(order).unwrap());
+        let memory = cmos(Split { low: 1 << 30, high: 0 }, 1, once);
+        let rtc = Rtc::new(Arc::new(Line::default()), notifier, now, memory);
+        let mut rtc = TimedRtc::new(rtc, Some(later)).unwrap();
+        for expected in [3, 2, 2] {
+            rtc.reset();
+            rtc.pio_write(0, &[0x3d]);
+            let mut byte = [0];
+            rtc.pio_read(1, &mut byte);
+            assert_eq!(byte, [expected]);
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! Every command of the human monitor: names, arguments, help, and what it runs.
+
+/// A command, or a topic of `info`.
+#[derive(Debug)]
+pub(super) struct Command {
+    /// Its name, and shorter ones.
+    pub(super) names: &'static [&'static str],
+    /// Its arguments as help shows them.
+    pub(super) usage: &'static str,
+    /// Its arguments in order.
+    pub(super) arguments: &'static [Argument],
+    /// One line.
+    pub(super) help: &'static str,
+    pub(super) run: Run,
+}
+
+/// An argument.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Argument {
+    /// Its name; for [`Run::Qmp`] the name in QMP.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) optional: bool,
+}
+
+/// How an argument is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// A word or a quoted text.
+    Word,
+    /// The same, for a file.
+    File,
+    /// All that is left of the line.
+    Rest,
+    /// An integer expression.
+    Number,
+    /// `-x`.
+    Flag(char),
+    /// `/x`.
+    Format,
+}
+
+/// What a command runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    /// The QMP command of that name, with the same arguments. It prints nothing.
+    Qmp(&'static str),
+    Help,
+    Info,
+    Cpu,
+    QomList,
+    QomGet,
+    QomSet,
+    ObjectAdd,
+    DeviceAdd,
+    ChardevAdd,
+    ChardevChange,
+    RingbufRead,
+    Memsave,
+    Print,
+    ShowBlock,
+    ShowBlockStats,
+    ShowChardev,
+    ShowCpus,
+    ShowHotpluggableCpus,
+    ShowIothreads,
+    ShowKvm,
+    ShowMemdev,
+    ShowMemorySize,
+    ShowName,
+    ShowPci,
+    ShowQomTree,
+    ShowStatus,
+    ShowUuid,
+    ShowVersion,
+}
+
+/// The command of that name.
+pub(super) fn find(table: &'static [Command], name: &str) -> Option<&'static Command> {
+    table.iter().find(|command| command.names.contains(&name))
+}
+
+/// The help of all commands of a table.
+pub(super) fn help_all(table: &[Command], prefix: &str) -> String {
+    table.iter().map(|command| help(command, prefix)).collect()
+}
+
+/// One command's line of help.
+pub(super) fn help(command: &Command, prefix: &str) -> String {
+    format!(
+        "{prefix}{} {} -- {}\n",
+        command.names.join("|"),
+        command.usage,
+        command.help
+    )
+}
+
+const fn word(name: &'static str) -> Argument {
+    Argument {
+        name,
+        kind: Kind::Word,
+        optional: false,
+    }
+}
+
+const fn rest(name: &'static str) -> Argument {
+    Argument {
+        name,
+        kind: Kind::Rest,
+        optional: false,
+    }
+}
+
+const fn number(name: &'static str) -> Argument {
+    Argument {
+        name,
+        kind: Kind::Number,
+        optional: false,
+    }
+}
+
+const fn file(name: &'static str) -> Argument {
+    Argument {
+        name,
+        kind: Kind::File,
+        optional: false,
+    }
+}
+
+const fn optional(argument: Argument) -> Argument {
+    Argument {
+        optional: true,
+        ..argument
+    }
+}
+
+const fn plain(names: &'static [&'static str], help: &'static str, run: Run) -> Command {
+    Command {
+        names,
+        usage: "",
+        arguments: &[],
+        help,
+        run,
+    }
+}
+
+/// The commands, in the order of their names.
+pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        names: &["chardev-add"],
+        usage: "args",
+        arguments: &[rest("args")],
+        help: "add a character device, written as for -chardev",
+        run: Run::ChardevAdd,
+    },
+    Command {
+        names: &["chardev-change"],
+        usage: "id args",
+        arguments: &[word("id"), rest("args")],
+        help: "give a character device another back end, written as for -chardev without id",
+        run: Run::ChardevChange,
+    },
+    Command {
+        names: &["chardev-remove"],
+        usage: "id",
+        arguments: &[word("id")],
+        help: "remove a character device",
+        run: Run::Qmp("chardev-remove"),
+    },
+    Command {
+        names: &["chardev-send-break"],
+        usage: "id",
+        arguments: &[word("id")],
+        help: "send a break condition through a character device",
+        run: Run::Qmp("chardev-send-break"),
+    },
+    Command {
+        names: &["closefd"],
+        usage: "fdname",
+        arguments: &[word("fdname")],
+        help: "close a descriptor that was passed under a name",
+        run: Run::Qmp("closefd"),
+    },
+    plain(&["cont", "c"], "let the guest run on", Run::Qmp("cont")),
+    Command {
+        names: &["cpu"],
+        usage: "index",
+        arguments: &[number("index")],
+        help: "choose the vCPU that other commands mean",
+        run: Run::Cpu,
+    },
+    Command {
+        names: &["device_add"],
+        usage: "driver[,prop=value][,...]",
+        arguments: &[optional(rest("args"))],
+        help: "plug in a device, written as for -device",
+        run: Run::DeviceAdd,
+    },
+    Command {
+        names: &["device_del"],
+        usage: "device",
+        arguments: &[word("id")],
+        help: "unplug a device, named by its id or path",
+        run: Run::Qmp("device_del"),
+    },
+    Command {
+        names: &["help", "?"],
+        usage: "[cmd]",
+        arguments: &[optional(rest("name"))],
+        help: "explain one command, or list all",
+        run: Run::Help,
+    },
+    Command {
+        names: &["info"],
+        usage: "[subcommand]",
+        arguments: &[],
+        help: "show something about the guest; without a subcommand list them",
+        run: Run::Info,
+    },
+    Command {
+        names: &["memsave"],
+        usage: "addr size file",
+        arguments: &[number("val"), number("size"), file("filename")],
+        help: "write size bytes of the vCPU's virtual memory at addr to a file",
+        run: Run::Memsave,
+    },
+    plain(&["nmi"], "inject a non-maskable interrupt", Run::Qmp("inject-nmi")),
+    Command {
+        names: &["object_add"],
+        usage: "[qom-type=]type,id=str[,prop=value][,...]",
+        arguments: &[rest("args")],
+        help: "make an object, written as for -object",
+        run: Run::ObjectAdd,
+    },
+    Command {
+        names: &["object_del"],
+        usage: "id",
+        arguments: &[word("id")],
+        help: "remove an object",
+        run: Run::Qmp("object-del"),
+    },
+    Command {
+        names: &["pmemsave"],
+        usage: "addr size file",
+        arguments: &[number("val"), number("size"), file("filename")],
+        help: "write size bytes of guest-physical memory at addr to a file",
+        run: Run::Qmp("pmemsave"),
+    },
+    Command {
+        names: &["print", "p"],
+        usage: "/fmt expr",
+        arguments: &[
+            Argument {
+                name: "format",
+                kind: Kind::Format,
+                optional: true,
+            },
+            number("value"),
+        ],
+        help: "evaluate an expression; fmt is x, o, d, u or c",
+        run: Run::Print,
+    },
+    Command {
+        names: &["qom-get"],
+        usage: "path property",
+        arguments: &[word("path"), word("property")],
+        help: "show a property of an object",
+        run: Run::QomGet,
+    },
+    Command {
+        names: &["qom-list"],
+        usage: "path",
+        arguments: &[optional(word("path"))],
+        help: "list the properties of an object",
+        run: Run::QomList,
+    },
+    Command {
+        names: &["qom-set"],
+        usage: "[-j] path property value",
+        arguments: &[
+            Argument {
+                name: "json",
+                kind: Kind::Flag('j'),
+                optional: true,
+            },
+            word("path"),
+            word("property"),
+            rest("value"),
+        ],
+        help: "set a property of an object; -j takes the value as JSON",
+        run: Run::QomSet,
+    },
+    plain(&["quit", "q"], "end the emulator", Run::Qmp("quit")),
+    Command {
+        names: &["ringbuf_read"],
+        usage: "device size",
+        arguments: &[word("device"), number("size")],
+        help: "take bytes from a ring buffer",
+        run: Run::RingbufRead,
+    },
+    Command {
+        names: &["ringbuf_write"],
+        usage: "device data",
+        arguments: &[word("device"), word("data")],
+        help: "put bytes into a ring buffer",
+        run: Run::Qmp("ringbuf-write"),
+    },
+    plain(&["stop", "s"], "halt the guest", Run::Qmp("stop")),
+    plain(
+        &["system_powerdown"],
+        "ask the guest to shut down",
+        Run::Qmp("system_powerdown"),
+    ),
+    plain(&["system_reset"], "reset the guest", Run::Qmp("system_reset")),
+    plain(
+        &["system_wakeup"],
+        "wake the guest from sleep",
+        Run::Qmp("system_wakeup"),
+    ),
+    Command {
+        names: &["watchdog_action"],
+        usage: "action",
+        arguments: &[word("action")],
+        help: "set what happens when the watchdog fires",
+        run: Run::Qmp("watchdog-set-action"),
+    },
+];
+
+/// The topics of `info`, in the order of their names.
+pub(super) const TOPICS: &[Command] = &[
+    plain(&["block"], "the block devices", Run::ShowBlock),
+    plain(
+        &["blockstats"],
+        "what the block devices have read and written",
+        Run::ShowBlockStats,
+    ),
+    plain(&["chardev"], "the character devices", Run::ShowChardev),
+    plain(&["cpus"], "the vCPUs and their threads", Run::ShowCpus),
+    plain(
+        &["hotpluggable-cpus"],
+        "the vCPUs there may be",
+        Run::ShowHotpluggableCpus,
+    ),
+    plain(&["iothreads"], "the threads that serve devices", Run::ShowIothreads),
+    plain(&["kvm"], "whether KVM is used", Run::ShowKvm),
+    plain(&["memdev"], "the memory objects", Run::ShowMemdev),
+    plain(
+        &["memory_size_summary"],
+        "how much memory the guest has",
+        Run::ShowMemorySize,
+    ),
+    plain(&["name"], "the guest's name", Run::ShowName),
+    plain(&["pci"], "the PCI devices", Run::ShowPci),
+    Command {
+        names: &["qom-tree"],
+        usage: "[path]",
+        arguments: &[optional(word("path"))],
+        help: "the objects below a path",
+        run: Run::ShowQomTree,
+    },
+    plain(&["status"], "whether the guest runs", Run::ShowStatus),
+    plain(&["uuid"], "the guest's UUID", Run::ShowUuid),
+    plain(&["version"], "the emulator's version", Run::ShowVersion),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qapi::qmp::COMMANDS as QMP;
+
+    #[test]
+    fn what_is_run_exists_in_qmp() {
+        for command in COMMANDS.iter().chain(TOPICS) {
+            if let Run::Qmp(name) = command.run {
+                assert!(QMP.iter().any(|spec| spec.name == name), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_sorted_and_unique() {
+        for table in [COMMANDS, TOPICS] {
+            assert!(table.is_sorted_by_key(|command| command.names[0]));
+            let mut names: Vec<_> = table.iter().flat_map(|command| command.names).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count);
+        }
+    }
+}

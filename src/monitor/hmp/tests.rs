@@ -1,0 +1,276 @@
+//! Lines in, what a terminal shows out, against invented replies of QMP.
+
+use std::cell::RefCell;
+
+use serde_json::{Map, Value, json};
+
+use super::*;
+use crate::chardev::{ChardevOptions, ChardevRegistry, FdTable};
+
+/// Answers from a list, and notes what was asked.
+#[derive(Default)]
+struct Fake {
+    replies: Vec<(&'static str, Value)>,
+    asked: RefCell<Vec<(String, Value)>>,
+}
+
+impl Fake {
+    fn with(replies: impl IntoIterator<Item = (&'static str, Value)>) -> Self {
+        Self {
+            replies: replies.into_iter().collect(),
+            asked: RefCell::default(),
+        }
+    }
+
+    fn asked(&self) -> Vec<(String, Value)> {
+        self.asked.take()
+    }
+}
+
+impl HmpHost for Fake {
+    async fn qmp(&self, command: &str, arguments: Map<String, Value>) -> Result<Value, Error> {
+        self.asked.borrow_mut().push((command.to_owned(), arguments.into()));
+        match self.replies.iter().find(|(name, _)| *name == command) {
+            Some((_, Value::String(text))) if text.starts_with('!') => Err(Error::generic(&text[1..])),
+            Some((_, reply)) => Ok(reply.clone()),
+            None => Ok(json!({})),
+        }
+    }
+}
+
+async fn line(host: &Fake, line: &str) -> String {
+    execute(host, &mut MonitorState::default(), line).await
+}
+
+#[tokio::test]
+async fn plain_commands_print_nothing() {
+    let host = Fake::default();
+    for (text, command) in [
+        ("stop", "stop"),
+        ("  c  ", "cont"),
+        ("nmi", "inject-nmi"),
+        ("q", "quit"),
+    ] {
+        assert_eq!(line(&host, text).await, "");
+        assert_eq!(host.asked(), [(command.to_owned(), json!({}))]);
+    }
+    line(&host, "chardev-remove serial1").await;
+    assert_eq!(host.asked(), [("chardev-remove".to_owned(), json!({"id": "serial1"}))]);
+    line(&host, "pmemsave 0x1000 16*2 \"/tmp/a file\"").await;
+    let arguments = json!({"val": 4096, "size": 32, "filename": "/tmp/a file"});
+    assert_eq!(host.asked(), [("pmemsave".to_owned(), arguments)]);
+}
+
+#[tokio::test]
+async fn complaints_are_those_people_know() {
+    let host = Fake::with([("device_del", "!Device 'x' not found".into())]);
+    for (text, shown) in [
+        ("", ""),
+        ("bogus arg", "unknown command: 'bogus'\r\n"),
+        ("info bogus", "unknown command: 'info bogus'\r\n"),
+        ("help nosuch", "unknown command: 'nosuch'\r\n"),
+        (
+            "c x",
+            "cont|c: extraneous characters at the end of line\r\nTry \"help c\" for more information\r\n",
+        ),
+        (
+            "info status x",
+            "status: extraneous characters at the end of line\r\nTry \"help info status\" for more information\r\n",
+        ),
+        (
+            "qom-get /machine",
+            "qom-get: string expected\r\nTry \"help qom-get\" for more information\r\n",
+        ),
+        (
+            "pmemsave 0 16 /tmp/x",
+            "invalid char 't' in expression\r\nTry \"help pmemsave\" for more information\r\n",
+        ),
+        ("device_del x", "Error: Device 'x' not found\r\n"),
+    ] {
+        assert_eq!(line(&host, text).await, shown, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn help_names_every_command_once() {
+    let host = Fake::default();
+    let all = line(&host, "help").await;
+    assert!(all.contains("stop|s  -- "), "{all}");
+    assert_eq!(all.matches("\r\n").count(), table::COMMANDS.len());
+    assert_eq!(line(&host, "info").await, line(&host, "help info").await);
+    assert!(line(&host, "help info pci").await.starts_with("info pci  -- "));
+}
+
+#[tokio::test]
+async fn topics_show_what_queries_tell() {
+    let host = Fake::with([
+        ("query-status", json!({"running": false, "status": "prelaunch"})),
+        (
+            "query-version",
+            json!({"qemu": {"major": 10, "minor": 2, "micro": 0}, "package": "x"}),
+        ),
+        ("query-kvm", json!({"enabled": true, "present": true})),
+        (
+            "query-cpus-fast",
+            json!([{"cpu-index": 0, "thread-id": 7}, {"cpu-index": 1, "thread-id": 8}]),
+        ),
+        (
+            "query-chardev",
+            json!([{"label": "mon", "filename": "unix:", "frontend-open": true}]),
+        ),
+        (
+            "query-memory-size-summary",
+            json!({"base-memory": 67_108_864_u64, "plugged-memory": 0}),
+        ),
+    ]);
+    for (text, shown) in [
+        ("info status", "VM status: paused (prelaunch)\r\n"),
+        ("info version", "10.2.0x\r\n"),
+        ("info kvm", "kvm support: enabled\r\n"),
+        ("info cpus", "* CPU #0: thread_id=7\r\n  CPU #1: thread_id=8\r\n"),
+        ("info chardev", "mon: filename=unix:\r\n"),
+        (
+            "info memory_size_summary",
+            "base memory: 67108864\r\nplugged memory: 0\r\n",
+        ),
+        ("info name", ""),
+    ] {
+        assert_eq!(line(&host, text).await, shown, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn pci_devices_are_shown_with_what_is_behind_bridges() {
+    let regions = json!([{"bar": 0, "type": "io", "address": 0xc000, "size": 64},
+        {"bar": 4, "type": "memory", "address": 0xfe00_0000_u32, "size": 16384, "prefetch": true, "mem_type_64": true}]);
+    let range = json!({"base": 0, "limit": 4095});
+    let behind = json!({"bus": 1, "slot": 0, "function": 0, "class_info": {"class": 255},
+        "id": {"vendor": 0x1af4, "device": 0x1044}, "qdev_id": "rng", "regions": regions, "irq": 11, "irq_pin": 1});
+    let bridge = json!({"bus": 0, "slot": 2, "function": 0, "class_info": {"class": 1540, "desc": "PCI bridge"},
+        "id": {"vendor": 0x1b36, "device": 0x0c}, "qdev_id": "rp", "regions": [],
+        "pci_bridge": {"bus": {"number": 0, "secondary": 1, "subordinate": 1, "io_range": range,
+            "memory_range": range, "prefetchable_range": range}, "devices": [behind]}});
+    let host = Fake::with([("query-pci", json!([{"bus": 0, "devices": [bridge]}]))]);
+    let expected = [
+        "  Bus  0, device   2, function 0:",
+        "    PCI bridge: PCI device 1b36:000c",
+        "      BUS 0.",
+        "      secondary bus 1.",
+        "      subordinate bus 1.",
+        "      IO range [0x0000, 0x0fff]",
+        "      memory range [0x00000000, 0x00000fff]",
+        "      prefetchable memory range [0x00000000, 0x00000fff]",
+        "      id \"rp\"",
+        "  Bus  1, device   0, function 0:",
+        "    Class 0255: PCI device 1af4:1044",
+        "      IRQ 11, pin A",
+        "      BAR0: I/O at 0xc000 [0xc03f].",
+        "      BAR4: 64 bit prefetchable memory at 0xfe000000 [0xfe003fff].",
+        "      id \"rng\"",
+        "",
+    ];
+    assert_eq!(line(&host, "info pci").await, expected.join("\r\n"));
+}
+
+#[tokio::test]
+async fn objects_and_devices_are_written_as_on_the_command_line() {
+    let host = Fake::default();
+    assert_eq!(line(&host, "device_add virtio-rng-pci,id=rng0,bus=pcie.0").await, "");
+    let arguments = json!({"driver": "virtio-rng-pci", "id": "rng0", "bus": "pcie.0"});
+    assert_eq!(host.asked(), [("device_add".to_owned(), arguments)]);
+    assert_eq!(line(&host, "object_add iothread,id=io1").await, "");
+    let (command, arguments) = host.asked().remove(0);
+    assert_eq!(
+        (command.as_str(), &arguments["qom-type"], &arguments["id"]),
+        ("object-add", &json!("iothread"), &json!("io1"))
+    );
+    assert_eq!(
+        line(&host, "chardev-add socket,id=c1,path=/tmp/x,server=on,wait=off").await,
+        ""
+    );
+    let (command, arguments) = host.asked().remove(0);
+    assert_eq!((command.as_str(), &arguments["id"]), ("chardev-add", &json!("c1")));
+    assert_eq!(
+        arguments["backend"]["data"]["addr"],
+        json!({"type": "unix", "data": {"path": "/tmp/x"}})
+    );
+    let error = line(&host, "chardev-add bogus,id=a").await;
+    assert_eq!(error, "Error: 'bogus' is not a valid char driver name\r\n");
+}
+
+#[tokio::test]
+async fn a_value_without_json_is_whatever_the_property_is() {
+    let host = Fake::default();
+    line(&host, "qom-set /objects/io1 poll-max-ns 5").await;
+    assert_eq!(host.asked()[0].1["value"], json!(5));
+    line(&host, "qom-set /machine hpet off").await;
+    assert_eq!(host.asked()[0].1["value"], json!(false));
+    line(&host, "qom-set -j /x y {\"a\": 1}").await;
+    assert_eq!(host.asked()[0].1["value"], json!({"a": 1}));
+    let host = Fake::with([("qom-set", "!Parameter 'x' expects int64".into())]);
+    assert_eq!(
+        line(&host, "qom-set /x x foo").await,
+        "Error: Parameter 'x' expects int64\r\n"
+    );
+}
+
+#[tokio::test]
+async fn the_chosen_vcpu_is_remembered() {
+    let host = Fake::with([("query-cpus-fast", json!([{"cpu-index": 0}, {"cpu-index": 1}]))]);
+    let mut state = MonitorState::default();
+    assert_eq!(execute(&host, &mut state, "cpu 7").await, "invalid CPU index\r\n");
+    assert_eq!(execute(&host, &mut state, "cpu 1").await, "");
+    host.asked();
+    execute(&host, &mut state, "memsave 0 16 \"x\"").await;
+    assert_eq!(host.asked()[0].1["cpu-index"], json!(1));
+}
+
+#[tokio::test]
+async fn expressions_are_printed_in_many_ways() {
+    let host = Fake::default();
+    for (text, shown) in [
+        ("print 10+5*2", "0x14\r\n"),
+        ("p/d 0x10", "16\r\n"),
+        ("print /o 8", "010\r\n"),
+        ("p/c 65", "'A'\r\n"),
+        ("p/u -1", "18446744073709551615\r\n"),
+    ] {
+        assert_eq!(line(&host, text).await, shown, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_person_types_and_reads() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let path = std::env::temp_dir().join(format!("remuda-hmp-{}", std::process::id()));
+    let (registry, _events) = ChardevRegistry::new(FdTable::default());
+    let options = json!({"backend": "socket", "id": "mon", "path": path, "server": "on", "wait": "off"});
+    registry
+        .add(ChardevOptions::from_command_line(options.as_object().unwrap()).unwrap())
+        .await
+        .unwrap();
+    let host = Fake::with([
+        (
+            "query-version",
+            json!({"qemu": {"major": 10, "minor": 2, "micro": 0}, "package": "x"}),
+        ),
+        ("query-status", json!({"running": true, "status": "running"})),
+    ]);
+    let front = registry.connect("mon").await.unwrap();
+    let conversation = async {
+        let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
+        let mut said = async |keys: &str, answer: &str| {
+            client.write_all(keys.as_bytes()).await.unwrap();
+            let mut bytes = vec![0; answer.len()];
+            client.read_exact(&mut bytes).await.unwrap();
+            assert_eq!(String::from_utf8(bytes).unwrap(), answer);
+        };
+        said("", "QEMU 10.2.0 monitor - type 'help' for more information\r\n(qemu) ").await;
+        said("info stat\t\r", "info status \r\nVM status: running\r\n(qemu) ").await;
+        said("qom-\t", "qom-\r\nqom-get  qom-list  qom-set\r\n(qemu) qom-").await;
+    };
+    tokio::select! {
+        () = serve(&host, front) => panic!("the monitor ended"),
+        () = conversation => {}
+    }
+}

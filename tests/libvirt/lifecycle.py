@@ -1,0 +1,102 @@
+"""What virsh does to a guest: pause, reset, reboot, shutdown, destroy."""
+
+import pathlib
+
+from harness.checks import check, eventually, expect
+
+from .domain import Domain, booted
+from .host import virsh
+
+HOST = None
+
+
+@check("start --paused: the guest waits for resume")
+def start_paused():
+    with Domain(paused=True) as domain:
+        domain.expect_state("paused (user)")
+        console = domain.open_console()
+        virsh("resume", domain.name)
+        domain.expect_state("running (unpaused)")
+        console.expect("READY")
+
+
+@check("suspend, resume: the guest stands still and goes on")
+def suspend_and_resume():
+    with booted() as domain:
+        virsh("suspend", domain.name)
+        domain.expect_state("paused (user)")
+        virsh("resume", domain.name)
+        domain.expect_state("running (unpaused)")
+        domain.talk("still here")
+
+
+@check("reset: the guest starts anew at once")
+def reset():
+    with booted() as domain:
+        virsh("reset", domain.name)
+        domain.console.expect("READY")
+        domain.expect_state("running (booted)")
+        domain.talk("after the reset")
+
+
+@check("reboot: the guest shuts down on the button and starts anew")
+def reboot():
+    with booted() as domain:
+        pid = domain.pid()
+        virsh("reboot", domain.name, "--mode", "acpi")
+        domain.console.expect("POWER-BUTTON")
+        domain.console.expect("READY")
+        domain.talk("after the reboot")
+        expect(domain.pid() == pid, "it is the same process")
+
+
+@check("shutdown: the guest powers off on the button")
+def shutdown():
+    with booted() as domain:
+        virsh("shutdown", domain.name, "--mode", "acpi")
+        domain.console.expect("POWER-BUTTON")
+        domain.expect_state("shut off (shutdown)")
+
+
+@check("poweroff: the guest ends by itself")
+def poweroff():
+    with booted() as domain:
+        domain.console.type("o")
+        domain.expect_state("shut off (shutdown)")
+        domain.start()
+        domain.close_console()
+        domain.talk("started again")
+
+
+@check("destroy: the guest is gone, and so are its processes")
+def destroy():
+    with booted() as domain:
+        pid = domain.pid()
+        started = [f"guest={domain.name},", "qemu-system"]
+        session = [p for p in pathlib.Path("/proc").glob("[0-9]*/cmdline") if all(w in p.read_text() for w in started)]
+        expect(session, "the emulator is found among the processes")
+        virsh("destroy", domain.name)
+        domain.expect_state("shut off (destroyed)")
+        eventually("all its processes end", 5, lambda: not any(p.exists() for p in session))
+        expect(not pathlib.Path(f"/proc/{pid}").exists(), "the emulator has ended")
+    with booted() as domain:
+        virsh("destroy", domain.name, "--graceful")
+        domain.expect_state("shut off (destroyed)")
+
+
+@check("guest reset: the domain lives on, or ends where on_reboot is destroy")
+def guest_reset():
+    with booted() as domain:
+        domain.console.type("k")
+        domain.console.expect("READY")
+        domain.expect_state("running (booted)")
+    with booted(ON_REBOOT="destroy") as domain:
+        domain.console.type("r")
+        domain.expect_state("shut off (shutdown)")
+
+
+@check("two domains at once")
+def two_domains():
+    with booted() as one, booted() as two:
+        virsh("destroy", one.name)
+        two.talk("alone now")

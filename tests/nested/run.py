@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""Tier "nested": a stock Debian kernel as guest of the emulator, on KVM inside an emulated AMD-V machine (see
+lab.py). Needs no /dev/kvm; downloads Debian's cloud kernel once. About a minute for each guest."""
+
+import os
+import pathlib
+import re
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+os.environ.setdefault("CHECK_TIME_LIMIT", "900")
+
+from harness import checks  # noqa: E402
+from harness.checks import check, expect, expect_equal  # noqa: E402
+from harness.emulator import binary, is_ours  # noqa: E402
+from nested import lab  # noqa: E402
+
+GUEST_INIT = b"""#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
+echo "GUEST-UP $(uname -r)"
+echo "GUEST-CMDLINE $(cat /proc/cmdline)"
+echo "GUEST-CPUS $(nproc)"
+echo "GUEST-CLOCK $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+echo "GUEST-MEMORY $(sed -n 's/MemTotal: *//p' /proc/meminfo)"
+dmesg | grep -E 'Hypervisor detected|ACPI (BIOS )?(Error|Warning)|firmware bug|IOAPIC|MP-BIOS|PM-Timer|MMCONFIG at|SMBIOS|DMI:' | sed 's/^/GUEST-DMESG /'
+for function in /sys/bus/pci/devices/*; do echo "GUEST-PCI ${function##*/} $(cat $function/vendor):$(cat $function/device)"; done
+case $(cat /proc/cmdline) in *end=reboot*) reboot -f ;; *) poweroff -f ;; esac
+"""
+
+CASES = {
+    "one": "-smp 1 -append 'console=ttyS0 loglevel=4 panic=-1 end=poweroff'",
+    "two": "-smp 2 -no-reboot -append 'console=ttyS0 loglevel=4 panic=-1 end=reboot'",
+}
+SCRIPT = """
+echo "BEGIN {name}"
+timeout 150 /emulator/qemu-system-x86_64 -machine q35,accel=kvm -cpu host -m 256 -nodefaults -no-user-config -display none \\
+    {firmware} -serial stdio -kernel /guest/vmlinuz -initrd /guest/initrd {extra}
+echo "STATUS {name} $?"
+"""
+
+OUTPUTS = {}
+
+
+def output(name):
+    """What the guest `name` printed and the emulator's exit status; the lab runs once for all guests."""
+    if not OUTPUTS:
+        program = binary()
+        firmware = "" if is_ours(program) else "-L /usr/share/seabios -L /usr/share/qemu"
+        guest = lab.Archive()
+        for directory in ("proc", "sys", "dev"):
+            guest.directory(directory)
+        guest.copy(lab.need("busybox", "busybox-static"), "/bin/busybox")
+        guest.file("/init", GUEST_INIT)
+        files = {"/guest/vmlinuz": lab.kernel_image(), "/guest/initrd": guest.bytes()}
+        if firmware:
+            files |= {"/usr/share/seabios": "/usr/share/seabios", "/usr/share/qemu": "/usr/share/qemu"}
+        commands = "".join(SCRIPT.format(name=n, extra=e, firmware=firmware) for n, e in CASES.items())
+        text = lab.run(commands, {"/emulator/qemu-system-x86_64": program}, files)
+        if os.environ.get("REMUDA_NESTED_VERBOSE"):
+            print(text)
+        expect("BEGIN" in text, f"the lab came up: {text[-600:]!r}")
+        for part in text.split("BEGIN ")[1:]:
+            OUTPUTS[part.split("\n", 1)[0]] = part
+    expect(name in OUTPUTS, f"guest {name} was not reached; the last one printed {list(OUTPUTS.values())[-1][-600:]!r}")
+    return OUTPUTS[name]
+
+
+def line(text, key):
+    """What follows `key` in the guest's output."""
+    found = re.search(rf"^{key} (.*)$", text, re.M)
+    expect(found, f"{key} is missing; the end of the output is {text[-800:]!r}")
+    return found[1]
+
+
+@check("nested: a stock Debian kernel boots to its init and powers off")
+def boots():
+    text = output("one")
+    expect("cloud-amd64" in line(text, "GUEST-UP"), "kernel release")
+    expect_equal(line(text, "GUEST-CPUS"), "1", "processors")
+    expect("end=poweroff" in line(text, "GUEST-CMDLINE"), "kernel command line")
+    expect_equal(line(text, "STATUS one"), "0", "exit status of the emulator")
+
+
+@check("nested: the kernel finds KVM, its clock, PCI and sound ACPI tables")
+def platform():
+    text = output("one")
+    expect("KVM" in line(text, "GUEST-DMESG .*Hypervisor detected:"), "hypervisor")
+    expect_equal(line(text, "GUEST-CLOCK"), "kvm-clock", "clock source")
+    complaints = re.findall(r"GUEST-DMESG .*(?:Error|Warning|bug|MP-BIOS).*", text)
+    expect_equal(complaints, [], "complaints of the kernel")
+    for function in ("0000:00:00.0 0x8086:0x29c0", "0000:00:1f.0 0x8086:0x2918"):
+        expect(f"GUEST-PCI {function}" in text, f"PCI function {function}")
+    expect(200_000 < int(line(text, "GUEST-MEMORY").split()[0]) <= 262_144, "memory in KiB")
+
+
+@check("nested: two processors come up and a reboot ends the emulator with -no-reboot")
+def two_processors():
+    text = output("two")
+    expect_equal(line(text, "GUEST-CPUS"), "2", "processors")
+    expect_equal(line(text, "STATUS two"), "0", "exit status of the emulator")
+
+
+checks.main()
