@@ -29,19 +29,22 @@ use crate::target::Target;
 
 /// The devices that guests of `target` can have.
 pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
-    let types: &[&TypeInfo] = match target {
+    let types: &'static [&'static TypeInfo] = match target {
         #[cfg(target_arch = "x86_64")]
-        Target::X86_64 => &[
-            &serial::TYPE,
-            &debug_exit::TYPE,
-            &debugcon::TYPE,
-            &pvpanic::TYPE,
-            &fw_cfg::FW_CFG,
-            &pci::MCH,
-            &pci::LPC,
-            &pci::ROOT_PORT,
-        ],
+        Target::X86_64 => X86_64,
         _ => &[],
     };
     types.iter().copied()
 }
+
+#[cfg(target_arch = "x86_64")]
+static X86_64: &[&TypeInfo] = &[
+    &serial::TYPE,
+    &debug_exit::TYPE,
+    &debugcon::TYPE,
+    &pvpanic::TYPE,
+    &fw_cfg::FW_CFG,
+    &pci::MCH,
+    &pci::LPC,
+    &pci::ROOT_PORT,
+];
