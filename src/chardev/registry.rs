@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::FdTable;
@@ -17,6 +17,7 @@ use super::ringbuf::Ringbuf;
 use super::running::{Backend, Running, open_log};
 use super::{base64, reason};
 use crate::qapi::Error;
+use crate::report;
 
 /// How long the last output of a guest may take to get out.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -76,18 +77,6 @@ pub struct Added {
     /// The path of a new pseudo-terminal. On the command line QEMU prints
     /// `char device redirected to PATH (label ID)`.
     pub pty: Option<String>,
-}
-
-impl Added {
-    /// The reply to `chardev-add` and `chardev-change` (`ChardevReturn`).
-    #[must_use]
-    pub fn to_reply(&self) -> Value {
-        let mut reply = Map::new();
-        if let Some(pty) = &self.pty {
-            reply.insert("pty".into(), pty.as_str().into());
-        }
-        Value::Object(reply)
-    }
 }
 
 /// A character device as `query-chardev` shows it.
@@ -167,22 +156,26 @@ impl ChardevRegistry {
         Ok(added)
     }
 
-    /// `chardev-add`: makes a character device and, if it is a server that waits, waits for its first client.
+    /// `chardev-add`: makes a character device from a `ChardevBackend` and, if it is a server that waits, waits for its
+    /// first client.
     ///
     /// # Errors
-    /// As [`Self::add`]; also what is wrong with `backend`.
-    pub async fn qmp_add(&self, id: &str, backend: &Value) -> Result<Value, Error> {
-        let options = ChardevOptions::from_backend(id, backend)?;
+    /// The id is taken, `backend` contradicts itself, or it cannot be opened.
+    pub async fn qmp_add(&self, id: &str, backend: &Value) -> Result<Added, Error> {
         self.check_free(id)?;
-        let added = self.add(options).await.map_err(|error| Error {
+        let added = match ChardevOptions::from_backend(id, backend) {
+            Ok(options) => self.add(options).await,
+            Err(error) => Err(error),
+        };
+        let added = added.map_err(|error| Error {
             desc: format!("Failed to add chardev '{id}': {}", error.desc),
             class: error.class,
         })?;
         if let Some(waiting_for) = self.waiting_for(id) {
-            eprintln!("info: QEMU waiting for connection on: {waiting_for}");
+            report::info(format!("QEMU waiting for connection on: {waiting_for}"));
         }
         self.ready(id).await;
-        Ok(added.to_reply())
+        Ok(added)
     }
 
     /// Removes a character device (`chardev-remove`), after what its guest has sent so far is passed on.

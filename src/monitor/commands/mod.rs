@@ -3,7 +3,7 @@
 mod cpu;
 mod machine;
 
-use crate::chardev::{ChardevRegistry, DataFormat as TextFormat};
+use crate::chardev::{ChardevOptions, ChardevRegistry, DataFormat as TextFormat};
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     AddFdArgs, AddfdInfo, ChardevAddArgs, ChardevBackend, ChardevBackendInfo, ChardevChangeArgs, ChardevInfo,
@@ -209,14 +209,15 @@ impl MonitorCommands for Guest {
     }
 
     async fn chardev_add(&self, _: &CallContext, args: ChardevAddArgs) -> Result<ChardevReturn, Error> {
-        let options = chardev_options(&args.id, &args.backend)?;
-        Ok(ChardevReturn {
-            pty: self.chardevs.add(options).await?.pty,
-        })
+        let added = self
+            .chardevs
+            .qmp_add(&args.id, &chardev_backend(&args.backend)?)
+            .await?;
+        Ok(ChardevReturn { pty: added.pty })
     }
 
     async fn chardev_change(&self, _: &CallContext, args: ChardevChangeArgs) -> Result<ChardevReturn, Error> {
-        let options = chardev_options(&args.id, &args.backend)?;
+        let options = ChardevOptions::from_backend(&args.id, &chardev_backend(&args.backend)?)?;
         Ok(ChardevReturn {
             pty: self.chardevs.change(options).await?.pty,
         })
@@ -245,10 +246,9 @@ impl MonitorCommands for Guest {
     }
 }
 
-fn chardev_options(id: &str, backend: &ChardevBackend) -> Result<crate::chardev::ChardevOptions, Error> {
-    // The registry reads what the schema has checked, so that the command line and QMP share one set of rules.
-    let value = serde_json::from_slice(&encoded(backend)).map_err(|error| Error::generic(error.to_string()))?;
-    crate::chardev::ChardevOptions::from_backend(id, &value)
+/// The registry reads what the schema has checked, so that the command line and QMP share one set of rules.
+fn chardev_backend(backend: &ChardevBackend) -> Result<serde_json::Value, Error> {
+    serde_json::from_slice(&encoded(backend)).map_err(|error| Error::generic(error.to_string()))
 }
 
 fn text_format(format: Option<DataFormat>) -> TextFormat {
