@@ -5,11 +5,16 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use crate::{accel::kvm::x86_64 as kvm, devices::IrqLine, qapi::Error};
+use crate::{
+    accel::kvm::x86_64 as kvm,
+    devices::{IrqLine, pci::MsiSink},
+    qapi::Error,
+};
 
 /// All interrupt lines, by global interrupt number.
 pub(crate) struct Lines {
     wires: Vec<Arc<Wire>>,
+    messages: Arc<Messages>,
 }
 
 impl Lines {
@@ -24,7 +29,13 @@ impl Lines {
         };
         Self {
             wires: (0..24).map(wire).collect(),
+            messages: Arc::new(Messages { vm: Arc::clone(vm) }),
         }
+    }
+
+    /// Where PCI functions send their message-signalled interrupts.
+    pub(crate) fn messages(&self) -> Arc<dyn MsiSink> {
+        Arc::clone(&self.messages) as _
     }
 
     /// A new driver of a wire. A wire is high while any of its drivers is.
@@ -35,6 +46,19 @@ impl Lines {
             wire: Arc::clone(wire),
             high: AtomicBool::new(false),
         }))
+    }
+}
+
+/// Hands messages on to the kernel.
+struct Messages {
+    vm: Arc<kvm::Vm>,
+}
+
+impl MsiSink for Messages {
+    fn send(&self, address: u64, data: u32) {
+        if let Err(error) = self.vm.signal_msi(address, data) {
+            tracing::warn!(address, data, %error, "KVM_SIGNAL_MSI");
+        }
     }
 }
 
