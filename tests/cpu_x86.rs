@@ -15,12 +15,17 @@ use remuda::cpu::x86::{
 use serde_json::{Map, Value, json};
 
 fn read(name: &str) -> String {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/x86").join(name);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/vectors/x86")
+        .join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn lines(name: &str) -> Vec<Value> {
-    read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    read(name)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn host(name: &str) -> Host {
@@ -29,7 +34,11 @@ fn host(name: &str) -> Host {
 }
 
 fn accel(host: &Host) -> Accel<'_> {
-    Accel { host, irqchip: IrqChip::Kernel, cpu_pm: false }
+    Accel {
+        host,
+        irqchip: IrqChip::Kernel,
+        cpu_pm: false,
+    }
 }
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
@@ -52,20 +61,40 @@ fn smp(text: &str, machine: &str) -> (u32, Topology) {
     }
     let given = |key| parts.get(key).copied();
     let old = machine == "pc-q35-6.0" || machine == "pc-q35-4.0";
-    let (dies, modules, threads) =
-        (given("dies").unwrap_or(1), given("modules").unwrap_or(1), given("threads").unwrap_or(1));
+    let (dies, modules, threads) = (
+        given("dies").unwrap_or(1),
+        given("modules").unwrap_or(1),
+        given("threads").unwrap_or(1),
+    );
     let rest = cpus / (dies * modules * threads);
-    let cores = given("cores").unwrap_or(if old { 1 } else { rest / given("sockets").unwrap_or(1) }).max(1);
+    let cores = given("cores")
+        .unwrap_or(if old { 1 } else { rest / given("sockets").unwrap_or(1) })
+        .max(1);
     let sockets = given("sockets").unwrap_or((rest / cores).max(1));
-    let cpus = if cpus == 0 { sockets * dies * modules * cores * threads } else { cpus };
-    (cpus, Topology { dies, modules, cores, threads, caches: CacheLevels::default() })
+    let cpus = if cpus == 0 {
+        sockets * dies * modules * cores * threads
+    } else {
+        cpus
+    };
+    (
+        cpus,
+        Topology {
+            dies,
+            modules,
+            cores,
+            threads,
+            caches: CacheLevels::default(),
+        },
+    )
 }
 
 fn cache_levels(options: &str) -> CacheLevels {
     let mut levels = CacheLevels::default();
     let value = |key: String| options.split(',').find_map(|item| item.strip_prefix(key.as_str()));
     for place in 0..4 {
-        let Some(cache) = value(format!("smp-cache.{place}.cache=")) else { break };
+        let Some(cache) = value(format!("smp-cache.{place}.cache=")) else {
+            break;
+        };
         let level = match value(format!("smp-cache.{place}.topology=")) {
             Some("module") => Level::Module,
             Some("die") => Level::Die,
@@ -90,10 +119,13 @@ fn realize(case: &Value, host: &Host, printed: &mut Vec<String>) -> Result<(u32,
     let (model, arguments) = Arguments::parse(text(case, "cpu"), compat)?;
     let mut warnings: Vec<Warning> = arguments.warnings().to_vec();
     printed.extend(warnings.drain(..).map(|warning| format!("warning: {warning}")));
-    let result =
-        Cpus::new(compat, Some(accel(host))).with_arguments(arguments).realize(model, topology, &mut warnings);
+    let result = Cpus::new(compat, Some(accel(host)))
+        .with_arguments(arguments)
+        .realize(model, topology, &mut warnings);
     for index in 0..cpus {
-        let repeated = warnings.iter().filter(|warning| index == 0 || (result.is_ok() && warning.repeats()));
+        let repeated = warnings
+            .iter()
+            .filter(|warning| index == 0 || (result.is_ok() && warning.repeats()));
         printed.extend(repeated.map(|warning| format!("warning: {warning}")));
     }
     if let Err(error) = &result {
@@ -103,8 +135,20 @@ fn realize(case: &Value, host: &Host, printed: &mut Vec<String>) -> Result<(u32,
 }
 
 fn show(entry: &CpuidEntry) -> String {
-    let CpuidEntry { function, index, flags, eax, ebx, ecx, edx } = entry;
-    let index = if flags & 1 != 0 { format!(".{index:x}") } else { String::new() };
+    let CpuidEntry {
+        function,
+        index,
+        flags,
+        eax,
+        ebx,
+        ecx,
+        edx,
+    } = entry;
+    let index = if flags & 1 != 0 {
+        format!(".{index:x}")
+    } else {
+        String::new()
+    };
     format!("{function:x}{index} {eax:x} {ebx:x} {ecx:x} {edx:x}")
 }
 
@@ -115,21 +159,37 @@ fn compare_vcpu(vcpu: &RealizedVcpu, wanted: &Value, first: &Value, differences:
         None => Vec::new(),
     };
     for (place, entry) in wanted["differs"].as_object().into_iter().flatten() {
-        entry.as_str().unwrap().clone_into(&mut cpuid[place.parse::<usize>().unwrap()]);
+        entry
+            .as_str()
+            .unwrap()
+            .clone_into(&mut cpuid[place.parse::<usize>().unwrap()]);
     }
     let made: Vec<String> = vcpu.cpuid.iter().map(show).collect();
     if made != cpuid {
         let (ours, theirs): (BTreeSet<_>, BTreeSet<_>) = (made.iter().collect(), cpuid.iter().collect());
-        differences.extend(theirs.difference(&ours).map(|entry| format!("vCPU {}: missing {entry}", vcpu.apic_id)));
-        differences.extend(ours.difference(&theirs).map(|entry| format!("vCPU {}: surplus {entry}", vcpu.apic_id)));
+        differences.extend(
+            theirs
+                .difference(&ours)
+                .map(|entry| format!("vCPU {}: missing {entry}", vcpu.apic_id)),
+        );
+        differences.extend(
+            ours.difference(&theirs)
+                .map(|entry| format!("vCPU {}: surplus {entry}", vcpu.apic_id)),
+        );
         if ours == theirs {
             differences.push("CPUID entries are in another order".to_owned());
         }
     }
     let msrs = wanted["msrs"].as_object().or(first["msrs"].as_object()).unwrap();
-    let msrs: BTreeMap<u64, u64> =
-        msrs.iter().map(|(index, value)| (number(index), number(value.as_str().unwrap()))).collect();
-    let made: BTreeMap<u64, u64> = vcpu.msrs.iter().map(|(index, value)| (u64::from(*index), *value)).collect();
+    let msrs: BTreeMap<u64, u64> = msrs
+        .iter()
+        .map(|(index, value)| (number(index), number(value.as_str().unwrap())))
+        .collect();
+    let made: BTreeMap<u64, u64> = vcpu
+        .msrs
+        .iter()
+        .map(|(index, value)| (u64::from(*index), *value))
+        .collect();
     if made != msrs {
         differences.push(format!("MSRs {made:x?}, wanted {msrs:x?}"));
     }
@@ -140,7 +200,12 @@ fn compare_vcpu(vcpu: &RealizedVcpu, wanted: &Value, first: &Value, differences:
     if Some(u64::from(vcpu.apic_id)) != wanted["id"].as_u64() {
         differences.push(format!("id {}, wanted {}", vcpu.apic_id, wanted["id"]));
     }
-    let caps: Vec<u64> = wanted["caps"].as_array().into_iter().flatten().filter_map(|cap| cap[0].as_u64()).collect();
+    let caps: Vec<u64> = wanted["caps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|cap| cap[0].as_u64())
+        .collect();
     let made = [
         (vcpu.hyperv_enforce_cpuid, 199),
         (vcpu.hyperv_synic == Some(false), 148),
@@ -158,7 +223,12 @@ fn compare(case: &Value, host: &Host, texts: bool) -> Vec<String> {
     let mut printed = Vec::new();
     let result = realize(case, host, &mut printed);
     let mut differences = Vec::new();
-    let wanted: Vec<&str> = case["stderr"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    let wanted: Vec<&str> = case["stderr"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| line.as_str().unwrap())
+        .collect();
     let fails = case["fails"] == json!(true);
     if texts && printed != wanted {
         differences.push(format!("printed {printed:#?}, wanted {wanted:#?}"));
@@ -187,19 +257,40 @@ fn kvm_is_told_what_was_recorded() {
     let mut hosts = HashMap::new();
     let (mut failed, mut count) = (Vec::new(), 0);
     for case in lines("cpuid-10.2.jsonl") {
-        let host = hosts.entry(text(&case, "host").to_owned()).or_insert_with_key(|name| host(name));
+        let host = hosts
+            .entry(text(&case, "host").to_owned())
+            .or_insert_with_key(|name| host(name));
         let differences = compare(&case, host, true);
         count += 1;
         if !differences.is_empty() {
-            failed.push(format!("{}: {}\n{}", text(&case, "id"), text(&case, "cpu"), differences.join("\n")));
+            failed.push(format!(
+                "{}: {}\n{}",
+                text(&case, "id"),
+                text(&case, "cpu"),
+                differences.join("\n")
+            ));
         }
     }
-    assert!(failed.is_empty(), "{} of {count} differ:\n{}", failed.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {count} differ:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
 }
 
 #[test]
 fn definitions_are_those_recorded() {
-    for name in ["clx-kvm-none", "genoa-kvm-none", "genoa-kvm-q35", "icx-kvm-none", "real-kvm-none", "rome-kvm-none", "spr-kvm-none", "spr-kvm-q35"] {
+    for name in [
+        "clx-kvm-none",
+        "genoa-kvm-none",
+        "genoa-kvm-q35",
+        "icx-kvm-none",
+        "real-kvm-none",
+        "rome-kvm-none",
+        "spr-kvm-none",
+        "spr-kvm-q35",
+    ] {
         let (host_name, machine) = name.split_once("-kvm-").unwrap();
         let host = host(host_name);
         let cpus = Cpus::new(MachineCompat::of_machine(machine).unwrap(), Some(accel(&host)));
@@ -222,7 +313,11 @@ fn definitions_are_those_recorded() {
 /// The properties of a record: those that are on, those that are not booleans, and all others are off.
 fn props(record: &Value, off: impl Iterator<Item = String>) -> BTreeMap<String, Value> {
     let mut props: BTreeMap<String, Value> = off.map(|name| (name, json!(false))).collect();
-    props.extend(text(record, "on").split_whitespace().map(|name| (name.to_owned(), json!(true))));
+    props.extend(
+        text(record, "on")
+            .split_whitespace()
+            .map(|name| (name.to_owned(), json!(true))),
+    );
     let other: &Map<String, Value> = record["other"].as_object().unwrap();
     props.extend(other.iter().map(|(name, value)| (name.clone(), value.clone())));
     props
@@ -259,7 +354,11 @@ fn expansions_are_those_recorded() {
         for record in records {
             let info = cpus.expand(kind, text(record, "of"), None).unwrap();
             assert_eq!(info.name, text(record, "name"));
-            let made = info.props.iter().map(|(name, value)| ((*name).to_owned(), value.to_json())).collect();
+            let made = info
+                .props
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.to_json()))
+                .collect();
             let off = words(text(booleans, "booleans")).chain(words(text(record, "more")));
             assert_props(&format!("{file}: {}", text(record, "of")), &made, &props(record, off));
         }
@@ -284,7 +383,11 @@ fn odd_requests_are_answered_as_recorded() {
             match cpus.expand(kind, name, model.get("props")) {
                 Ok(info) => {
                     assert_eq!(info.name, text(reply, "name"), "{request}");
-                    let made = info.props.iter().map(|(name, value)| ((*name).to_owned(), value.to_json())).collect();
+                    let made = info
+                        .props
+                        .iter()
+                        .map(|(name, value)| ((*name).to_owned(), value.to_json()))
+                        .collect();
                     assert_props(&request.to_string(), &made, &props(reply, words(text(reply, "off"))));
                 }
                 Err(error) => assert_eq!(json!(error.to_string()), reply["error"]["desc"], "{request}"),
@@ -298,22 +401,38 @@ fn a_live_cpu_has_the_properties_recorded() {
     for host_name in ["spr", "genoa"] {
         let host = host(host_name);
         for record in lines(&format!("{host_name}-kvm-q35.live-qom.jsonl")) {
-            let (cpu, smp) = text(&record, "cpu").split_once(" -smp ").unwrap_or((text(&record, "cpu"), "1"));
+            let (cpu, smp) = text(&record, "cpu")
+                .split_once(" -smp ")
+                .unwrap_or((text(&record, "cpu"), "1"));
             let case = json!({"machine": "q35", "cpu": cpu, "smp": smp});
             let (_, processor) = realize(&case, &host, &mut Vec::new()).unwrap();
             let cpu = processor.cpu_at(0);
             let mut wanted = props(&record, words(text(&record, "off")));
             for generic in [
-                "crash-information", "hotpluggable", "hotplugged", "lapic", "legacy-memory", "memory", "parent_bus",
-                "realized", "start-powered-off", "type",
+                "crash-information",
+                "hotpluggable",
+                "hotplugged",
+                "lapic",
+                "legacy-memory",
+                "memory",
+                "parent_bus",
+                "realized",
+                "start-powered-off",
+                "type",
             ] {
                 wanted.remove(generic);
             }
             let missing = wanted.remove("unavailable-features").unwrap();
             assert_eq!(json!(cpu.unavailable_features()), missing, "{record}");
-            let made = cpu.properties().map(|(name, value)| (name.to_owned(), value.to_json())).collect();
+            let made = cpu
+                .properties()
+                .map(|(name, value)| (name.to_owned(), value.to_json()))
+                .collect();
             assert_props(text(&record, "cpu"), &made, &wanted);
-            for (key, words) in [("feature-words", cpu.feature_words()), ("filtered-features", cpu.filtered_words())] {
+            for (key, words) in [
+                ("feature-words", cpu.feature_words()),
+                ("filtered-features", cpu.filtered_words()),
+            ] {
                 let made: Vec<Value> = words
                     .iter()
                     .map(|word| json!([word.leaf, word.subleaf, word.register.name(), word.features]))

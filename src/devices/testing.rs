@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 
+use super::pci::MsiSink;
 use super::{IrqLine, PioDevice};
 
 /// A line that counts how often it went high.
@@ -29,6 +30,23 @@ impl IrqLine for CountingLine {
         let mut state = self.state.lock().unwrap();
         state.1 += usize::from(level && !state.0);
         state.0 = level;
+    }
+}
+
+/// Message-signalled interrupts that were sent: address and data.
+#[derive(Debug, Default)]
+pub(crate) struct Messages(Mutex<Vec<(u64, u32)>>);
+
+impl Messages {
+    /// Those sent since the last call.
+    pub(crate) fn taken(&self) -> Vec<(u64, u32)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+}
+
+impl MsiSink for Messages {
+    fn send(&self, address: u64, data: u32) {
+        self.0.lock().unwrap().push((address, data));
     }
 }
 

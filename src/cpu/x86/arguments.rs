@@ -45,7 +45,11 @@ impl Arguments {
 
     /// Adds `-global DRIVER.PROPERTY=VALUE`.
     pub fn add_global(&mut self, driver: &str, property: &str, value: &str) {
-        self.globals.push(Global { driver: driver.to_owned(), property: property.to_owned(), value: value.to_owned() });
+        self.globals.push(Global {
+            driver: driver.to_owned(),
+            property: property.to_owned(),
+            value: value.to_owned(),
+        });
     }
 
     /// What is odd about the text.
@@ -118,8 +122,15 @@ mod tests {
     fn features_and_properties_are_told_apart() {
         let (model, arguments) = parse("Nehalem,+avx,-sse4_1,tsc_adjust=off,check").unwrap();
         assert_eq!(model.name(), "Nehalem");
-        assert_eq!((arguments.plus.as_slice(), arguments.minus.as_slice()), (["avx".to_owned()].as_slice(), ["sse4_1".to_owned()].as_slice()));
-        let globals: Vec<(&str, &str)> = arguments.globals.iter().map(|global| (global.property.as_str(), global.value.as_str())).collect();
+        assert_eq!(
+            (arguments.plus.as_slice(), arguments.minus.as_slice()),
+            (["avx".to_owned()].as_slice(), ["sse4_1".to_owned()].as_slice())
+        );
+        let globals: Vec<(&str, &str)> = arguments
+            .globals
+            .iter()
+            .map(|global| (global.property.as_str(), global.value.as_str()))
+            .collect();
         assert_eq!(globals, [("tsc-adjust", "off"), ("check", "on")]);
     }
 
@@ -142,7 +153,13 @@ mod tests {
         assert_eq!(frequency("1000"), Some(1000));
         assert_eq!(frequency("abc"), None);
         assert_eq!(frequency("9999999999E"), None);
-        assert_eq!(parse("qemu64,tsc-freq=abc").unwrap_err().to_string(), "bad numerical value abc");
-        assert_eq!(parse("nosuch").unwrap_err().to_string(), "unable to find CPU model 'nosuch'");
+        assert_eq!(
+            parse("qemu64,tsc-freq=abc").unwrap_err().to_string(),
+            "bad numerical value abc"
+        );
+        assert_eq!(
+            parse("nosuch").unwrap_err().to_string(),
+            "unable to find CPU model 'nosuch'"
+        );
     }
 }

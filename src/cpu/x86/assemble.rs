@@ -47,14 +47,26 @@ impl Leaves<'_> {
             if let Some(entry) = list.get_mut(signature) {
                 entry.eax = entry.eax.max(FREQUENCIES);
             }
-            list.push(CpuidEntry { function: FREQUENCIES, eax: tsc_khz, ebx: APIC_KHZ, ..CpuidEntry::default() });
+            list.push(CpuidEntry {
+                function: FREQUENCIES,
+                eax: tsc_khz,
+                ebx: APIC_KHZ,
+                ..CpuidEntry::default()
+            });
         }
         list
     }
 
     fn push_kvm(&self, base: u32, list: &mut Vec<CpuidEntry>) {
         let [ebx, ecx, edx] = KVM_SIGNATURE;
-        list.push(CpuidEntry { function: base, eax: base | 1, ebx, ecx, edx, ..CpuidEntry::default() });
+        list.push(CpuidEntry {
+            function: base,
+            eax: base | 1,
+            ebx,
+            ecx,
+            edx,
+            ..CpuidEntry::default()
+        });
         list.push(CpuidEntry {
             function: base | 1,
             eax: self.cpu.register(word::KVM_FEATURES),
@@ -66,7 +78,10 @@ impl Leaves<'_> {
     fn push_basic(&self, function: u32, list: &mut Vec<CpuidEntry>) {
         match function {
             0x1f if !self.cpu.has_leaf_1f(self.topology) => {}
-            2 => list.push(CpuidEntry { flags: 0, ..indexed(function, 0, self.get(function, 0)) }),
+            2 => list.push(CpuidEntry {
+                flags: 0,
+                ..indexed(function, 0, self.get(function, 0))
+            }),
             4 => self.push_until(function, |_, [eax, ..]| eax == 0, list),
             0xb | 0x1f => self.push_until(function, |_, [_, _, ecx, _]| ecx & 0xff00 == 0, list),
             0x12 => self.push_until(function, |index, [eax, ..]| index > 1 && eax & 0xf != 1, list),
@@ -103,13 +118,24 @@ impl Leaves<'_> {
     fn push_single(&self, function: u32, list: &mut Vec<CpuidEntry>) {
         let registers = self.get(function, 0);
         if registers != [0; 4] {
-            list.push(CpuidEntry { flags: 0, ..indexed(function, 0, registers) });
+            list.push(CpuidEntry {
+                flags: 0,
+                ..indexed(function, 0, registers)
+            });
         }
     }
 }
 
 fn indexed(function: u32, index: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> CpuidEntry {
-    CpuidEntry { function, index, flags: CpuidEntry::INDEX_MATTERS, eax, ebx, ecx, edx }
+    CpuidEntry {
+        function,
+        index,
+        flags: CpuidEntry::INDEX_MATTERS,
+        eax,
+        ebx,
+        ecx,
+        edx,
+    }
 }
 
 /// The last leaf of a range: EAX of its first. No range is longer than this.

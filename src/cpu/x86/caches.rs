@@ -22,11 +22,19 @@ impl CacheTables {
     /// The model's own caches, or those that all models had once.
     pub(super) fn of(cpu: &Cpu, topology: &Topology) -> Result<Self, Error> {
         let mut tables = if cpu.flag(scalar::LEGACY_CACHE) {
-            let vendors = legacy(if is_amd(cpu.vendor) { "legacy-amd" } else { "legacy-intel" });
+            let vendors = legacy(if is_amd(cpu.vendor) {
+                "legacy-amd"
+            } else {
+                "legacy-intel"
+            });
             let by_vendor = cpu.flag(scalar::X_VENDOR_CPUID_ONLY_V2);
             let consistent = cpu.flag(scalar::X_CONSISTENT_CACHE);
             Self {
-                leaf_2: if consistent { vendors } else { legacy("legacy-intel-leaf2") },
+                leaf_2: if consistent {
+                    vendors
+                } else {
+                    legacy("legacy-intel-leaf2")
+                },
                 leaf_4: if by_vendor { vendors } else { legacy("legacy-intel") },
                 amd: if by_vendor { vendors } else { legacy("legacy-amd") },
             }
@@ -34,8 +42,14 @@ impl CacheTables {
             let Model::Named { version, .. } = cpu.model else {
                 return Err(Error::NoCaches(cpu.model.name().to_owned()));
             };
-            let caches = version.caches.ok_or_else(|| Error::NoCaches(cpu.model.name().to_owned()))?;
-            Self { leaf_2: *caches, leaf_4: *caches, amd: *caches }
+            let caches = version
+                .caches
+                .ok_or_else(|| Error::NoCaches(cpu.model.name().to_owned()))?;
+            Self {
+                leaf_2: *caches,
+                leaf_4: *caches,
+                amd: *caches,
+            }
         };
         for caches in [&mut tables.leaf_4, &mut tables.amd] {
             let levels = topology.caches;
@@ -96,9 +110,8 @@ pub(super) fn deterministic(cache: &Cache, topology: &Topology) -> [u32; 4] {
     };
     let eax = kind | cache.level << 5 | u32::from(cache.self_init) << 8 | sharing(cache.share, topology) << 14;
     let ebx = (cache.line - 1) | (cache.partitions - 1) << 12 | (cache.ways - 1) << 22;
-    let edx = u32::from(cache.no_invd_sharing)
-        | u32::from(cache.inclusive) << 1
-        | u32::from(cache.complex_indexing) << 2;
+    let edx =
+        u32::from(cache.no_invd_sharing) | u32::from(cache.inclusive) << 1 | u32::from(cache.complex_indexing) << 2;
     [eax, ebx, cache.sets - 1, edx]
 }
 

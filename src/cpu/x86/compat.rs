@@ -27,7 +27,10 @@ impl MachineCompat {
     /// The newest machine types, and none at all.
     #[must_use]
     pub const fn newest() -> Self {
-        Self { release: NEWEST, default_version: DefaultVersion::First }
+        Self {
+            release: NEWEST,
+            default_version: DefaultVersion::First,
+        }
     }
 
     /// By the name of a machine type (`none`, `microvm`, `q35`, `pc-q35-9.0`, ...).
@@ -35,14 +38,28 @@ impl MachineCompat {
     pub fn of_machine(name: &str) -> Option<Self> {
         match name {
             "none" | "q35" | "pc" => return Some(Self::newest()),
-            "microvm" => return Some(Self { default_version: DefaultVersion::Latest, ..Self::newest() }),
+            "microvm" => {
+                return Some(Self {
+                    default_version: DefaultVersion::Latest,
+                    ..Self::newest()
+                });
+            }
             _ => {}
         }
-        let version = name.strip_prefix("pc-q35-").or_else(|| name.strip_prefix("pc-i440fx-"))?;
+        let version = name
+            .strip_prefix("pc-q35-")
+            .or_else(|| name.strip_prefix("pc-i440fx-"))?;
         let (major, minor) = version.split_once('.')?;
         let release = (major.parse().ok()?, minor.parse().ok()?);
-        let default_version = if release <= (4, 0) { DefaultVersion::None } else { DefaultVersion::First };
-        Some(Self { release, default_version })
+        let default_version = if release <= (4, 0) {
+            DefaultVersion::None
+        } else {
+            DefaultVersion::First
+        };
+        Some(Self {
+            release,
+            default_version,
+        })
     }
 
     pub(super) fn default_version(self) -> DefaultVersion {
@@ -51,7 +68,10 @@ impl MachineCompat {
 
     /// What differs from the newest machine types; later ones override earlier ones.
     pub(super) fn settings(self) -> impl Iterator<Item = &'static Setting> {
-        MACHINES.iter().filter(move |release| self.release <= release.up_to).flat_map(|release| release.settings)
+        MACHINES
+            .iter()
+            .filter(move |release| self.release <= release.up_to)
+            .flat_map(|release| release.settings)
     }
 }
 

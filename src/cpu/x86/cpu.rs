@@ -6,9 +6,7 @@ use super::error::{Error, Warning};
 use super::features::Features;
 use super::model::Model;
 use super::supported::{Accel, IrqChip};
-use super::tables::{
-    Feature, KVM_DEFAULTS, Property, SCALAR_COUNT, SCALARS, ScalarId, Word, feature, scalar,
-};
+use super::tables::{Feature, KVM_DEFAULTS, Property, SCALAR_COUNT, SCALARS, ScalarId, Word, feature, scalar};
 
 /// Longest brand string, in bytes: what three leaves hold.
 const MODEL_ID_LEN: usize = 48;
@@ -78,20 +76,30 @@ impl Cpu {
         for setting in context.compat.settings().filter(|setting| model.is_a(setting.driver)) {
             cpu.set_number(setting.property, setting.value)?;
         }
-        for global in context.arguments.globals.iter().filter(|global| model.is_a(&global.driver)) {
-            cpu.set_text(&global.property, &global.value).map_err(|reason| Error::Global {
-                typename: global.driver.clone(),
-                property: global.property.clone(),
-                value: global.value.clone(),
-                reason: Box::new(reason),
-            })?;
+        for global in context
+            .arguments
+            .globals
+            .iter()
+            .filter(|global| model.is_a(&global.driver))
+        {
+            cpu.set_text(&global.property, &global.value)
+                .map_err(|reason| Error::Global {
+                    typename: global.driver.clone(),
+                    property: global.property.clone(),
+                    value: global.value.clone(),
+                    reason: Box::new(reason),
+                })?;
         }
         Ok(cpu)
     }
 
     fn load_model(&mut self) {
-        let Model::Named { version, .. } = self.model else { return };
-        let Some(definition) = self.model.definition() else { return };
+        let Model::Named { version, .. } = self.model else {
+            return;
+        };
+        let Some(definition) = self.model.definition() else {
+            return;
+        };
         self.features = Features(version.words);
         self.features.set(feature::HYPERVISOR);
         self.set_scalar(scalar::MIN_LEVEL, definition.level.into());
@@ -201,7 +209,10 @@ impl Cpu {
 
     pub(super) fn set_limited(&mut self, property: Property, value: u64) -> Result<(), Error> {
         if property == Property::TscFrequency && i64::try_from(value).is_err() {
-            return Err(Error::TooLarge { parameter: "tsc-frequency", limit: i64::MAX.unsigned_abs() });
+            return Err(Error::TooLarge {
+                parameter: "tsc-frequency",
+                limit: i64::MAX.unsigned_abs(),
+            });
         }
         self.set_number(property, value)
     }
@@ -212,7 +223,9 @@ impl Cpu {
     }
 
     pub(super) fn set_model_id(&mut self, text: &str) {
-        let end = (0..=text.len().min(MODEL_ID_LEN)).rev().find(|end| text.is_char_boundary(*end));
+        let end = (0..=text.len().min(MODEL_ID_LEN))
+            .rev()
+            .find(|end| text.is_char_boundary(*end));
         text[..end.unwrap_or_default()].clone_into(&mut self.model_id);
     }
 
@@ -228,5 +241,8 @@ impl Cpu {
 
 fn limited(parameter: &'static str, value: u64, limit: u32) -> Result<u32, Error> {
     let number = u32::try_from(value).ok().filter(|number| *number <= limit);
-    number.ok_or(Error::TooLarge { parameter, limit: limit.into() })
+    number.ok_or(Error::TooLarge {
+        parameter,
+        limit: limit.into(),
+    })
 }

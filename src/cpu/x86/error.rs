@@ -187,7 +187,12 @@ impl Warning {
     pub fn repeats(&self) -> bool {
         matches!(
             self,
-            Self::Unsupported(..) | Self::Unmet(..) | Self::Avx10 { .. } | Self::NoAvx10(_) | Self::VendorTruncated | Self::Mcg(_)
+            Self::Unsupported(..)
+                | Self::Unmet(..)
+                | Self::Avx10 { .. }
+                | Self::NoAvx10(_)
+                | Self::VendorTruncated
+                | Self::Mcg(_)
         )
     }
 }
@@ -196,23 +201,39 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ambiguous { sign, property, value } => {
-                write!(f, "Ambiguous CPU model string. Don't mix both \"{sign}{property}\" and \"{property}={value}\"")
+                write!(
+                    f,
+                    "Ambiguous CPU model string. Don't mix both \"{sign}{property}\" and \"{property}={value}\""
+                )
             }
             Self::AmbiguousText => {
-                write!(f, "Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions")
+                write!(
+                    f,
+                    "Compatibility of ambiguous CPU model strings won't be kept on future QEMU versions"
+                )
             }
             Self::Unsupported(word, bit) => {
                 write!(f, "host doesn't support requested feature: {}", BitName(*word, *bit))
             }
             Self::Unmet(word, bit) => {
-                write!(f, "This feature depends on other features that were not requested: {}", BitName(*word, *bit))
+                write!(
+                    f,
+                    "This feature depends on other features that were not requested: {}",
+                    BitName(*word, *bit)
+                )
             }
             Self::Avx10 { asked, host } => {
-                write!(f, "host doesn't support requested feature: avx10.{asked}. Adjust to avx10.{host}")
+                write!(
+                    f,
+                    "host doesn't support requested feature: avx10.{asked}. Adjust to avx10.{host}"
+                )
             }
             Self::NoAvx10(version) => write!(f, "host doesn't support requested feature: avx10.{version}."),
             Self::PhysBits { host, given } => {
-                write!(f, "Host physical bits ({host}) does not match phys-bits property ({given})")
+                write!(
+                    f,
+                    "Host physical bits ({host}) does not match phys-bits property ({given})"
+                )
             }
             Self::Threads(threads) => write!(
                 f,
@@ -233,10 +254,18 @@ impl fmt::Display for BitName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(word, bit) = *self;
         match word.location() {
-            Location::Cpuid { leaf, subleaf: Some(subleaf), register } => {
+            Location::Cpuid {
+                leaf,
+                subleaf: Some(subleaf),
+                register,
+            } => {
                 write!(f, "CPUID[eax={leaf:02X}h,ecx={subleaf:02X}h].{}", register.name())?;
             }
-            Location::Cpuid { leaf, subleaf: None, register } => {
+            Location::Cpuid {
+                leaf,
+                subleaf: None,
+                register,
+            } => {
                 write!(f, "CPUID[eax={leaf:02X}h].{}", register.name())?;
             }
             Location::Msr(index) => write!(f, "MSR({index:02X}h)")?,

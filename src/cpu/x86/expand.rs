@@ -4,9 +4,7 @@ use super::cpu::{Context, Cpu};
 use super::error::{Error, Warning};
 use super::features::{Features, is_amd, is_intel, is_zhaoxin};
 use super::supported::{automatic, migratable};
-use super::tables::{
-    DEPENDENCIES, Feature, Location, ScalarId, WORD_COUNT, Word, XSAVE_AREAS, feature, scalar, word,
-};
+use super::tables::{DEPENDENCIES, Feature, Location, ScalarId, WORD_COUNT, Word, XSAVE_AREAS, feature, scalar, word};
 use super::topology::Topology;
 
 /// A level that nobody chose.
@@ -67,7 +65,10 @@ impl Cpu {
             self.features.0[place] |= offered;
         }
         if let (true, Some(accel)) = (self.has(feature::AVX10), &context.accel) {
-            self.set_scalar(scalar::AVX10_VERSION, i64::from(accel.host.supported(0x24, 0).ebx & 0xff));
+            self.set_scalar(
+                scalar::AVX10_VERSION,
+                i64::from(accel.host.supported(0x24, 0).ebx & 0xff),
+            );
         }
     }
 
@@ -103,7 +104,8 @@ impl Cpu {
         }
         self.filtered.0[word.0] |= mask;
         if let Some(warning) = warning {
-            self.warnings.extend((0..64).filter(|bit| mask >> bit & 1 != 0).map(|bit| warning(word, bit)));
+            self.warnings
+                .extend((0..64).filter(|bit| mask >> bit & 1 != 0).map(|bit| warning(word, bit)));
         }
     }
 
@@ -122,7 +124,10 @@ impl Cpu {
             user &= pair(context.supported, word::XCR0_LO, word::XCR0_HI);
             supervisor &= pair(context.supported, word::XSS_LO, word::XSS_HI);
         }
-        let words = [(word::XCR0_LO, word::XCR0_HI, user), (word::XSS_LO, word::XSS_HI, supervisor)];
+        let words = [
+            (word::XCR0_LO, word::XCR0_HI, user),
+            (word::XSS_LO, word::XSS_HI, supervisor),
+        ];
         for (low, high, components) in words {
             self.features.0[low.0] = components & 0xffff_ffff;
             self.features.0[high.0] = components >> 32;
@@ -135,8 +140,8 @@ impl Cpu {
             for word in RAISING {
                 self.raise_for_word(word);
             }
-            let leaf_1f = self.has_leaf_1f(topology)
-                && (is_intel(self.vendor) || !self.flag(scalar::X_VENDOR_CPUID_ONLY));
+            let leaf_1f =
+                self.has_leaf_1f(topology) && (is_intel(self.vendor) || !self.flag(scalar::X_VENDOR_CPUID_ONLY));
             let intel_pt = self.has(feature::INTEL_PT) && self.flag(scalar::X_INTEL_PT_AUTO_LEVEL);
             for (there, level, leaf) in [
                 (intel_pt, scalar::MIN_LEVEL, 0x14),
@@ -168,7 +173,11 @@ impl Cpu {
             return 0;
         }
         let subleaf = |place: &Word| match place.location() {
-            Location::Cpuid { leaf: 7, subleaf: Some(subleaf), .. } if self.features.word(*place) != 0 => subleaf,
+            Location::Cpuid {
+                leaf: 7,
+                subleaf: Some(subleaf),
+                ..
+            } if self.features.word(*place) != 0 => subleaf,
             _ => 0,
         };
         RAISING.iter().map(subleaf).max().unwrap_or_default().into()
@@ -231,7 +240,10 @@ impl Cpu {
                 return false;
             }
             self.set_scalar(scalar::AVX10_VERSION, host);
-            Warning::Avx10 { asked: asked.unsigned_abs(), host: host.unsigned_abs() }
+            Warning::Avx10 {
+                asked: asked.unsigned_abs(),
+                host: host.unsigned_abs(),
+            }
         } else {
             if asked == 0 {
                 return false;
@@ -247,7 +259,10 @@ impl Cpu {
     /// The features that were asked for and cannot be had, by name; empty texts for those without.
     #[must_use]
     pub fn unavailable_features(&self) -> Vec<&'static str> {
-        self.filtered.bits().map(|(word, bit)| property_of_bit(word, bit)).collect()
+        self.filtered
+            .bits()
+            .map(|(word, bit)| property_of_bit(word, bit))
+            .collect()
     }
 
     /// On AMD processors, 0x80000001.EDX repeats leaf 1's EDX.
@@ -272,8 +287,12 @@ fn property_of_bit(word: Word, bit: u32) -> &'static str {
         word::XCR0_HI => bit + 32,
         _ => return word.bit_name(bit),
     };
-    let area = XSAVE_AREAS.iter().find(|area| !area.supervisor && area.component == component);
-    area.map_or("", |area| area.feature.word.bit_name(area.feature.mask.trailing_zeros()))
+    let area = XSAVE_AREAS
+        .iter()
+        .find(|area| !area.supervisor && area.component == component);
+    area.map_or("", |area| {
+        area.feature.word.bit_name(area.feature.mask.trailing_zeros())
+    })
 }
 
 /// Whether the host's processor trace has what guests are told it has.

@@ -51,7 +51,11 @@ impl Features {
     /// Every bit that is set, in the order of the words.
     pub fn bits(&self) -> impl Iterator<Item = (Word, u32)> {
         let words = self.0.into_iter().enumerate().filter(|(_, value)| *value != 0);
-        words.flat_map(|(place, value)| (0..64).filter(move |bit| value >> bit & 1 != 0).map(move |bit| (Word(place), bit)))
+        words.flat_map(|(place, value)| {
+            (0..64)
+                .filter(move |bit| value >> bit & 1 != 0)
+                .map(move |bit| (Word(place), bit))
+        })
     }
 }
 

@@ -117,7 +117,10 @@ impl Host {
     #[must_use]
     pub fn model_id(&self) -> String {
         let leaves = [0x8000_0002, 0x8000_0003, 0x8000_0004];
-        let bytes = leaves.into_iter().flat_map(|leaf| self.native(leaf, 0).registers()).flat_map(u32::to_le_bytes);
+        let bytes = leaves
+            .into_iter()
+            .flat_map(|leaf| self.native(leaf, 0).registers())
+            .flat_map(u32::to_le_bytes);
         let bytes: Vec<u8> = bytes.take_while(|byte| *byte != 0).collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
@@ -133,6 +136,12 @@ impl Host {
 }
 
 fn find(entries: &[CpuidEntry], function: u32, index: u32) -> CpuidEntry {
-    let found = entries.iter().find(|entry| entry.function == function && entry.index == index);
-    found.copied().unwrap_or(CpuidEntry { function, index, ..CpuidEntry::default() })
+    let found = entries
+        .iter()
+        .find(|entry| entry.function == function && entry.index == index);
+    found.copied().unwrap_or(CpuidEntry {
+        function,
+        index,
+        ..CpuidEntry::default()
+    })
 }

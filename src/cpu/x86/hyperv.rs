@@ -58,7 +58,9 @@ impl Cpu {
 
     /// Takes what the host has with `hv-passthrough`, and checks what was asked for.
     pub(super) fn expand_hyperv(&mut self, context: &Context<'_>) -> Result<(), Error> {
-        let Some(Accel { host, .. }) = context.accel else { return Ok(()) };
+        let Some(Accel { host, .. }) = context.accel else {
+            return Ok(());
+        };
         if !self.hyperv_enabled(host) || host.cap("KVM_CAP_SYS_HYPERV_CPUID") <= 0 {
             return Ok(());
         }
@@ -67,15 +69,17 @@ impl Cpu {
         }
         for feature in HYPERV.iter().filter(|feature| self.flag(feature.property)) {
             if let Some(missing) = feature.requires.iter().find(|needed| !self.flag(**needed)) {
-                return Err(Error::HypervNeeds { feature: feature.description, needs: description(*missing) });
+                return Err(Error::HypervNeeds {
+                    feature: feature.description,
+                    needs: description(*missing),
+                });
             }
             if !offers(host, feature) {
                 return Err(Error::HypervUnsupported(feature.description));
             }
         }
-        let synic_alone = self.flag(scalar::HV_SYNIC)
-            && !self.flag(scalar::X_HV_SYNIC_KVM_ONLY)
-            && !self.flag(scalar::HV_VPINDEX);
+        let synic_alone =
+            self.flag(scalar::HV_SYNIC) && !self.flag(scalar::X_HV_SYNIC_KVM_ONLY) && !self.flag(scalar::HV_VPINDEX);
         if synic_alone {
             return Err(Error::HypervNeeds {
                 feature: description(scalar::HV_SYNIC),
@@ -87,7 +91,10 @@ impl Cpu {
 
     fn pass_hyperv_through(&mut self, host: &Host) {
         let vendor = host.hyperv(0x4000_0000);
-        let bytes: Vec<u8> = [vendor.ebx, vendor.ecx, vendor.edx].into_iter().flat_map(u32::to_le_bytes).collect();
+        let bytes: Vec<u8> = [vendor.ebx, vendor.ecx, vendor.edx]
+            .into_iter()
+            .flat_map(u32::to_le_bytes)
+            .collect();
         self.hv_vendor_id = String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned();
         let version = host.hyperv(0x4000_0002);
         for (id, value) in [
@@ -103,7 +110,10 @@ impl Cpu {
         }
         let most = i32::from_ne_bytes(host.hyperv(LIMITS).eax.to_ne_bytes());
         self.set_scalar(scalar::X_HV_MAX_VPS, most.into());
-        for feature in HYPERV.iter().filter(|feature| feature.property != scalar::HV_SYNDBG && offers(host, feature)) {
+        for feature in HYPERV
+            .iter()
+            .filter(|feature| feature.property != scalar::HV_SYNDBG && offers(host, feature))
+        {
             self.set_scalar(feature.property, 1);
         }
     }
@@ -126,7 +136,8 @@ impl Cpu {
         for (to, from) in vendor.iter_mut().zip(self.hv_vendor_id.bytes()) {
             *to = from;
         }
-        let [ebx, ecx, edx] = [0, 4, 8].map(|at| u32::from_le_bytes([vendor[at], vendor[at + 1], vendor[at + 2], vendor[at + 3]]));
+        let [ebx, ecx, edx] =
+            [0, 4, 8].map(|at| u32::from_le_bytes([vendor[at], vendor[at + 1], vendor[at + 2], vendor[at + 3]]));
         let number = |id| u32::try_from(self.scalar(id)).unwrap_or(u32::MAX);
         let version = |high, shift, low| number(high) << shift | number(low);
         let mut leaves = vec![
@@ -174,7 +185,15 @@ impl Cpu {
             AUTO => eax |= host.hyperv(RECOMMENDATIONS).eax & NO_NONARCH_CORESHARING,
             _ => {}
         }
-        leaf(RECOMMENDATIONS, [eax, u32::try_from(self.scalar(scalar::HV_SPINLOCKS)).unwrap_or(u32::MAX), 0, 0])
+        leaf(
+            RECOMMENDATIONS,
+            [
+                eax,
+                u32::try_from(self.scalar(scalar::HV_SPINLOCKS)).unwrap_or(u32::MAX),
+                0,
+                0,
+            ],
+        )
     }
 
     fn limits_leaf(&self, host: &Host) -> CpuidEntry {
@@ -189,13 +208,17 @@ impl Cpu {
 
     fn hyperv_bits(&self, function: u32, register: Register) -> u32 {
         let on = HYPERV.iter().filter(|feature| self.flag(feature.property));
-        let bits = on.flat_map(|feature| feature.bits).filter(|bits| (bits.0, bits.1) == (function, register));
+        let bits = on
+            .flat_map(|feature| feature.bits)
+            .filter(|bits| (bits.0, bits.1) == (function, register));
         bits.fold(0, |mask, bits| mask | bits.2)
     }
 
     pub(super) fn hyperv_caps(&self) -> HypervCaps {
         HypervCaps {
-            synic: self.flag(scalar::HV_SYNIC).then(|| self.flag(scalar::X_HV_SYNIC_KVM_ONLY)),
+            synic: self
+                .flag(scalar::HV_SYNIC)
+                .then(|| self.flag(scalar::X_HV_SYNIC_KVM_ONLY)),
             evmcs: self.flag(scalar::HV_EVMCS),
             enforce: self.flag(scalar::HV_ENFORCE_CPUID),
         }
@@ -203,13 +226,26 @@ impl Cpu {
 }
 
 fn leaf(function: u32, [eax, ebx, ecx, edx]: [u32; 4]) -> CpuidEntry {
-    CpuidEntry { function, eax, ebx, ecx, edx, ..CpuidEntry::default() }
+    CpuidEntry {
+        function,
+        eax,
+        ebx,
+        ecx,
+        edx,
+        ..CpuidEntry::default()
+    }
 }
 
 fn offers(host: &Host, feature: &HypervFeature) -> bool {
-    feature.bits.iter().all(|(function, register, mask)| host.hyperv(*function).register(*register) & mask == *mask)
+    feature
+        .bits
+        .iter()
+        .all(|(function, register, mask)| host.hyperv(*function).register(*register) & mask == *mask)
 }
 
 fn description(property: ScalarId) -> &'static str {
-    HYPERV.iter().find(|feature| feature.property == property).map_or("", |feature| feature.description)
+    HYPERV
+        .iter()
+        .find(|feature| feature.property == property)
+        .map_or("", |feature| feature.description)
 }

@@ -13,8 +13,13 @@ const XSAVE_HEADER: u32 = 0x240;
 const ARCH_LBR: u64 = 1 << 15;
 
 /// Types of levels in leaves 0xb and 0x1f (Intel SDM, CPUID).
-const LEVEL_TYPES: [(Level, u32); 5] =
-    [(Level::Thread, 1), (Level::Core, 2), (Level::Module, 3), (Level::Die, 5), (Level::Socket, 0)];
+const LEVEL_TYPES: [(Level, u32); 5] = [
+    (Level::Thread, 1),
+    (Level::Core, 2),
+    (Level::Module, 3),
+    (Level::Die, 5),
+    (Level::Socket, 0),
+];
 
 /// A vCPU that is asked.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +40,11 @@ impl Leaves<'_> {
             0x8000_0000.. => cpu.number(scalar::XLEVEL),
             _ => cpu.number(scalar::LEVEL),
         };
-        let function = if function > limit { cpu.number(scalar::LEVEL) } else { function };
+        let function = if function > limit {
+            cpu.number(scalar::LEVEL)
+        } else {
+            function
+        };
         match function {
             0xc000_0000.. => self.centaur(function),
             0x8000_0000.. => self.extended(function, index),
@@ -83,9 +92,12 @@ impl Leaves<'_> {
             (0x1d, 1) if cpu.has(feature::AMX_TILE) => [0x0400_2000, 0x0008_0040, 0x10, 0],
             (0x1e, 0) if cpu.has(feature::AMX_TILE) => [0, 0x4010, 0, 0],
             (0x1f, _) if cpu.has_leaf_1f(self.topology) => self.topology_in_levels(index),
-            (0x24, 0) if cpu.has(feature::AVX10) => {
-                [0, cpu.register(word::CPUID_24_0_EBX) | cpu.number(scalar::AVX10_VERSION), 0, 0]
-            }
+            (0x24, 0) if cpu.has(feature::AVX10) => [
+                0,
+                cpu.register(word::CPUID_24_0_EBX) | cpu.number(scalar::AVX10_VERSION),
+                0,
+                0,
+            ],
             _ => [0; 4],
         }
     }
@@ -98,14 +110,21 @@ impl Leaves<'_> {
                 let [ebx, edx, ecx] = vendor_registers(cpu.vendor);
                 [cpu.number(scalar::XLEVEL), ebx, ecx, edx]
             }
-            0x8000_0001 => {
-                [cpu.signature(), 0, cpu.register(word::CPUID_8000_0001_ECX), cpu.register(word::CPUID_8000_0001_EDX)]
-            }
+            0x8000_0001 => [
+                cpu.signature(),
+                0,
+                cpu.register(word::CPUID_8000_0001_ECX),
+                cpu.register(word::CPUID_8000_0001_EDX),
+            ],
             0x8000_0002..=0x8000_0004 => self.brand_string(function - 0x8000_0002),
             0x8000_0005 => self.amd_first_level_caches(),
             0x8000_0006 => self.amd_other_caches(),
             0x8000_0007 => {
-                let ebx = if self.intel_form() { 0 } else { cpu.register(word::CPUID_8000_0007_EBX) };
+                let ebx = if self.intel_form() {
+                    0
+                } else {
+                    cpu.register(word::CPUID_8000_0007_EBX)
+                };
                 [0, ebx, 0, cpu.register(word::CPUID_8000_0007_EDX)]
             }
             0x8000_0008 => self.address_sizes(),
@@ -118,9 +137,12 @@ impl Leaves<'_> {
                 cpu.register(word::CPUID_8000_0021_ECX),
                 0,
             ],
-            0x8000_0022 if cpu.flag(scalar::PMU) && cpu.has(feature::PERFMON_V2) => {
-                [cpu.register(word::CPUID_8000_0022_EAX), self.host.supported(function, 0).ebx & 0xf, 0, 0]
-            }
+            0x8000_0022 if cpu.flag(scalar::PMU) && cpu.has(feature::PERFMON_V2) => [
+                cpu.register(word::CPUID_8000_0022_EAX),
+                self.host.supported(function, 0).ebx & 0xf,
+                0,
+                0,
+            ],
             _ => [0; 4],
         }
     }
@@ -154,7 +176,11 @@ impl Leaves<'_> {
     fn signature_and_features(&self) -> [u32; 4] {
         let cpu = self.cpu;
         let threads = self.topology.threads_per_package();
-        let ids = if self.is_intel_like() { 1 << self.topology.offset(Level::Socket) } else { threads };
+        let ids = if self.is_intel_like() {
+            1 << self.topology.offset(Level::Socket)
+        } else {
+            threads
+        };
         let ids = if threads > 1 { ids.min(255) } else { 0 };
         let mut ecx = cpu.register(word::CPUID_1_ECX);
         if cpu.flag(scalar::X_PDCM_ON_EVEN_WITHOUT_PMU) && !cpu.flag(scalar::PMU) {
@@ -249,7 +275,9 @@ impl Leaves<'_> {
                 [word, compacted_size(xcr0 | xss), low, high]
             }
             _ => {
-                let Some(area) = XSAVE_AREAS.iter().find(|area| area.component == index) else { return [0; 4] };
+                let Some(area) = XSAVE_AREAS.iter().find(|area| area.component == index) else {
+                    return [0; 4];
+                };
                 if xcr0 >> index & 1 != 0 {
                     let host = self.host.native(0xd, index);
                     let (offset, flags) = if host.eax == 0 { (0, 0) } else { (host.ebx, host.ecx) };
@@ -278,7 +306,12 @@ impl Leaves<'_> {
         let [eax, ebx, ecx, edx] = self.host.supported(0x12, index).registers();
         let [low, high] = halves(cpu.xcr0());
         match index {
-            0 => [eax & cpu.register(word::CPUID_12_0_EAX), ebx & cpu.register(word::CPUID_12_0_EBX), ecx, edx],
+            0 => [
+                eax & cpu.register(word::CPUID_12_0_EAX),
+                ebx & cpu.register(word::CPUID_12_0_EBX),
+                ecx,
+                edx,
+            ],
             1 => [eax & cpu.register(word::CPUID_12_1_EAX), 0, ecx & low | 3, edx & high],
             _ => [0; 4],
         }
@@ -300,7 +333,12 @@ impl Leaves<'_> {
         }
         // Translation buffers: 255 entries, one way, of each kind.
         let caches = &self.caches.amd;
-        [0x01ff_01ff, 0x01ff_01ff, caches::amd_l1(&caches.l1d), caches::amd_l1(&caches.l1i)]
+        [
+            0x01ff_01ff,
+            0x01ff_01ff,
+            caches::amd_l1(&caches.l1d),
+            caches::amd_l1(&caches.l1i),
+        ]
     }
 
     fn amd_other_caches(&self) -> [u32; 4] {
@@ -311,7 +349,11 @@ impl Leaves<'_> {
         if self.intel_form() {
             return [0, 0, caches::amd_l2(&caches.l2), 0];
         }
-        let l3 = if self.cpu.flag(scalar::L3_CACHE) { caches::amd_l3(&caches.l3) } else { 0 };
+        let l3 = if self.cpu.flag(scalar::L3_CACHE) {
+            caches::amd_l3(&caches.l3)
+        } else {
+            0
+        };
         // Translation buffers: 512 entries, four ways, for small pages; none for large ones.
         [0, 0x4200_4200, caches::amd_l2(&caches.l2), l3]
     }
@@ -340,7 +382,11 @@ impl Leaves<'_> {
             return [0; 4];
         };
         let [eax, ebx, ecx, edx] = caches::deterministic(cache, self.topology);
-        let defined = if self.cpu.flag(scalar::X_AMD_TOPOEXT_FEATURES_ONLY) { 3 } else { u32::MAX };
+        let defined = if self.cpu.flag(scalar::X_AMD_TOPOEXT_FEATURES_ONLY) {
+            3
+        } else {
+            u32::MAX
+        };
         [eax, ebx, ecx, edx & defined]
     }
 
@@ -365,11 +411,15 @@ fn vendor_registers(vendor: [u8; 12]) -> [u32; 3] {
 }
 
 fn present(components: u64) -> impl Iterator<Item = &'static XsaveArea> {
-    XSAVE_AREAS.iter().filter(move |area| components >> area.component & 1 != 0)
+    XSAVE_AREAS
+        .iter()
+        .filter(move |area| components >> area.component & 1 != 0)
 }
 
 /// Components one after the other.
 fn compacted_size(components: u64) -> u32 {
-    let sizes = present(components).filter(|area| area.component > 1).map(|area| area.size);
+    let sizes = present(components)
+        .filter(|area| area.component > 1)
+        .map(|area| area.size);
     XSAVE_HEADER + sizes.sum::<u32>()
 }

@@ -43,7 +43,10 @@ impl Model {
             (TypeVersion::Default, DefaultVersion::Latest) => versions.len(),
             (TypeVersion::Default, DefaultVersion::First | DefaultVersion::None) => 1,
         };
-        Self::Named { model_type, version: &versions[number - 1] }
+        Self::Named {
+            model_type,
+            version: &versions[number - 1],
+        }
     }
 
     /// Its name after `-cpu`.

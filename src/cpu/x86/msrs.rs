@@ -53,7 +53,10 @@ pub(super) fn feature_msrs(cpu: &Cpu, host: &Host) -> Vec<(u32, u64)> {
     if cpu.has(feature::VMX) && host.cap("KVM_CAP_NESTED_STATE") > 0 {
         push_vmx(cpu, host, &mut msrs);
     }
-    msrs.push((IA32_BIOS_SIGN_ID, u64::from_ne_bytes(cpu.scalar(scalar::UCODE_REV).to_ne_bytes())));
+    msrs.push((
+        IA32_BIOS_SIGN_ID,
+        u64::from_ne_bytes(cpu.scalar(scalar::UCODE_REV).to_ne_bytes()),
+    ));
     msrs.retain(|(index, _)| host.msr_indices.contains(index));
     msrs
 }
@@ -70,7 +73,11 @@ fn push_vmx(cpu: &Cpu, host: &Host, msrs: &mut Vec<(u32, u64)>) {
         }
         msrs.push((index, u64::from(may_be_on) << 32 | u64::from(must_be_on)));
     }
-    let ept = if cpu.has(feature::VMX_EPT) { offered(0x48c) & EPT_ALWAYS } else { 0 };
+    let ept = if cpu.has(feature::VMX_EPT) {
+        offered(0x48c) & EPT_ALWAYS
+    } else {
+        0
+    };
     let vmcs_enum = if cpu.has(feature::VMX_ENTRY_LOAD_FRED) {
         VMCS_ENUM_FRED
     } else if cpu.has(feature::VMX_EXIT_SECONDARY_CTLS) {
@@ -82,8 +89,14 @@ fn push_vmx(cpu: &Cpu, host: &Host, msrs: &mut Vec<(u32, u64)>) {
     };
     msrs.extend([
         (0x48c, features.word(word::MSR_VMX_EPT_VPID_CAPS) | ept),
-        (0x480, features.word(word::MSR_VMX_BASIC) | offered(0x480) & VMX_BASIC_FIXED),
-        (0x485, features.word(word::MSR_VMX_MISC) | offered(0x485) & VMX_MISC_FIXED),
+        (
+            0x480,
+            features.word(word::MSR_VMX_BASIC) | offered(0x480) & VMX_BASIC_FIXED,
+        ),
+        (
+            0x485,
+            features.word(word::MSR_VMX_MISC) | offered(0x485) & VMX_MISC_FIXED,
+        ),
         (0x491, features.word(word::MSR_VMX_VMFUNC)),
         (0x486, CR0_FIXED0),
         (0x488, CR4_FIXED0),
@@ -99,7 +112,10 @@ pub(super) fn mcg_cap(cpu: &Cpu, host: &Host, warnings: &mut Vec<Warning>) -> Re
     }
     let offered = u64::try_from(host.cap("KVM_CAP_MCE")).unwrap_or_default();
     if offered < MCE_BANKS {
-        return Err(Error::MceBanks { wanted: MCE_BANKS, offered });
+        return Err(Error::MceBanks {
+            wanted: MCE_BANKS,
+            offered,
+        });
     }
     let lmce = if cpu.flag(scalar::LMCE) { MCG_LMCE_P } else { 0 };
     let wanted = MCG_CTL_P | MCG_SER_P | lmce | MCE_BANKS;

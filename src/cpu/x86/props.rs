@@ -65,8 +65,14 @@ impl Given<'_> {
         match self {
             Self::Text("on" | "yes" | "true" | "y") | Self::Json(Value::Bool(true), _) => Ok(true),
             Self::Text("off" | "no" | "false" | "n") | Self::Json(Value::Bool(false), _) => Ok(false),
-            Self::Text(_) => Err(Error::BadValue { parameter: name.to_owned(), expected: "'on' or 'off'" }),
-            Self::Json(_, prefix) => Err(Error::WrongType { parameter: format!("{prefix}{name}"), expected: "boolean" }),
+            Self::Text(_) => Err(Error::BadValue {
+                parameter: name.to_owned(),
+                expected: "'on' or 'off'",
+            }),
+            Self::Json(_, prefix) => Err(Error::WrongType {
+                parameter: format!("{prefix}{name}"),
+                expected: "boolean",
+            }),
         }
     }
 
@@ -74,12 +80,18 @@ impl Given<'_> {
         match self {
             Self::Text(text) => {
                 let number = parse_uint(text);
-                number.ok_or_else(|| Error::BadValue { parameter: name.to_owned(), expected: "an uint64 value" })
+                number.ok_or_else(|| Error::BadValue {
+                    parameter: name.to_owned(),
+                    expected: "an uint64 value",
+                })
             }
             Self::Json(value, prefix) => {
                 let negative = || value.as_i64().map(|number| u64::from_ne_bytes(number.to_ne_bytes()));
                 let number = value.as_u64().or_else(negative);
-                number.ok_or_else(|| Error::BadValue { parameter: format!("{prefix}{name}"), expected: "uint64" })
+                number.ok_or_else(|| Error::BadValue {
+                    parameter: format!("{prefix}{name}"),
+                    expected: "uint64",
+                })
             }
         }
     }
@@ -90,11 +102,17 @@ impl Given<'_> {
                 let (negative, digits) = text.strip_prefix('-').map_or((false, *text), |digits| (true, digits));
                 let number = parse_uint(digits).and_then(|number| i64::try_from(number).ok());
                 let number = number.map(|number| if negative { -number } else { number });
-                number.ok_or_else(|| Error::BadValue { parameter: name.to_owned(), expected: "an int64 value" })
+                number.ok_or_else(|| Error::BadValue {
+                    parameter: name.to_owned(),
+                    expected: "an int64 value",
+                })
             }
             Self::Json(value, prefix) => {
                 let number = value.as_i64();
-                number.ok_or_else(|| Error::WrongType { parameter: format!("{prefix}{name}"), expected: "integer" })
+                number.ok_or_else(|| Error::WrongType {
+                    parameter: format!("{prefix}{name}"),
+                    expected: "integer",
+                })
             }
         }
     }
@@ -103,7 +121,10 @@ impl Given<'_> {
         match self {
             Self::Text(text) => Ok(text),
             Self::Json(Value::String(text), _) => Ok(text),
-            Self::Json(_, prefix) => Err(Error::WrongType { parameter: format!("{prefix}{name}"), expected: "string" }),
+            Self::Json(_, prefix) => Err(Error::WrongType {
+                parameter: format!("{prefix}{name}"),
+                expected: "string",
+            }),
         }
     }
 
@@ -111,8 +132,15 @@ impl Given<'_> {
         let info = &SCALARS[id.0];
         let unsigned = |limit: u64, expected| {
             let number = self.uint(info.name)?;
-            let too_large = || Error::BadValue { parameter: info.name.to_owned(), expected };
-            if number > limit { Err(too_large()) } else { Ok(i64::from_ne_bytes(number.to_ne_bytes())) }
+            let too_large = || Error::BadValue {
+                parameter: info.name.to_owned(),
+                expected,
+            };
+            if number > limit {
+                Err(too_large())
+            } else {
+                Ok(i64::from_ne_bytes(number.to_ne_bytes()))
+            }
         };
         match info.kind {
             ScalarKind::Bool => self.bool(info.name).map(i64::from),
@@ -122,14 +150,20 @@ impl Given<'_> {
             ScalarKind::Uint64 => {
                 let number = unsigned(u64::MAX, "uint64")?;
                 if info.mask != 0 && u64::from_ne_bytes(number.to_ne_bytes()) & !info.mask != 0 {
-                    return Err(Error::OutsideMask { parameter: info.name, mask: info.mask });
+                    return Err(Error::OutsideMask {
+                        parameter: info.name,
+                        mask: info.mask,
+                    });
                 }
                 Ok(number)
             }
             ScalarKind::Int32 => {
                 let number = self.int(info.name)?;
                 let fits = i32::try_from(number).is_ok();
-                let error = || Error::BadValue { parameter: info.name.to_owned(), expected: "int32" };
+                let error = || Error::BadValue {
+                    parameter: info.name.to_owned(),
+                    expected: "int32",
+                };
                 if fits { Ok(number) } else { Err(error()) }
             }
             ScalarKind::OnOffAuto => {
@@ -248,19 +282,27 @@ impl Cpu {
             Property::Scalar(id) => !SCALARS[id.0].only_max || self.model.is_max(),
             _ => true,
         };
-        PROPERTIES.iter().filter(move |(_, property)| shown(property)).map(|(name, property)| (*name, self.value(*property)))
+        PROPERTIES
+            .iter()
+            .filter(move |(_, property)| shown(property))
+            .map(|(name, property)| (*name, self.value(*property)))
     }
 
     /// The named features, without aliases, and whether they are on.
     pub(super) fn named_features(&self) -> impl Iterator<Item = (&'static str, bool)> {
-        FEATURES.iter().map(|(name, feature)| (*name, self.features.has(*feature)))
+        FEATURES
+            .iter()
+            .map(|(name, feature)| (*name, self.features.has(*feature)))
     }
 }
 
 /// The proper name of a property.
 #[must_use]
 pub fn canonical_name(name: &str) -> &str {
-    ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, proper)| proper)
+    ALIASES
+        .iter()
+        .find(|(alias, _)| *alias == name)
+        .map_or(name, |(_, proper)| proper)
 }
 
 /// A feature word in CPUID, as `feature-words` shows it.
@@ -293,9 +335,16 @@ impl Cpu {
 fn word_values(features: &Features) -> Vec<WordValue> {
     let words = (0..WORD_COUNT).rev().map(Word);
     let value = |word: Word| match word.location() {
-        Location::Cpuid { leaf, subleaf, register } => {
-            Some(WordValue { leaf, subleaf, register, features: features.register(word) })
-        }
+        Location::Cpuid {
+            leaf,
+            subleaf,
+            register,
+        } => Some(WordValue {
+            leaf,
+            subleaf,
+            register,
+            features: features.register(word),
+        }),
         Location::Msr(_) => None,
     };
     words.filter_map(value).collect()

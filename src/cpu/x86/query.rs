@@ -59,14 +59,28 @@ pub struct ExpansionInfo {
 }
 
 /// Properties beside features that a static expansion tells.
-const STATIC_PROPS: [&str; 8] = ["min-level", "min-xlevel", "family", "model", "stepping", "model-id", "vendor", "lmce"];
+const STATIC_PROPS: [&str; 8] = [
+    "min-level",
+    "min-xlevel",
+    "family",
+    "model",
+    "stepping",
+    "model-id",
+    "vendor",
+    "lmce",
+];
 
 impl<'a> Cpus<'a> {
     /// The models of a machine with an accelerator in use, or without one.
     #[must_use]
     pub fn new(compat: MachineCompat, accel: Option<Accel<'a>>) -> Self {
         let supported = accel.as_ref().map(supported).unwrap_or_default();
-        Self { compat, accel, arguments: Arguments::default(), supported }
+        Self {
+            compat,
+            accel,
+            arguments: Arguments::default(),
+            supported,
+        }
     }
 
     /// With what a command line says about all CPUs.
@@ -100,7 +114,10 @@ impl<'a> Cpus<'a> {
         let compat = self.compat;
         let named = TYPES.iter().map(move |model_type| Model::of_type(model_type, compat));
         let with_host = self.accel.is_some();
-        specials.into_iter().filter(move |model| with_host || !matches!(model, Model::Host)).chain(named)
+        specials
+            .into_iter()
+            .filter(move |model| with_host || !matches!(model, Model::Host))
+            .chain(named)
     }
 
     /// `query-cpu-definitions`.
@@ -160,15 +177,24 @@ impl<'a> Cpus<'a> {
         let context = self.context();
         let mut cpu = Cpu::new(model, &context)?;
         if let Some(props) = props {
-            let wrong = || Error::WrongType { parameter: "model.props".to_owned(), expected: "object" };
+            let wrong = || Error::WrongType {
+                parameter: "model.props".to_owned(),
+                expected: "object",
+            };
             for (property, value) in props.as_object().ok_or_else(wrong)? {
                 cpu.set_json(property, value, "model.props.")?;
             }
         }
         cpu.expand(&context, &Topology::default())?;
         Ok(match kind {
-            Expansion::Static => ExpansionInfo { name: "base".to_owned(), props: static_props(&cpu) },
-            Expansion::Full => ExpansionInfo { name: name.to_owned(), props: full_props(&cpu) },
+            Expansion::Static => ExpansionInfo {
+                name: "base".to_owned(),
+                props: static_props(&cpu),
+            },
+            Expansion::Full => ExpansionInfo {
+                name: name.to_owned(),
+                props: full_props(&cpu),
+            },
         })
     }
 
@@ -184,13 +210,20 @@ impl<'a> Cpus<'a> {
     }
 
     fn context(&self) -> Context<'_> {
-        Context { compat: self.compat, accel: self.accel, supported: &self.supported, arguments: &self.arguments }
+        Context {
+            compat: self.compat,
+            accel: self.accel,
+            supported: &self.supported,
+            arguments: &self.arguments,
+        }
     }
 }
 
 fn static_props(cpu: &Cpu) -> Vec<(&'static str, PropValue)> {
     let scalars = STATIC_PROPS.into_iter().filter_map(|name| Some((name, cpu.get(name)?)));
-    scalars.chain(cpu.named_features().map(|(name, on)| (name, PropValue::Bool(on)))).collect()
+    scalars
+        .chain(cpu.named_features().map(|(name, on)| (name, PropValue::Bool(on))))
+        .collect()
 }
 
 fn full_props(cpu: &Cpu) -> Vec<(&'static str, PropValue)> {

@@ -86,7 +86,15 @@ impl Processor {
         let mcg_cap = mcg_cap(&cpu, accel.host, warnings)?;
         let msrs = feature_msrs(&cpu, accel.host);
         let warnings = warnings.clone();
-        Ok(Self { cpu, host: accel.host.clone(), topology, caches, msrs, mcg_cap, warnings })
+        Ok(Self {
+            cpu,
+            host: accel.host.clone(),
+            topology,
+            caches,
+            msrs,
+            mcg_cap,
+            warnings,
+        })
     }
 
     fn settle(
@@ -162,7 +170,8 @@ impl Processor {
         let topology = &self.topology;
         RealizedVm {
             xcomp_permission: tiles.then_some(TILE_DATA),
-            core_thread_count: u64::from(topology.threads_in(Level::Socket)) | u64::from(topology.cores_per_package()) << 16,
+            core_thread_count: u64::from(topology.threads_in(Level::Socket))
+                | u64::from(topology.cores_per_package()) << 16,
         }
     }
 
@@ -170,8 +179,13 @@ impl Processor {
     #[must_use]
     pub fn vcpu(&self, index: u32) -> RealizedVcpu {
         let apic_id = self.topology.apic_id(index);
-        let leaves =
-            Leaves { cpu: &self.cpu, host: &self.host, topology: &self.topology, caches: &self.caches, apic_id };
+        let leaves = Leaves {
+            cpu: &self.cpu,
+            host: &self.host,
+            topology: &self.topology,
+            caches: &self.caches,
+            apic_id,
+        };
         let khz = |hertz: u64| u32::try_from(hertz / 1000).unwrap_or(u32::MAX);
         let hyperv = self.cpu.hyperv_enabled(&self.host);
         let HypervCaps { synic, evmcs, enforce } = self.cpu.hyperv_caps();
@@ -237,7 +251,10 @@ impl Cpu {
         let of_the_host = host.phys_bits();
         if given != 0 && given != i64::from(of_the_host) {
             let given = u32::try_from(given).unwrap_or(u32::MAX);
-            self.warnings.push(Warning::PhysBits { host: of_the_host, given });
+            self.warnings.push(Warning::PhysBits {
+                host: of_the_host,
+                given,
+            });
         }
         let mut bits = given;
         if self.flag(scalar::HOST_PHYS_BITS) {

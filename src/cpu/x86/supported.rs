@@ -36,9 +36,11 @@ pub(super) fn supported(accel: &Accel<'_>) -> Features {
     let mut words = [0; WORD_COUNT];
     for (place, value) in words.iter_mut().enumerate() {
         *value = match WORDS[place].location {
-            Location::Cpuid { leaf, subleaf, register } => {
-                u64::from(accel.host.supported(leaf, subleaf.unwrap_or(0)).register(register))
-            }
+            Location::Cpuid {
+                leaf,
+                subleaf,
+                register,
+            } => u64::from(accel.host.supported(leaf, subleaf.unwrap_or(0)).register(register)),
             Location::Msr(index) => msr(accel.host, index),
         };
     }
@@ -69,7 +71,9 @@ pub(super) fn automatic(supported: &Features, vendor: [u8; 12], arch_capabilitie
 pub(super) fn migratable(place: Word, fixed_tsc: bool) -> u64 {
     let info = &WORDS[place.0];
     let names = info.names.iter().enumerate();
-    let named = names.filter(|(_, name)| !name.is_empty()).fold(0, |mask, (bit, _)| mask | 1 << bit);
+    let named = names
+        .filter(|(_, name)| !name.is_empty())
+        .fold(0, |mask, (bit, _)| mask | 1 << bit);
     let unmigratable = if fixed_tsc { 0 } else { info.unmigratable };
     named & !unmigratable | info.migratable
 }
@@ -108,10 +112,20 @@ fn adjust(features: &mut Features, accel: &Accel<'_>) {
     if !host.msr_indices.contains(&0x10a) {
         features.clear(feature::ARCH_CAPABILITIES);
     }
-    for of_the_host in
-        [feature::ERMS, feature::FSRM, feature::FZRM, feature::FSRS, feature::FSRC, feature::MCDT_NO]
-    {
-        if let Location::Cpuid { leaf, subleaf, register } = of_the_host.word.location() {
+    for of_the_host in [
+        feature::ERMS,
+        feature::FSRM,
+        feature::FZRM,
+        feature::FSRS,
+        feature::FSRC,
+        feature::MCDT_NO,
+    ] {
+        if let Location::Cpuid {
+            leaf,
+            subleaf,
+            register,
+        } = of_the_host.word.location()
+        {
             let native = u64::from(host.native(leaf, subleaf.unwrap_or(0)).register(register));
             features.0[of_the_host.word.0] |= native & of_the_host.mask;
         }
@@ -121,7 +135,13 @@ fn adjust(features: &mut Features, accel: &Accel<'_>) {
         features.0[word::XCR0_LO.0] = components & 0xffff_ffff;
         features.0[word::XCR0_HI.0] = components >> 32;
     }
-    let unaffected = [feature::MDS_NO, feature::TAA_NO, feature::SBDR_SSDP_NO, feature::FBSDP_NO, feature::PSDP_NO];
+    let unaffected = [
+        feature::MDS_NO,
+        feature::TAA_NO,
+        feature::SBDR_SSDP_NO,
+        feature::FBSDP_NO,
+        feature::PSDP_NO,
+    ];
     if unaffected.into_iter().all(|feature| features.has(feature)) {
         features.set(feature::FB_CLEAR);
     }
@@ -141,7 +161,9 @@ fn has_broken_transactions(host: &Host) -> bool {
 
 /// A feature register: which of its bits a guest may have.
 fn msr(host: &Host, index: u32) -> u64 {
-    let Some(value) = host.feature_msrs.get(&index).copied() else { return 0 };
+    let Some(value) = host.feature_msrs.get(&index).copied() else {
+        return 0;
+    };
     if !VMX_CONTROLS.contains(&index) {
         return value;
     }
@@ -154,9 +176,8 @@ fn msr(host: &Host, index: u32) -> u64 {
 
 /// Secondary controls that old kernels do not list but have.
 fn forgotten_controls(host: &Host) -> u64 {
-    let has = |leaf, subleaf, register: Register, bit: u32| {
-        host.supported(leaf, subleaf).register(register) & 1 << bit != 0
-    };
+    let has =
+        |leaf, subleaf, register: Register, bit: u32| host.supported(leaf, subleaf).register(register) & 1 << bit != 0;
     [
         (has(0xd, 1, Register::Eax, 3), feature::VMX_XSAVES),
         (has(1, 0, Register::Ecx, 30), feature::VMX_RDRAND_EXIT),

@@ -99,7 +99,9 @@ impl Tables {
         }
         let place = |list: &[Value]| -> Result<HashMap<String, usize>, String> {
             let named = list.iter().enumerate();
-            named.map(|(place, entry)| Ok((text(entry, "name")?.to_owned(), place))).collect()
+            named
+                .map(|(place, entry)| Ok((text(entry, "name")?.to_owned(), place)))
+                .collect()
         };
         self.words = place(self.list("words")?)?;
         self.scalars = place(self.list("properties")?)?;
@@ -110,7 +112,8 @@ impl Tables {
 
     fn list(&self, file: &str) -> Result<&[Value], String> {
         let list = self.files.get(file).and_then(Value::as_array);
-        list.map(Vec::as_slice).ok_or_else(|| format!("{file}.json: not a list"))
+        list.map(Vec::as_slice)
+            .ok_or_else(|| format!("{file}.json: not a list"))
     }
 
     fn map(&self, file: &str) -> Result<&Map<String, Value>, String> {
@@ -120,7 +123,9 @@ impl Tables {
 
     fn feature(&self, name: &str) -> Result<Bits, String> {
         let found = self.features.iter().find(|(known, _)| known == name);
-        found.map(|(_, bits)| *bits).ok_or_else(|| format!("no feature '{name}'"))
+        found
+            .map(|(_, bits)| *bits)
+            .ok_or_else(|| format!("no feature '{name}'"))
     }
 
     fn word(&self, name: &str) -> Result<usize, String> {
@@ -128,7 +133,10 @@ impl Tables {
     }
 
     fn scalar(&self, name: &str) -> Result<usize, String> {
-        self.scalars.get(name).copied().ok_or_else(|| format!("no property '{name}'"))
+        self.scalars
+            .get(name)
+            .copied()
+            .ok_or_else(|| format!("no property '{name}'"))
     }
 
     /// The Rust expression of the property called `name`.
@@ -145,17 +153,35 @@ impl Tables {
     fn write_words(&self, code: &mut String) -> Result<(), String> {
         let words = self.list("words")?;
         let count = words.len();
-        emit(code, format_args!("/// Feature words there are.\npub const WORD_COUNT: usize = {count};"));
-        emit(code, format_args!("/// The feature words.\npub mod word {{\nuse super::Word;"));
+        emit(
+            code,
+            format_args!("/// Feature words there are.\npub const WORD_COUNT: usize = {count};"),
+        );
+        emit(
+            code,
+            format_args!("/// The feature words.\npub mod word {{\nuse super::Word;"),
+        );
         for (place, entry) in words.iter().enumerate() {
             let name = text(entry, "name")?;
-            emit(code, format_args!("/// {}.\npub const {name}: Word = Word({place});", location_text(entry)?));
+            emit(
+                code,
+                format_args!(
+                    "/// {}.\npub const {name}: Word = Word({place});",
+                    location_text(entry)?
+                ),
+            );
         }
-        emit(code, format_args!("}}\n/// The feature words, in the order of `unavailable-features`."));
+        emit(
+            code,
+            format_args!("}}\n/// The feature words, in the order of `unavailable-features`."),
+        );
         emit(code, format_args!("pub static WORDS: [WordInfo; WORD_COUNT] = ["));
         for entry in words {
             let names: Vec<&str> = text(entry, "features")?.split_whitespace().collect();
-            let names: Vec<&str> = names.into_iter().map(|name| if name == "-" { "" } else { name }).collect();
+            let names: Vec<&str> = names
+                .into_iter()
+                .map(|name| if name == "-" { "" } else { name })
+                .collect();
             emit(
                 code,
                 format_args!(
@@ -167,12 +193,28 @@ impl Tables {
                 ),
             );
         }
-        emit(code, format_args!("];\n/// The features that have names.\npub mod feature {{\nuse super::{{Feature, Word}};"));
+        emit(
+            code,
+            format_args!("];\n/// The features that have names.\npub mod feature {{\nuse super::{{Feature, Word}};"),
+        );
         for (name, bits) in &self.features {
-            emit(code, format_args!("/// `{name}`.\npub const {}: Feature = {};", constant(name), feature(*bits)));
+            emit(
+                code,
+                format_args!(
+                    "/// `{name}`.\npub const {}: Feature = {};",
+                    constant(name),
+                    feature(*bits)
+                ),
+            );
         }
-        emit(code, format_args!("}}\n/// The features that have names, in the order of the words."));
-        emit(code, format_args!("pub static FEATURES: [(&str, Feature); {}] = [", self.features.len()));
+        emit(
+            code,
+            format_args!("}}\n/// The features that have names, in the order of the words."),
+        );
+        emit(
+            code,
+            format_args!("pub static FEATURES: [(&str, Feature); {}] = [", self.features.len()),
+        );
         for (name, bits) in &self.features {
             emit(code, format_args!("({name:?}, {}),", feature(*bits)));
         }
@@ -182,7 +224,13 @@ impl Tables {
 
     fn write_xsave(&self, code: &mut String) -> Result<(), String> {
         let areas = self.list("xsave")?;
-        emit(code, format_args!("/// State components of XSAVE.\npub static XSAVE_AREAS: [XsaveArea; {}] = [", areas.len()));
+        emit(
+            code,
+            format_args!(
+                "/// State components of XSAVE.\npub static XSAVE_AREAS: [XsaveArea; {}] = [",
+                areas.len()
+            ),
+        );
         for area in areas {
             let supervisor = area.get("supervisor").is_some();
             emit(
@@ -202,13 +250,28 @@ impl Tables {
     fn write_scalars(&self, code: &mut String) -> Result<(), String> {
         let scalars = self.list("properties")?;
         let count = scalars.len();
-        emit(code, format_args!("/// Plain properties there are.\npub const SCALAR_COUNT: usize = {count};"));
-        emit(code, format_args!("/// The plain properties.\npub mod scalar {{\nuse super::ScalarId;"));
+        emit(
+            code,
+            format_args!("/// Plain properties there are.\npub const SCALAR_COUNT: usize = {count};"),
+        );
+        emit(
+            code,
+            format_args!("/// The plain properties.\npub mod scalar {{\nuse super::ScalarId;"),
+        );
         for (place, entry) in scalars.iter().enumerate() {
             let name = text(entry, "name")?;
-            emit(code, format_args!("/// `{name}`.\npub const {}: ScalarId = ScalarId({place});", constant(name)));
+            emit(
+                code,
+                format_args!(
+                    "/// `{name}`.\npub const {}: ScalarId = ScalarId({place});",
+                    constant(name)
+                ),
+            );
         }
-        emit(code, format_args!("}}\n/// The plain properties, by id.\npub static SCALARS: [ScalarInfo; SCALAR_COUNT] = ["));
+        emit(
+            code,
+            format_args!("}}\n/// The plain properties, by id.\npub static SCALARS: [ScalarInfo; SCALAR_COUNT] = ["),
+        );
         for entry in scalars {
             let kind = match text(entry, "type")? {
                 "bool" => "Bool",
@@ -245,34 +308,71 @@ impl Tables {
                 all.insert(name, property);
             }
         }
-        let aliases: Vec<(&str, &str)> =
-            self.map("aliases").into_iter().flatten().filter_map(|(alias, name)| Some((alias.as_str(), name.as_str()?))).collect();
+        let aliases: Vec<(&str, &str)> = self
+            .map("aliases")
+            .into_iter()
+            .flatten()
+            .filter_map(|(alias, name)| Some((alias.as_str(), name.as_str()?)))
+            .collect();
         for (alias, name) in &aliases {
             if let Ok(property) = self.property(name) {
                 all.insert(alias, property);
             }
         }
-        emit(code, format_args!("/// Properties that can be set, aliases included, by name."));
-        emit(code, format_args!("pub static PROPERTIES: [(&str, Property); {}] = [", all.len()));
+        emit(
+            code,
+            format_args!("/// Properties that can be set, aliases included, by name."),
+        );
+        emit(
+            code,
+            format_args!("pub static PROPERTIES: [(&str, Property); {}] = [", all.len()),
+        );
         for (name, property) in &all {
             emit(code, format_args!("({name:?}, {property}),"));
         }
-        emit(code, format_args!("];\n/// Other names of properties, with the proper ones."));
-        emit(code, format_args!("pub static ALIASES: [(&str, &str); {}] = {aliases:?};", aliases.len()));
+        emit(
+            code,
+            format_args!("];\n/// Other names of properties, with the proper ones."),
+        );
+        emit(
+            code,
+            format_args!("pub static ALIASES: [(&str, &str); {}] = {aliases:?};", aliases.len()),
+        );
     }
 
     fn write_dependencies(&self, code: &mut String) -> Result<(), String> {
         let dependencies = self.list("dependencies")?;
-        emit(code, format_args!("/// Features that need others, in the order in which they are checked."));
-        emit(code, format_args!("pub static DEPENDENCIES: [Dependency; {}] = [", dependencies.len()));
+        emit(
+            code,
+            format_args!("/// Features that need others, in the order in which they are checked."),
+        );
+        emit(
+            code,
+            format_args!("pub static DEPENDENCIES: [Dependency; {}] = [", dependencies.len()),
+        );
         for entry in dependencies {
             let side = |key: &str| -> Result<String, String> {
-                let pair = entry.get(key).and_then(Value::as_array).ok_or("dependencies.json: not a pair")?;
-                let [word, mask] = pair.as_slice() else { return Err("dependencies.json: not a pair".to_owned()) };
+                let pair = entry
+                    .get(key)
+                    .and_then(Value::as_array)
+                    .ok_or("dependencies.json: not a pair")?;
+                let [word, mask] = pair.as_slice() else {
+                    return Err("dependencies.json: not a pair".to_owned());
+                };
                 let mask = if mask == "all" { u64::MAX } else { parse(mask)? };
-                Ok(feature(Bits { word: self.word(word.as_str().unwrap_or_default())?, mask }))
+                Ok(feature(Bits {
+                    word: self.word(word.as_str().unwrap_or_default())?,
+                    mask,
+                }))
             };
-            emit(code, format_args!("Dependency {{ needs: {}, of: {} }},", side("needs")?, side("if-none-clear")?));
+            emit(
+                code,
+                format_args!(
+                    "Dependency {{ needs: {}, of: {} }},",
+                    side("needs")?,
+                    side("if-none-clear")?
+                ),
+            );
         }
         emit(code, format_args!("];"));
         Ok(())
@@ -280,13 +380,24 @@ impl Tables {
 
     fn write_caches(&self, code: &mut String) -> Result<(), String> {
         let caches = self.map("caches")?;
-        emit(code, format_args!("/// Cache tables.\npub static CACHES: [(&str, Caches); {}] = [", caches.len()));
+        emit(
+            code,
+            format_args!(
+                "/// Cache tables.\npub static CACHES: [(&str, Caches); {}] = [",
+                caches.len()
+            ),
+        );
         for (name, table) in caches {
             emit(code, format_args!("({name:?}, Caches {{"));
-            for (key, level, kind) in
-                [("l1d", 1, "Data"), ("l1i", 1, "Instruction"), ("l2", 2, "Unified"), ("l3", 3, "Unified")]
-            {
-                let cache = table.get(key).ok_or_else(|| format!("caches.json: {name} has no {key}"))?;
+            for (key, level, kind) in [
+                ("l1d", 1, "Data"),
+                ("l1i", 1, "Instruction"),
+                ("l2", 2, "Unified"),
+                ("l3", 3, "Unified"),
+            ] {
+                let cache = table
+                    .get(key)
+                    .ok_or_else(|| format!("caches.json: {name} has no {key}"))?;
                 let flags: Vec<&str> = text(cache, "flags")?.split_whitespace().collect();
                 let share = text(cache, "share")?;
                 let share = format!("{}{}", share[..1].to_uppercase(), &share[1..]);
@@ -312,7 +423,10 @@ impl Tables {
         }
         emit(code, format_args!("];\n/// Cache descriptors of leaf 2."));
         let descriptors = self.list("descriptors")?;
-        emit(code, format_args!("pub static DESCRIPTORS: [Descriptor; {}] = [", descriptors.len()));
+        emit(
+            code,
+            format_args!("pub static DESCRIPTORS: [Descriptor; {}] = [", descriptors.len()),
+        );
         for entry in descriptors {
             let kind = match text(entry, "type")? {
                 "data" => "Data",
@@ -338,10 +452,20 @@ impl Tables {
     fn write_models(&self, code: &mut String) -> Result<(), String> {
         let models = self.list("models")?;
         let mut types: Vec<(String, usize, String)> = Vec::new();
-        emit(code, format_args!("/// Named models.\npub static MODELS: [Definition; {}] = [", models.len()));
+        emit(
+            code,
+            format_args!(
+                "/// Named models.\npub static MODELS: [Definition; {}] = [",
+                models.len()
+            ),
+        );
         for (place, model) in models.iter().enumerate() {
             let name = text(model, "name")?;
-            let versions = model.get("versions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+            let versions = model
+                .get("versions")
+                .and_then(Value::as_array)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             emit(
                 code,
                 format_args!(
@@ -356,8 +480,14 @@ impl Tables {
             let mut state = VersionState::of(self, model)?;
             types.push((name.to_owned(), place, "TypeVersion::Default".to_owned()));
             for (version, entry) in (1..).zip(versions) {
-                state.advance(self, entry).map_err(|error| format!("models.json: {name}-v{version}: {error}"))?;
-                types.push((format!("{name}-v{version}"), place, format!("TypeVersion::Fixed({version})")));
+                state
+                    .advance(self, entry)
+                    .map_err(|error| format!("models.json: {name}-v{version}: {error}"))?;
+                types.push((
+                    format!("{name}-v{version}"),
+                    place,
+                    format!("TypeVersion::Fixed({version})"),
+                ));
                 if let Some(alias) = entry.get("alias").and_then(Value::as_str) {
                     types.push((alias.to_owned(), place, format!("TypeVersion::Alias({version})")));
                 }
@@ -367,10 +497,18 @@ impl Tables {
             emit(code, format_args!("] }},"));
         }
         types.sort_by(|a, b| b.0.cmp(&a.0));
-        emit(code, format_args!("];\n/// Names of types of named models, backwards, as `query-cpu-definitions` lists them."));
+        emit(
+            code,
+            format_args!("];\n/// Names of types of named models, backwards, as `query-cpu-definitions` lists them."),
+        );
         emit(code, format_args!("pub static TYPES: [ModelType; {}] = [", types.len()));
         for (name, place, version) in &types {
-            emit(code, format_args!("ModelType {{ name: {name:?}, typename: \"{name}-x86_64-cpu\", definition: {place}, version: {version} }},"));
+            emit(
+                code,
+                format_args!(
+                    "ModelType {{ name: {name:?}, typename: \"{name}-x86_64-cpu\", definition: {place}, version: {version} }},"
+                ),
+            );
         }
         emit(code, format_args!("];"));
         Ok(())
@@ -378,29 +516,57 @@ impl Tables {
 
     fn write_machines(&self, code: &mut String) -> Result<(), String> {
         let machines = self.list("machines")?;
-        emit(code, format_args!("/// What machine types of old change, newest first."));
-        emit(code, format_args!("pub static MACHINES: [MachineRelease; {}] = [", machines.len()));
+        emit(
+            code,
+            format_args!("/// What machine types of old change, newest first."),
+        );
+        emit(
+            code,
+            format_args!("pub static MACHINES: [MachineRelease; {}] = [", machines.len()),
+        );
         for machine in machines {
             let version = text(machine, "up-to")?;
             let (major, minor) = version.split_once('.').ok_or("machines.json: no version")?;
-            emit(code, format_args!("MachineRelease {{ up_to: ({major}, {minor}), settings: &["));
-            for entry in machine.get("properties").and_then(Value::as_array).into_iter().flatten() {
+            emit(
+                code,
+                format_args!("MachineRelease {{ up_to: ({major}, {minor}), settings: &["),
+            );
+            for entry in machine
+                .get("properties")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+            {
                 let part = |place: usize| entry.get(place).and_then(Value::as_str).unwrap_or_default();
-                let property = self.property(part(1)).map_err(|error| format!("machines.json: {version}: {error}"))?;
+                let property = self
+                    .property(part(1))
+                    .map_err(|error| format!("machines.json: {version}: {error}"))?;
                 let value = match part(2) {
                     "on" | "true" => 1,
                     "off" | "false" => 0,
                     other => parse(&Value::String(other.to_owned()))?,
                 };
-                emit(code, format_args!("Setting {{ driver: {:?}, property: {property}, value: {value} }},", part(0)));
+                emit(
+                    code,
+                    format_args!(
+                        "Setting {{ driver: {:?}, property: {property}, value: {value} }},",
+                        part(0)
+                    ),
+                );
             }
             emit(code, format_args!("] }},"));
         }
         emit(code, format_args!("];\n/// What KVM changes in named models."));
         let defaults = self.map("kvm")?;
-        emit(code, format_args!("pub static KVM_DEFAULTS: [(Feature, bool); {}] = [", defaults.len()));
+        emit(
+            code,
+            format_args!("pub static KVM_DEFAULTS: [(Feature, bool); {}] = [", defaults.len()),
+        );
         for (name, value) in defaults {
-            emit(code, format_args!("({}, {}),", feature(self.feature(name)?), value == "on"));
+            emit(
+                code,
+                format_args!("({}, {}),", feature(self.feature(name)?), value == "on"),
+            );
         }
         emit(code, format_args!("];"));
         Ok(())
@@ -408,18 +574,28 @@ impl Tables {
 
     fn write_hyperv(&self, code: &mut String) -> Result<(), String> {
         let features = self.list("hyperv")?;
-        emit(code, format_args!("/// Hyper-V enlightenments.\npub static HYPERV: [HypervFeature; {}] = [", features.len()));
+        emit(
+            code,
+            format_args!(
+                "/// Hyper-V enlightenments.\npub static HYPERV: [HypervFeature; {}] = [",
+                features.len()
+            ),
+        );
         for entry in features {
             let name = text(entry, "property")?;
             let mut bits = String::new();
             for (place, mask) in entry.get("bits").and_then(Value::as_object).into_iter().flatten() {
                 let (leaf, register) = place.split_once('.').ok_or("hyperv.json: no register")?;
                 let register = format!("{}{}", register[..1].to_uppercase(), &register[1..]);
-                emit(&mut bits, format_args!("(0x4000000{leaf}, Register::{register}, {}),", parse(mask)?));
+                emit(
+                    &mut bits,
+                    format_args!("(0x4000000{leaf}, Register::{register}, {}),", parse(mask)?),
+                );
             }
             let requires = entry.get("requires").and_then(Value::as_array).into_iter().flatten();
-            let requires: Result<Vec<String>, String> =
-                requires.map(|name| Ok(format!("ScalarId({})", self.scalar(name.as_str().unwrap_or_default())?))).collect();
+            let requires: Result<Vec<String>, String> = requires
+                .map(|name| Ok(format!("ScalarId({})", self.scalar(name.as_str().unwrap_or_default())?)))
+                .collect();
             emit(
                 code,
                 format_args!(
@@ -451,7 +627,9 @@ impl VersionState {
         let name = text(model, "name")?;
         let mut words = vec![0; tables.words.len()];
         for (word, value) in model.get("words").and_then(Value::as_object).into_iter().flatten() {
-            let word = tables.word(word).map_err(|error| format!("models.json: {name}: {error}"))?;
+            let word = tables
+                .word(word)
+                .map_err(|error| format!("models.json: {name}: {error}"))?;
             words[word] = parse(value)?;
         }
         Ok(Self {
@@ -466,7 +644,9 @@ impl VersionState {
     }
 
     fn caches(tables: &Tables, entry: &Value) -> Result<Option<usize>, String> {
-        let Some(name) = entry.get("caches").and_then(Value::as_str) else { return Ok(None) };
+        let Some(name) = entry.get("caches").and_then(Value::as_str) else {
+            return Ok(None);
+        };
         let place = tables.caches.get(name).copied();
         place.map(Some).ok_or_else(|| format!("no cache table '{name}'"))
     }
@@ -497,7 +677,9 @@ impl VersionState {
     }
 
     fn write(&self, name: &str, version: u32, note: Option<&str>, code: &mut String) {
-        let caches = self.caches.map_or("None".to_owned(), |place| format!("Some(&CACHES[{place}].1)"));
+        let caches = self
+            .caches
+            .map_or("None".to_owned(), |place| format!("Some(&CACHES[{place}].1)"));
         emit(
             code,
             format_args!(
@@ -521,7 +703,11 @@ fn feature(bits: Bits) -> String {
 /// The name of a constant for something called `name`.
 fn constant(name: &str) -> String {
     let text = name.replace(['-', '.'], "_").to_uppercase();
-    if text.starts_with(|first: char| first.is_ascii_digit()) { format!("X{text}") } else { text }
+    if text.starts_with(|first: char| first.is_ascii_digit()) {
+        format!("X{text}")
+    } else {
+        text
+    }
 }
 
 fn location(entry: &Value) -> Result<String, String> {
@@ -534,7 +720,10 @@ fn location(entry: &Value) -> Result<String, String> {
     };
     let register = text(entry, "register")?;
     let register = format!("{}{}", register[..1].to_uppercase(), &register[1..]);
-    Ok(format!("Location::Cpuid {{ leaf: {:#x}, subleaf: {subleaf}, register: Register::{register} }}", number(entry, "leaf")?))
+    Ok(format!(
+        "Location::Cpuid {{ leaf: {:#x}, subleaf: {subleaf}, register: Register::{register} }}",
+        number(entry, "leaf")?
+    ))
 }
 
 fn location_text(entry: &Value) -> Result<String, String> {
@@ -545,7 +734,11 @@ fn location_text(entry: &Value) -> Result<String, String> {
         Some(_) => format!(", subleaf {}", number(entry, "subleaf")?),
         None => String::new(),
     };
-    Ok(format!("CPUID leaf {:#x}{subleaf}, {}", number(entry, "leaf")?, text(entry, "register")?.to_uppercase()))
+    Ok(format!(
+        "CPUID leaf {:#x}{subleaf}, {}",
+        number(entry, "leaf")?,
+        text(entry, "register")?.to_uppercase()
+    ))
 }
 
 /// The value a property has when nobody set it.
@@ -566,7 +759,10 @@ fn initial(entry: &Value) -> Result<String, String> {
 }
 
 fn text<'a>(entry: &'a Value, key: &str) -> Result<&'a str, String> {
-    entry.get(key).and_then(Value::as_str).ok_or_else(|| format!("{entry}: no text '{key}'"))
+    entry
+        .get(key)
+        .and_then(Value::as_str)
+        .ok_or_else(|| format!("{entry}: no text '{key}'"))
 }
 
 fn number(entry: &Value, key: &str) -> Result<u64, String> {

@@ -17,7 +17,11 @@ impl Word {
     #[must_use]
     pub fn bit_name(self, bit: u32) -> &'static str {
         let names = WORDS[self.0].names;
-        usize::try_from(bit).ok().and_then(|bit| names.get(bit)).copied().unwrap_or_default()
+        usize::try_from(bit)
+            .ok()
+            .and_then(|bit| names.get(bit))
+            .copied()
+            .unwrap_or_default()
     }
 }
 

@@ -32,7 +32,13 @@ pub struct CacheLevels {
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { dies: 1, modules: 1, cores: 1, threads: 1, caches: CacheLevels::default() }
+        Self {
+            dies: 1,
+            modules: 1,
+            cores: 1,
+            threads: 1,
+            caches: CacheLevels::default(),
+        }
     }
 }
 
@@ -53,7 +59,9 @@ impl Topology {
             Level::Die => &[self.threads, self.cores, self.modules],
             Level::Socket => &[self.threads, self.cores, self.modules, self.dies],
         };
-        parts.iter().fold(1, |product, count| u32::saturating_mul(product, *count))
+        parts
+            .iter()
+            .fold(1, |product, count| u32::saturating_mul(product, *count))
     }
 
     /// Threads in a socket.
@@ -80,9 +88,12 @@ impl Topology {
     pub fn apic_id(&self, index: u32) -> u32 {
         let mut rest = index;
         let mut id: u32 = 0;
-        for (count, level) in
-            [(self.threads, Level::Thread), (self.cores, Level::Core), (self.modules, Level::Module), (self.dies, Level::Die)]
-        {
+        for (count, level) in [
+            (self.threads, Level::Thread),
+            (self.cores, Level::Core),
+            (self.modules, Level::Module),
+            (self.dies, Level::Die),
+        ] {
             let count = count.max(1);
             id |= (rest % count) << self.offset(level);
             rest /= count;
@@ -98,7 +109,13 @@ impl Topology {
         let core = index / threads;
         let module = core / cores;
         let die = module / modules;
-        Place { socket: die / dies, die: die % dies, module: module % modules, core: core % cores, thread: index % threads }
+        Place {
+            socket: die / dies,
+            die: die % dies,
+            module: module % modules,
+            core: core % cores,
+            thread: index % threads,
+        }
     }
 }
 
@@ -128,16 +145,37 @@ mod tests {
 
     #[test]
     fn parts_take_whole_bits_of_the_apic_id() {
-        let topology = Topology { dies: 2, modules: 1, cores: 3, threads: 2, ..Topology::default() };
+        let topology = Topology {
+            dies: 2,
+            modules: 1,
+            cores: 3,
+            threads: 2,
+            ..Topology::default()
+        };
         let ids: Vec<u32> = (0..14).map(|index| topology.apic_id(index)).collect();
         assert_eq!(ids, [0, 1, 2, 3, 4, 5, 8, 9, 10, 11, 12, 13, 16, 17]);
-        assert_eq!(topology.place(13), Place { socket: 1, die: 0, module: 0, core: 0, thread: 1 });
+        assert_eq!(
+            topology.place(13),
+            Place {
+                socket: 1,
+                die: 0,
+                module: 0,
+                core: 0,
+                thread: 1
+            }
+        );
         assert_eq!(topology.threads_per_package(), 12);
     }
 
     #[test]
     fn absurd_counts_do_not_overflow() {
-        let topology = Topology { dies: u32::MAX, modules: u32::MAX, cores: u32::MAX, threads: u32::MAX, ..Topology::default() };
+        let topology = Topology {
+            dies: u32::MAX,
+            modules: u32::MAX,
+            cores: u32::MAX,
+            threads: u32::MAX,
+            ..Topology::default()
+        };
         assert_eq!(topology.offset(Level::Socket), 31);
         assert_eq!(topology.threads_per_package(), u32::MAX);
     }

@@ -84,21 +84,45 @@ impl Express {
         express
     }
 
-    /// Says whether something is in the slot.
+    /// Says whether something is in the slot, as it is when the machine starts.
     pub(super) fn set_present(self, config: &mut ConfigSpace, present: bool) {
-        let status = config.u16(self.at + SLOT_STATUS);
-        let link = config.u16(self.at + LINK_STATUS);
-        let (status, link) = match present {
-            true => (status | SLOT_PRESENT, link | LINK_ACTIVE),
-            false => (status & !SLOT_PRESENT, link & !LINK_ACTIVE),
-        };
-        config.set(self.at + SLOT_STATUS, &status.to_le_bytes());
-        config.set(self.at + LINK_STATUS, &link.to_le_bytes());
+        let status = self.slot_status(config) & !SLOT_PRESENT;
+        self.set_slot_status(config, status | if present { SLOT_PRESENT } else { 0 });
+        self.set_link(config, present);
         // A slot that holds a device from the start has power, and its power indicator is on.
         if present {
-            let control = config.u16(self.at + SLOT_CONTROL) & !SLOT_POWER_OFF & !(3 << 8) | 1 << 8;
-            config.set(self.at + SLOT_CONTROL, &control.to_le_bytes());
+            let control = self.slot_control(config) & !SLOT_POWER_OFF & !(3 << 8) | 1 << 8;
+            self.set_slot_control(config, control);
         }
+    }
+
+    /// Brings the link up or down.
+    pub(super) fn set_link(self, config: &mut ConfigSpace, up: bool) {
+        let link = config.u16(self.at + LINK_STATUS) & !LINK_ACTIVE;
+        let link = link | if up { LINK_ACTIVE } else { 0 };
+        config.set(self.at + LINK_STATUS, &link.to_le_bytes());
+    }
+
+    pub(super) fn slot_control(self, config: &ConfigSpace) -> u16 {
+        config.u16(self.at + SLOT_CONTROL)
+    }
+
+    pub(super) fn set_slot_control(self, config: &mut ConfigSpace, control: u16) {
+        config.set(self.at + SLOT_CONTROL, &control.to_le_bytes());
+    }
+
+    pub(super) fn slot_status(self, config: &ConfigSpace) -> u16 {
+        config.u16(self.at + SLOT_STATUS)
+    }
+
+    pub(super) fn set_slot_status(self, config: &mut ConfigSpace, status: u16) {
+        config.set(self.at + SLOT_STATUS, &status.to_le_bytes());
+    }
+
+    /// Whether an access of `len` bytes at `at` reaches slot control.
+    pub(super) fn is_slot_control(self, at: u16, len: usize) -> bool {
+        let at = usize::from(at);
+        at < self.at + SLOT_CONTROL + 2 && self.at + SLOT_CONTROL < at + len
     }
 
     /// What the guest may change, and what it clears by writing ones.

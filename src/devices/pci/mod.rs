@@ -3,14 +3,18 @@
 mod config;
 mod express;
 mod function;
+mod interrupt;
 mod lpc;
 mod mch;
 mod msix;
 mod root_port;
+mod slot;
 
 pub use config::{BarKind, ConfigSpace};
 pub use function::{PciFunction, config_state, restore_config};
+pub use interrupt::{MsiSink, Pin};
 pub use lpc::{LPC, Lpc};
 pub use mch::{MCH, Mch};
-pub use msix::{MAX_VECTORS, MsiSink, Msix};
-pub use root_port::{ROOT_PORT, RootPort, RootPortConfig};
+pub use msix::{Msix, MsixLayout};
+pub use root_port::{ROOT_PORT, RootPort, RootPortConfig, RootPortLinks};
+pub use slot::{Unplug, UnplugError};

@@ -1,288 +1,290 @@
-//! MSI-X: a table of messages, one for each of a function's interrupts (PCI Local Bus 3.0, 6.8.2).
+//! MSI-X: a table of messages in memory (PCI Express Base 5.0, 6.1.4 and 7.7.2).
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::ConfigSpace;
+use super::{ConfigSpace, MsiSink};
 
 /// Id of the capability.
 const ID: u8 = 0x11;
-/// Bytes of one table entry.
-const ENTRY: u64 = 16;
-/// Most entries a table can have.
-pub const MAX_VECTORS: u16 = 2048;
-
+/// Offset of the message control register in the capability.
+const CONTROL: usize = 2;
 /// Message control: MSI-X is on.
 const ENABLE: u16 = 1 << 15;
-/// Message control: all messages are held back.
+/// Message control: every vector is masked.
 const FUNCTION_MASK: u16 = 1 << 14;
-/// Vector control of an entry: its message is held back.
-const MASKED: u32 = 1;
+/// Bytes of a table entry: address, data, vector control.
+const ENTRY: usize = 16;
+/// Where the vector control is in an entry; its lowest bit masks the vector.
+const VECTOR_CONTROL: usize = 12;
+const MASKED: u8 = 1;
+/// An entry after power-on: masked.
+const INITIAL: [u8; ENTRY] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, MASKED, 0, 0, 0];
+/// Vectors a function may have.
+const MAX_VECTORS: u16 = 2048;
 
-/// Where messages go.
-pub trait MsiSink: Send + Sync {
-    /// Sends a message-signalled interrupt.
-    fn send(&self, address: u64, data: u32);
-}
-
-/// A function's messages.
-pub struct Msix {
-    sink: Arc<dyn MsiSink>,
-    capability: usize,
-    entries: Vec<Entry>,
-}
-
+/// Where the table and the bits of pending interrupts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    address: u64,
-    data: u32,
-    control: u32,
-    pending: bool,
+pub struct MsixLayout {
+    /// Number of vectors: 1 to 2048.
+    pub vectors: u16,
+    /// Base address register that maps both.
+    pub bar: u8,
+    /// Offset of the table in bytes, a multiple of 8.
+    pub table: u32,
+    /// Offset of the pending bits in bytes, a multiple of 8.
+    pub pending: u32,
 }
 
-/// After power-on every message is held back.
-const RESET: Entry = Entry {
-    address: 0,
-    data: 0,
-    control: MASKED,
-    pending: false,
-};
+/// A function's MSI-X.
+pub struct Msix {
+    at: usize,
+    layout: MsixLayout,
+    entries: Vec<[u8; ENTRY]>,
+    pending: Vec<bool>,
+    sink: Arc<dyn MsiSink>,
+}
 
 impl Msix {
-    /// Adds the capability: `vectors` entries (1 to [`MAX_VECTORS`]) at `table` behind base address register `bar`, and
-    /// the bits of pending ones at `pending` behind the same register.
+    /// Adds the capability. The function passes accesses to the base address register on to [`Msix::read`] and
+    /// [`Msix::write`].
     #[must_use]
-    pub fn add(
-        config: &mut ConfigSpace,
-        sink: Arc<dyn MsiSink>,
-        vectors: u16,
-        bar: u8,
-        table: u32,
-        pending: u32,
-    ) -> Self {
-        let count = vectors.clamp(1, MAX_VECTORS);
-        let mut body = (count - 1).to_le_bytes().to_vec();
-        for offset in [table, pending] {
-            body.extend((offset & !7 | u32::from(bar & 7)).to_le_bytes());
-        }
-        let capability = config.add_capability(ID, &body);
-        config.allow_write(capability + 2, &(ENABLE | FUNCTION_MASK).to_le_bytes());
+    pub fn add(config: &mut ConfigSpace, layout: MsixLayout, sink: Arc<dyn MsiSink>) -> Self {
+        let vectors = layout.vectors.clamp(1, MAX_VECTORS);
+        let mut body = (vectors - 1).to_le_bytes().to_vec();
+        body.extend((layout.table & !7 | u32::from(layout.bar)).to_le_bytes());
+        body.extend((layout.pending & !7 | u32::from(layout.bar)).to_le_bytes());
+        let at = config.add_capability(ID, &body);
+        config.allow_write(at + CONTROL, &(ENABLE | FUNCTION_MASK).to_le_bytes());
         Self {
+            at,
+            layout,
+            entries: vec![INITIAL; usize::from(vectors)],
+            pending: vec![false; usize::from(vectors)],
             sink,
-            capability,
-            entries: vec![RESET; usize::from(count)],
         }
     }
 
-    /// Returns to the state after power-on.
-    pub fn reset(&mut self) {
-        self.entries.fill(RESET);
-    }
-
-    /// Whether the guest uses MSI-X.
+    /// Whether the guest uses MSI-X, so that INTx stays silent.
     #[must_use]
     pub fn is_enabled(&self, config: &ConfigSpace) -> bool {
-        config.u16(self.capability + 2) & ENABLE != 0
+        config.u16(self.at + CONTROL) & ENABLE != 0
     }
 
-    /// Raises interrupt `vector`: sends its message, or notes that it is pending.
+    /// Interrupts with `vector`, or remembers that once the vector is unmasked. Without effect while MSI-X is off or
+    /// when there is no such vector.
     pub fn notify(&mut self, config: &ConfigSpace, vector: u16) {
-        let flows = self.flows(config);
-        let Some(entry) = self.entries.get_mut(usize::from(vector)) else {
+        if !self.is_enabled(config) {
             return;
-        };
-        entry.pending = true;
-        if flows {
-            deliver(entry, &*self.sink);
+        }
+        if let Some(pending) = self.pending.get_mut(usize::from(vector)) {
+            *pending = true;
+            self.deliver(config, usize::from(vector));
         }
     }
 
-    /// The guest may have changed message control.
+    /// The message of a vector that is neither masked nor off: address and data.
+    #[must_use]
+    pub fn message(&self, config: &ConfigSpace, vector: u16) -> Option<(u64, u32)> {
+        let open = config.u16(self.at + CONTROL) & (ENABLE | FUNCTION_MASK) == ENABLE;
+        let entry = self.entries.get(usize::from(vector)).filter(|_| open)?;
+        if entry[VECTOR_CONTROL] & MASKED != 0 {
+            return None;
+        }
+        let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *entry;
+        Some((
+            u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            u32::from_le_bytes([i, j, k, l]),
+        ))
+    }
+
+    /// Call after the guest wrote to configuration space: what was held back by the function mask goes out.
     pub fn config_written(&mut self, config: &ConfigSpace) {
-        if self.flows(config) {
-            self.entries.iter_mut().for_each(|entry| deliver(entry, &*self.sink));
+        for vector in 0..self.entries.len() {
+            self.deliver(config, vector);
         }
     }
 
-    /// A guest's read from the table. `offset` counts from its start.
-    pub fn table_read(&self, offset: u64, data: &mut [u8]) {
-        let word = self.entry(offset).map_or(0, |entry| {
-            let words = [entry.address, u64::from(entry.data) | u64::from(entry.control) << 32];
-            words[usize::from(offset % ENTRY >= 8)]
-        });
-        copy_part(word, offset, data);
+    /// A guest's read at `offset` of the base address register; false when neither table nor pending bits are there.
+    pub fn read(&self, offset: u64, data: &mut [u8]) -> bool {
+        if let Some(at) = self.table_offset(offset) {
+            for (byte, at) in data.iter_mut().zip(at..) {
+                *byte = self.entries.get(at / ENTRY).map_or(0, |entry| entry[at % ENTRY]);
+            }
+            return true;
+        }
+        let Some(at) = self.pending_offset(offset) else {
+            return false;
+        };
+        for (byte, at) in data.iter_mut().zip(at..) {
+            let bits = self.pending.iter().skip(at.saturating_mul(8)).take(8);
+            *byte = bits
+                .enumerate()
+                .fold(0, |byte, (bit, set)| byte | u8::from(*set) << bit);
+        }
+        true
     }
 
-    /// A guest's write to the table: four or eight aligned bytes, everything else is ignored.
-    pub fn table_write(&mut self, config: &ConfigSpace, offset: u64, data: &[u8]) {
-        let flows = self.flows(config);
-        let Some(entry) = usize::try_from(offset / ENTRY)
-            .ok()
-            .and_then(|index| self.entries.get_mut(index))
-        else {
-            return;
+    /// A guest's write at `offset` of the base address register; false when it is not the table's.
+    pub fn write(&mut self, config: &ConfigSpace, offset: u64, data: &[u8]) -> bool {
+        let Some(start) = self.table_offset(offset) else {
+            return self.pending_offset(offset).is_some();
         };
-        for (word, at) in data.chunks_exact(4).zip((offset % ENTRY..).step_by(4)) {
-            let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
-            match at {
-                0 => entry.address = entry.address >> 32 << 32 | u64::from(word & !3),
-                4 => entry.address = entry.address & 0xffff_ffff | u64::from(word) << 32,
-                8 => entry.data = word,
-                12 => entry.control = word & MASKED,
-                _ => {}
+        for (byte, at) in data.iter().zip(start..) {
+            if let Some(entry) = self.entries.get_mut(at / ENTRY) {
+                entry[at % ENTRY] = *byte;
             }
         }
-        if flows {
-            deliver(entry, &*self.sink);
-        }
+        self.deliver(config, start / ENTRY);
+        true
     }
 
-    /// A guest's read from the bits of pending messages. `offset` counts from their start.
-    pub fn pending_read(&self, offset: u64, data: &mut [u8]) {
-        let first = usize::try_from(offset / 8 * 64).unwrap_or(usize::MAX);
-        let entries = self.entries.iter().skip(first).take(64).enumerate();
-        let bits = entries.fold(0_u64, |bits, (bit, entry)| bits | u64::from(entry.pending) << bit);
-        copy_part(bits, offset, data);
+    /// Returns to the state after power-on; configuration space is reset by its owner.
+    pub fn reset(&mut self) {
+        self.entries.fill(INITIAL);
+        self.pending.fill(false);
     }
 
-    /// The table, for saving.
+    /// Table and pending bits, for saving.
     #[must_use]
     pub fn state(&self) -> Value {
-        let entry = |entry: &Entry| json!([entry.address, entry.data, entry.control, entry.pending]);
-        self.entries.iter().map(entry).collect()
+        json!({ "table": self.entries, "pending": self.pending })
     }
 
-    /// Takes back a saved table.
+    /// Takes back what [`Msix::state`] gave.
     ///
     /// # Errors
-    /// When it has another number of entries, or one is malformed.
-    pub fn restore(&mut self, saved: &Value) -> Result<(), String> {
-        let list = saved.as_array().filter(|list| list.len() == self.entries.len());
-        let list = list.ok_or_else(|| format!("the MSI-X table does not have {} entries", self.entries.len()))?;
-        let entries: Option<Vec<Entry>> = list.iter().map(parse_entry).collect();
-        self.entries = entries.ok_or("an MSI-X table entry is malformed")?;
+    /// Says which field is missing, malformed or of another length.
+    pub fn restore(&mut self, fields: &Value) -> Result<(), String> {
+        let list = |name: &str| {
+            let list = fields.get(name).and_then(Value::as_array);
+            let list = list.filter(|list| list.len() == self.entries.len());
+            list.ok_or_else(|| format!("field '{name}' is missing or has another length"))
+        };
+        let entry = |value: &Value| -> Option<[u8; ENTRY]> {
+            let bytes = value.as_array()?.iter();
+            let bytes = bytes.map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
+            bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
+        };
+        let entries: Option<Vec<_>> = list("table")?.iter().map(entry).collect();
+        let pending: Option<Vec<_>> = list("pending")?.iter().map(Value::as_bool).collect();
+        (self.entries, self.pending) = (
+            entries.ok_or("field 'table' holds no table entries")?,
+            pending.ok_or("field 'pending' holds no booleans")?,
+        );
         Ok(())
     }
 
-    fn entry(&self, offset: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(offset / ENTRY).ok()?)
+    fn deliver(&mut self, config: &ConfigSpace, vector: usize) {
+        if !self.pending.get(vector).copied().unwrap_or(false) {
+            return;
+        }
+        let message = u16::try_from(vector)
+            .ok()
+            .and_then(|vector| self.message(config, vector));
+        if let Some((address, data)) = message {
+            self.pending[vector] = false;
+            self.sink.send(address, data);
+        }
     }
 
-    fn flows(&self, config: &ConfigSpace) -> bool {
-        config.u16(self.capability + 2) & (ENABLE | FUNCTION_MASK) == ENABLE
+    fn table_offset(&self, offset: u64) -> Option<usize> {
+        within(offset, self.layout.table & !7, self.entries.len() * ENTRY)
     }
-}
 
-/// Sends a pending message that nothing holds back.
-fn deliver(entry: &mut Entry, sink: &dyn MsiSink) {
-    if entry.pending && entry.control & MASKED == 0 {
-        entry.pending = false;
-        sink.send(entry.address, entry.data);
-    }
-}
-
-/// The bytes of an aligned eight-byte word that an access at `offset` asks for.
-fn copy_part(word: u64, offset: u64, data: &mut [u8]) {
-    let bytes = word.to_le_bytes();
-    let start = usize::try_from(offset % 8).unwrap_or_default();
-    for (byte, at) in data.iter_mut().zip(start..) {
-        *byte = bytes.get(at).copied().unwrap_or_default();
+    fn pending_offset(&self, offset: u64) -> Option<usize> {
+        within(offset, self.layout.pending & !7, self.entries.len().div_ceil(64) * 8)
     }
 }
 
-fn parse_entry(value: &Value) -> Option<Entry> {
-    let [address, data, control, pending] = value.as_array()?.as_slice() else {
-        return None;
-    };
-    Some(Entry {
-        address: address.as_u64()?,
-        data: u32::try_from(data.as_u64()?).ok()?,
-        control: u32::try_from(control.as_u64()?).ok()? & MASKED,
-        pending: pending.as_bool()?,
-    })
+/// Where `offset` is in the `len` bytes from `start` on.
+fn within(offset: u64, start: u32, len: usize) -> Option<usize> {
+    let at = usize::try_from(offset.checked_sub(u64::from(start))?).ok()?;
+    (at < len).then_some(at)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::devices::testing::Messages;
 
-    #[derive(Default)]
-    struct Sink(Mutex<Vec<(u64, u32)>>);
+    const LAYOUT: MsixLayout = MsixLayout {
+        vectors: 3,
+        bar: 1,
+        table: 0,
+        pending: 0x800,
+    };
 
-    impl MsiSink for Sink {
-        fn send(&self, address: u64, data: u32) {
-            self.0.lock().unwrap().push((address, data));
-        }
+    fn function() -> (ConfigSpace, Msix, Arc<Messages>) {
+        let messages = Arc::new(Messages::default());
+        let mut config = ConfigSpace::new(1, 2, [0xff, 0, 0], 0);
+        let msix = Msix::add(&mut config, LAYOUT, Arc::clone(&messages) as _);
+        (config.sealed(), msix, messages)
     }
 
-    fn function() -> (ConfigSpace, Msix, Arc<Sink>) {
-        let sink = Arc::new(Sink::default());
-        let mut config = ConfigSpace::new(1, 2, [0, 0, 0], 0);
-        let msix = Msix::add(&mut config, Arc::clone(&sink) as _, 3, 4, 0, 0x800);
-        (config.sealed(), msix, sink)
+    fn write(msix: &mut Msix, config: &ConfigSpace, offset: u64, value: u32) {
+        assert!(msix.write(config, offset, &value.to_le_bytes()));
     }
 
-    fn set_up(config: &ConfigSpace, msix: &mut Msix, vector: u64) {
-        msix.table_write(config, 16 * vector, &0xfee0_1000_u64.to_le_bytes());
-        msix.table_write(
-            config,
-            16 * vector + 8,
-            &(0x40 + u32::try_from(vector).unwrap()).to_le_bytes(),
-        );
-        msix.table_write(config, 16 * vector + 12, &[0; 4]);
+    fn pending(msix: &Msix) -> u8 {
+        let mut byte = [0];
+        assert!(msix.read(0x800, &mut byte));
+        byte[0]
     }
 
     #[test]
-    fn a_message_is_sent_once_nothing_holds_it_back() {
-        let (mut config, mut msix, sink) = function();
-        let control = u16::from(config.u8(0x34)) + 2;
+    fn a_masked_interrupt_waits_for_its_vector() {
+        let (mut config, mut msix, messages) = function();
+        config.write(0x42, &[0, 0x80]);
+        write(&mut msix, &config, 0x10, 0xfee0_1000);
+        write(&mut msix, &config, 0x18, 0x4031);
         msix.notify(&config, 1);
-        set_up(&config, &mut msix, 1);
-        assert!(sink.0.lock().unwrap().is_empty(), "MSI-X is off");
-        let mut pending = [0; 8];
-        msix.pending_read(0, &mut pending);
-        assert_eq!(pending[0], 2);
-        config.write(control, &0xc000_u16.to_le_bytes());
-        msix.config_written(&config);
-        assert!(sink.0.lock().unwrap().is_empty(), "the function is masked");
-        config.write(control, &0x8000_u16.to_le_bytes());
-        msix.config_written(&config);
-        assert_eq!(*sink.0.lock().unwrap(), [(0xfee0_1000, 0x41)]);
-        msix.pending_read(0, &mut pending);
-        assert_eq!(pending[0], 0);
+        assert_eq!((messages.taken(), pending(&msix)), (vec![], 2));
+        write(&mut msix, &config, 0x1c, 0);
+        assert_eq!((messages.taken(), pending(&msix)), (vec![(0xfee0_1000, 0x4031)], 0));
+        msix.notify(&config, 1);
+        assert_eq!(messages.taken(), [(0xfee0_1000, 0x4031)]);
     }
 
     #[test]
-    fn the_table_reads_as_written_in_words_of_any_size() {
-        let (config, mut msix, _) = function();
-        set_up(&config, &mut msix, 2);
-        let mut quad = [0; 8];
-        msix.table_read(32, &mut quad);
-        assert_eq!(u64::from_le_bytes(quad), 0xfee0_1000);
-        let mut word = [0; 4];
-        msix.table_read(40, &mut word);
-        assert_eq!(u32::from_le_bytes(word), 0x42);
-        msix.table_read(12, &mut word);
-        assert_eq!(word, [1, 0, 0, 0]);
-        msix.table_read(48, &mut word);
-        assert_eq!(word, [0; 4], "beyond the end");
-        msix.table_write(&config, 48, &[1, 2, 3, 4]);
-        msix.notify(&config, 3);
+    fn the_function_mask_holds_everything_back() {
+        let (mut config, mut msix, messages) = function();
+        write(&mut msix, &config, 0x0c, 0);
+        msix.notify(&config, 0);
+        assert_eq!(pending(&msix), 0, "MSI-X is off");
+        config.write(0x42, &[0, 0xc0]);
+        msix.notify(&config, 0);
+        assert_eq!((messages.taken(), pending(&msix)), (vec![], 1));
+        config.write(0x42, &[0, 0x80]);
+        msix.config_written(&config);
+        assert_eq!((messages.taken(), pending(&msix)), (vec![(0, 0)], 0));
     }
 
     #[test]
-    fn a_saved_table_comes_back() {
-        let (config, mut msix, _) = function();
-        set_up(&config, &mut msix, 0);
-        msix.notify(&config, 2);
-        let saved = msix.state();
+    fn the_table_survives_saving() {
+        let (config, mut one, _) = function();
+        write(&mut one, &config, 0x20, 0x1234);
         let (_, mut other, _) = function();
-        other.restore(&saved).unwrap();
-        assert_eq!(other.entries, msix.entries);
-        assert!(other.restore(&json!([])).is_err());
-        assert!(other.restore(&json!([1, 2, 3])).is_err());
+        other.restore(&one.state()).unwrap();
+        let mut data = [0; 4];
+        assert!(other.read(0x20, &mut data));
+        assert_eq!(u32::from_le_bytes(data), 0x1234);
+        assert!(other.restore(&json!({"table": [], "pending": []})).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_access_does_harm(accesses in prop::collection::vec((0_u64..0x1000, any::<u64>(), 1_usize..=8), 0..50)) {
+            let (mut config, mut msix, _) = function();
+            config.write(0x42, &[0, 0x80]);
+            for (offset, value, size) in accesses {
+                msix.write(&config, offset, &value.to_le_bytes()[..size]);
+                msix.read(offset, &mut [0; 8][..size]);
+                msix.notify(&config, u16::try_from(offset).unwrap());
+            }
+        }
     }
 }

@@ -13,6 +13,7 @@ use crate::qapi::Error;
 /// All interrupt lines, by global interrupt number.
 pub(crate) struct Lines {
     wires: Vec<Arc<Wire>>,
+    messages: Arc<Messages>,
 }
 
 impl Lines {
@@ -27,7 +28,13 @@ impl Lines {
         };
         Self {
             wires: (0..24).map(wire).collect(),
+            messages: Arc::new(Messages { vm: Arc::clone(vm) }),
         }
+    }
+
+    /// Where PCI functions send their message-signalled interrupts.
+    pub(crate) fn messages(&self) -> Arc<dyn MsiSink> {
+        Arc::clone(&self.messages) as _
     }
 
     /// A new driver of a wire. A wire is high while any of its drivers is.
@@ -41,21 +48,25 @@ impl Lines {
     }
 }
 
+/// Hands messages on to the kernel.
+struct Messages {
+    vm: Arc<kvm::Vm>,
+}
+
+impl MsiSink for Messages {
+    fn send(&self, address: u64, data: u32) {
+        if let Err(error) = self.vm.signal_msi(address, data) {
+            tracing::warn!(address, data, %error, "KVM_SIGNAL_MSI");
+        }
+    }
+}
+
 /// A physical line, which several devices may drive.
 struct Wire {
     vm: Arc<kvm::Vm>,
     gsi: u32,
     /// Drivers that hold it high.
     high: Mutex<u32>,
-}
-
-/// Message-signalled interrupts need no line.
-impl MsiSink for kvm::Vm {
-    fn send(&self, address: u64, data: u32) {
-        if let Err(error) = self.signal_msi(address, data) {
-            tracing::debug!(address, data, %error, "KVM_SIGNAL_MSI");
-        }
-    }
 }
 
 struct Driver {

@@ -9,6 +9,7 @@ use std::ops::Range;
 use acpi_tables::{Aml, sdt::Sdt};
 
 pub(crate) use blob::Blob;
+pub(crate) use dsdt::pin_gsi;
 
 use crate::machine::numa::Numa;
 

@@ -7,12 +7,13 @@ use serde_json::{Map, Value, json};
 use super::Assembly;
 use crate::devices::debug_exit::DebugExit;
 use crate::devices::debugcon::Debugcon;
-use crate::devices::pci::{RootPort, RootPortConfig};
+use crate::devices::pci::{RootPort, RootPortConfig, RootPortLinks};
 use crate::devices::pvpanic::Pvpanic;
 use crate::devices::serial::{self, IsaSerial};
 use crate::devices::types;
 use crate::machine::bus::SharedDevice;
 use crate::machine::pci::{Devfn, Placement};
+use crate::machine::q35::acpi::pin_gsi;
 use crate::machine::streams::{Input, Outlet};
 use crate::qapi::Error;
 use crate::qom::Values;
@@ -130,7 +131,13 @@ impl Assembly<'_> {
             hotplug: values.boolean("hotplug"),
             multifunction: want.multifunction,
         };
-        let port = Arc::new(Mutex::new(RootPort::new(config)));
+        let (_, addr) = place;
+        let links = RootPortLinks {
+            intx: self.with.lines.driver(pin_gsi(addr.slot(), 0))?,
+            msi: self.with.lines.messages(),
+            ejected: Arc::new(|| tracing::info!("the guest switched a slot off; the device in it stays")),
+        };
+        let port = Arc::new(Mutex::new(RootPort::new(config, links)));
         self.pci.insert_port(place, &want, port);
         Ok(())
     }

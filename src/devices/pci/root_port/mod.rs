@@ -1,0 +1,239 @@
+//! `pcie-root-port`: a port of the root complex, with a slot behind it.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{
+    BarKind, ConfigSpace, MsiSink, Msix, MsixLayout, PciFunction, Pin, Unplug, UnplugError, config_state,
+    express::{Express, PortType, Slot},
+    restore_config,
+    slot::{Effect, HotplugSlot},
+};
+use crate::{
+    devices::{Device, DeviceState, IrqLine},
+    qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
+};
+
+/// Primary, secondary and subordinate bus numbers.
+const SECONDARY_BUS: usize = 0x19;
+const SUBORDINATE_BUS: usize = 0x1a;
+/// Capability: subsystem of a bridge.
+const CAPABILITY_SUBSYSTEM: u8 = 0x0d;
+/// Bytes of memory behind base address register 0: the MSI-X table and its pending bits.
+const BAR_SIZE: u64 = 4096;
+/// One vector for everything the port reports.
+const VECTORS: MsixLayout = MsixLayout {
+    vectors: 1,
+    bar: 0,
+    table: 0,
+    pending: 0x800,
+};
+/// Version of the saved state.
+const VERSION: u32 = 1;
+
+/// The QOM type.
+pub static ROOT_PORT: TypeInfo = TypeInfo {
+    name: "pcie-root-port",
+    parent: Some("pci-device"),
+    is_abstract: false,
+    interfaces: &["pci-express-device"],
+    bus: Some("PCI"),
+    user_creatable: true,
+    hotpluggable: false,
+    description: "PCI Express Root Port",
+    properties: &[
+        PropertyInfo::new("port", PropertyKind::Uint8, Default::Uint(0), "Number of the port"),
+        PropertyInfo::new(
+            "chassis",
+            PropertyKind::Uint8,
+            Default::Uint(0),
+            "Chassis the slot is in",
+        ),
+        PropertyInfo::new("slot", PropertyKind::Uint16, Default::Uint(0), "Number of the slot"),
+        PropertyInfo::new(
+            "hotplug",
+            PropertyKind::Bool,
+            Default::Bool(true),
+            "Devices may come and go",
+        ),
+    ],
+};
+
+/// What a root port is made from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RootPortConfig {
+    /// Number of the port.
+    pub port: u8,
+    /// Number of the slot.
+    pub slot: u16,
+    /// Whether devices may come and go.
+    pub hotplug: bool,
+    /// Whether the slot of the root bus may hold more functions.
+    pub multifunction: bool,
+}
+
+/// How a root port reaches the rest of the machine.
+#[derive(Clone)]
+pub struct RootPortLinks {
+    /// The line that its INTA# leads to.
+    pub intx: Arc<dyn IrqLine>,
+    /// Where its messages go.
+    pub msi: Arc<dyn MsiSink>,
+    /// Called, with the port locked, when the guest lets the device in the slot go. Must only take note.
+    pub ejected: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// A root port.
+pub struct RootPort {
+    config: ConfigSpace,
+    express: Express,
+    slot: HotplugSlot,
+    pin: Pin,
+    msix: Msix,
+    ejected: Arc<dyn Fn() + Send + Sync>,
+    occupied: bool,
+}
+
+impl RootPort {
+    /// A port with an empty slot.
+    #[must_use]
+    pub fn new(config: RootPortConfig, links: RootPortLinks) -> Self {
+        let mut space = ConfigSpace::new(0x1b36, 0x000c, [6, 4, 0], 0)
+            .into_bridge()
+            .with_multifunction(config.multifunction)
+            .with_interrupt_pin(1);
+        space.add_capability(CAPABILITY_SUBSYSTEM, &[0, 0, 0x36, 0x1b, 0, 0]);
+        space.add_bar(0, BarKind::Memory32, BAR_SIZE);
+        let msix = Msix::add(&mut space, VECTORS, links.msi);
+        let slot = Slot {
+            number: config.slot,
+            hotplug: config.hotplug,
+        };
+        let express = Express::add_port(&mut space, PortType::RootPort, config.port, slot);
+        let mut port = Self {
+            config: space.sealed(),
+            express,
+            slot: HotplugSlot::new(express, config.hotplug),
+            pin: Pin::new(links.intx),
+            msix,
+            ejected: links.ejected,
+            occupied: false,
+        };
+        port.slot.resume(&port.config);
+        port
+    }
+
+    /// Says whether a device is in the slot when the machine starts.
+    pub fn set_occupied(&mut self, occupied: bool) {
+        self.occupied = occupied;
+        self.express.set_present(&mut self.config, occupied);
+        self.slot.resume(&self.config);
+    }
+
+    /// A device was put into the slot while the guest runs: tells it.
+    pub fn plug(&mut self) {
+        self.occupied = true;
+        let effect = self.slot.insert(&mut self.config);
+        self.act(effect);
+    }
+
+    /// The device in the slot was taken out while the guest runs.
+    pub fn unplug(&mut self) {
+        self.occupied = false;
+        let effect = self.slot.remove(&mut self.config);
+        self.act(effect);
+    }
+
+    /// Asks the guest to let the device in the slot go.
+    ///
+    /// # Errors
+    /// The slot has no hot plug, or the guest is busy with it.
+    pub fn request_unplug(&mut self) -> Result<Unplug, UnplugError> {
+        let (unplug, effect) = self.slot.request_removal(&mut self.config)?;
+        self.act(effect);
+        Ok(unplug)
+    }
+
+    /// The numbers the guest gave the bus behind the port and the last bus behind that.
+    #[must_use]
+    pub fn bus_numbers(&self) -> (u8, u8) {
+        (self.config.u8(SECONDARY_BUS), self.config.u8(SUBORDINATE_BUS))
+    }
+
+    fn act(&mut self, effect: Effect) {
+        if self.msix.is_enabled(&self.config) {
+            self.pin.set(&mut self.config, false);
+            if effect.raise {
+                self.msix.notify(&self.config, 0);
+            }
+        } else {
+            self.pin.set(&mut self.config, self.slot.is_interrupting());
+        }
+        if effect.eject {
+            (self.ejected)();
+        }
+    }
+}
+
+impl Device for RootPort {
+    fn type_name(&self) -> &'static str {
+        ROOT_PORT.name
+    }
+
+    fn reset(&mut self) {
+        self.config.reset();
+        self.msix.reset();
+        self.express.set_present(&mut self.config, self.occupied);
+        self.slot.resume(&self.config);
+        self.act(Effect::default());
+    }
+
+    fn state(&self) -> DeviceState {
+        DeviceState::Versioned {
+            version: VERSION,
+            fields: json!({ "config": config_state(&self.config), "msix": self.msix.state() }),
+        }
+    }
+
+    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
+        if version != VERSION {
+            return Err(format!("pcie-root-port state version {version} is not {VERSION}"));
+        }
+        restore_config(&mut self.config, fields)?;
+        self.msix
+            .restore(fields.get("msix").ok_or("field 'msix' is missing")?)?;
+        self.slot.resume(&self.config);
+        self.act(Effect::default());
+        Ok(())
+    }
+}
+
+impl PciFunction for RootPort {
+    fn config(&self) -> &ConfigSpace {
+        &self.config
+    }
+
+    fn config_mut(&mut self) -> &mut ConfigSpace {
+        &mut self.config
+    }
+
+    fn config_written(&mut self, at: u16, len: usize) {
+        self.msix.config_written(&self.config);
+        let effect = self.slot.config_written(&mut self.config, at, len);
+        self.act(effect);
+    }
+
+    fn bar_read(&mut self, _bar: usize, offset: u64, data: &mut [u8]) {
+        if !self.msix.read(offset, data) {
+            data.fill(0);
+        }
+    }
+
+    fn bar_write(&mut self, _bar: usize, offset: u64, data: &[u8]) {
+        self.msix.write(&self.config, offset, data);
+    }
+}
+
+#[cfg(test)]
+mod tests;
