@@ -12,7 +12,7 @@ mod qmp;
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use qmp::Qmp;

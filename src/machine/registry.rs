@@ -11,7 +11,7 @@ pub fn registry(target: Target, with_host_cpu: bool) -> Registry {
     let mut registry = Registry::new();
     let machines = types::qom_types(target).map(Type::from);
     let cpus: Vec<Type> = match target {
-        Target::X86_64 => Vec::new(),
+        Target::X86_64 => cpu::x86::types(with_host_cpu),
         Target::S390x => cpu::s390x::types::cpu_types(with_host_cpu).map(Type::from).collect(),
     };
     let devices = crate::devices::types(target).map(Type::from);

@@ -50,7 +50,7 @@ impl Registry {
             .collect())
     }
 
-    /// The properties that make one device type different from others.
+    /// The properties that make one device type different from others; QEMU keeps those called `legacy-` to itself.
     pub(super) fn device_properties(&self, type_name: &str) -> Result<Vec<&PropertyInfo>, Error> {
         let entry = self
             .get(type_name)
@@ -62,7 +62,7 @@ impl Registry {
         }
         let common = self.properties("device");
         let mut properties = self.properties(type_name);
-        properties.retain(|property| !common.contains(property));
+        properties.retain(|property| !common.contains(property) && !property.name.starts_with("legacy-"));
         Ok(properties)
     }
 }

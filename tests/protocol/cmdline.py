@@ -8,7 +8,7 @@ from harness.emulator import binary, is_ours
 
 def run(*arguments):
     """Runs the emulator to its end."""
-    return subprocess.run([binary(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30)
+    return subprocess.run([binary(), *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5)
 
 
 MALFORMED = {

@@ -1,9 +1,11 @@
 //! Hosts described in a file: they answer CPU questions and run no guest.
 //!
-//! The file is a JSON object. Its member `target` says for which guests it is: `s390x` ([`s390x`]) or `x86_64`. Without it, a
-//! file with a `machine` or a `features` member describes an S390 host.
+//! The file is a JSON object. Its member `target` says for which guests it is: `s390x` ([`s390x`]) or `x86_64` ([`x86`]).
+//! Without it, a file with a `machine` or a `features` member describes an S390 host, and one with a `native_cpuid`
+//! member an x86_64 one.
 
 pub mod s390x;
+pub mod x86;
 
 use std::path::{Path, PathBuf};
 
@@ -21,8 +23,8 @@ pub const NAME: &str = "hostfile";
 pub enum HostDescription {
     /// For S390 guests.
     S390x(cpu::s390x::Host),
-    /// For x86_64 guests: the members as they are.
-    X86(Value),
+    /// For x86_64 guests.
+    X86(Box<cpu::x86::Host>),
 }
 
 impl HostDescription {
@@ -41,6 +43,15 @@ impl HostDescription {
         match self {
             Self::S390x(host) => Some(host),
             Self::X86(_) => None,
+        }
+    }
+
+    /// The host, if it is for x86_64 guests.
+    #[must_use]
+    pub fn into_x86(self) -> Option<cpu::x86::Host> {
+        match self {
+            Self::S390x(_) => None,
+            Self::X86(host) => Some(*host),
         }
     }
 }
@@ -118,12 +129,16 @@ pub fn read(path: &Path) -> Result<HostDescription, Error> {
 /// # Errors
 /// Names the member that is wrong.
 pub fn parse(value: &Value) -> Result<HostDescription, Problem> {
-    match value.get("target").map(Value::as_str) {
-        Some(Some("s390x")) => {}
-        Some(Some("x86_64")) => return Ok(HostDescription::X86(value.clone())),
+    let target = match value.get("target").map(Value::as_str) {
+        Some(Some("s390x")) => Target::S390x,
+        Some(Some("x86_64")) => Target::X86_64,
         Some(_) => return Err(Problem::new("target", "must be \"s390x\" or \"x86_64\"")),
-        None if value.get("machine").is_some() || value.get("features").is_some() => {}
+        None if value.get("machine").is_some() || value.get("features").is_some() => Target::S390x,
+        None if value.get("native_cpuid").is_some() => Target::X86_64,
         None => return Err(Problem::new("target", "is missing")),
+    };
+    match target {
+        Target::S390x => s390x::parse(value).map(HostDescription::S390x),
+        Target::X86_64 => x86::parse(value).map(Box::new).map(HostDescription::X86),
     }
-    s390x::parse(value).map(HostDescription::S390x)
 }

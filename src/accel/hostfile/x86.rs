@@ -1,206 +1,256 @@
-//! Descriptions of x86_64 hosts.
+//! The description of an x86_64 host.
 //!
-//! | member | what |
-//! |---|---|
-//! | `target` | `"x86_64"` |
-//! | `native_cpuid` | what the CPUID instruction says on the host |
-//! | `kvm_supported_cpuid` | KVM_GET_SUPPORTED_CPUID |
-//! | `kvm_supported_hv_cpuid` | KVM_GET_SUPPORTED_HV_CPUID; may be left out |
-//! | `feature_msrs` | object: feature register to value, or null where the kernel refuses to tell |
-//! | `msr_index_list` | KVM_GET_MSR_INDEX_LIST |
-//! | `mce_cap_supported` | KVM_X86_GET_MCE_CAP_SUPPORTED; may be left out |
-//! | `xcomp_guest_supp` | KVM_X86_XCOMP_GUEST_SUPP, or null; may be left out |
-//! | `tsc_khz` | rate of the time stamp counter; may be left out |
-//! | `caps` | object: capability to what KVM_CHECK_EXTENSION answers |
+//! ```json
+//! {"target": "x86_64",
+//!  "native_cpuid": [
+//!    {"function": "0x7", "index": 0, "flags": 1, "eax": "0x0", "ebx": "0xf1bf07ab", "ecx": "0x415f4e", "edx": "0xac000410"}],
+//!  "kvm_supported_cpuid": [],
+//!  "kvm_supported_hv_cpuid": [],
+//!  "feature_msrs": {"0x10a": "0x2e56b"},
+//!  "msr_index_list": ["0x10", "0x10a"],
+//!  "mce_cap_supported": "0x9000100",
+//!  "xcomp_guest_supp": "0x2e7",
+//!  "tsc_khz": 2500000,
+//!  "caps": {"KVM_CAP_MCE": 32, "KVM_CAP_TSC_DEADLINE_TIMER": 1}}
+//! ```
 //!
-//! A CPUID entry is an object with `function`, `index`, `flags`, `eax`, `ebx`, `ecx` and `edx`. Every number may be a
-//! JSON number or a text in hexadecimal, `"0x1f"`. Other members are ignored.
+//! `native_cpuid` is what the CPUID instruction says, in the form of KVM's entries; bit 0 of `flags` tells that `index`
+//! matters. The others are what KVM answers: KVM_GET_SUPPORTED_CPUID, KVM_GET_SUPPORTED_HV_CPUID, KVM_GET_MSRS for
+//! KVM_GET_MSR_FEATURE_INDEX_LIST, KVM_GET_MSR_INDEX_LIST, KVM_X86_GET_MCE_CAP_SUPPORTED, KVM_X86_XCOMP_GUEST_SUPP,
+//! KVM_GET_TSC_KHZ and KVM_CHECK_EXTENSION by the capability's name. Only `native_cpuid` and `kvm_supported_cpuid` must
+//! be there. Numbers are texts of `0x` and hexadecimal digits, or plain numbers. [`describe`] writes this form.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
 use super::Problem;
 use crate::cpu::x86::{CpuidEntry, Host};
 
-/// Understands the description of a host.
+const MEMBERS: [&str; 10] = [
+    "target",
+    "native_cpuid",
+    "kvm_supported_cpuid",
+    "kvm_supported_hv_cpuid",
+    "feature_msrs",
+    "msr_index_list",
+    "mce_cap_supported",
+    "xcomp_guest_supp",
+    "tsc_khz",
+    "caps",
+];
+
+/// Understands the description of an x86_64 host.
 ///
 /// # Errors
 /// Names the member that is wrong.
 pub fn parse(value: &Value) -> Result<Host, Problem> {
-    let members = value.as_object().ok_or_else(|| Problem::new("", "must be an object"))?;
+    let members = value
+        .as_object()
+        .ok_or_else(|| Problem::new("description", "is not an object"))?;
+    if let Some(stranger) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+        return Err(Problem::new(
+            stranger,
+            "is not part of the description of an x86_64 host",
+        ));
+    }
+    for needed in ["native_cpuid", "kvm_supported_cpuid"] {
+        if !members.contains_key(needed) {
+            return Err(Problem::new(needed, "is missing"));
+        }
+    }
+    let msrs = list(members, "msr_index_list")?.iter().enumerate();
+    let tsc_khz = members.get("tsc_khz").unwrap_or(&Value::Null);
     Ok(Host {
-        native: required(members, "native_cpuid", entries)?,
-        supported: required(members, "kvm_supported_cpuid", entries)?,
-        hyperv: optional(members, "kvm_supported_hv_cpuid", entries)?.unwrap_or_default(),
-        feature_msrs: required(members, "feature_msrs", registers)?,
-        msr_indices: required(members, "msr_index_list", indices)?,
-        mce_cap: optional(members, "mce_cap_supported", number)?.unwrap_or_default(),
-        xcomp_guest_supp: optional(members, "xcomp_guest_supp", number)?,
-        tsc_khz: optional(members, "tsc_khz", rate)?.unwrap_or_default(),
-        caps: required(members, "caps", caps)?,
+        native: entries(members, "native_cpuid")?,
+        supported: entries(members, "kvm_supported_cpuid")?,
+        hyperv: entries(members, "kvm_supported_hv_cpuid")?,
+        feature_msrs: feature_msrs(members)?,
+        msr_indices: msrs
+            .map(|(place, index)| half(index, || format!("msr_index_list[{place}]")))
+            .collect::<Result<_, _>>()?,
+        mce_cap: optional(members, "mce_cap_supported")?.unwrap_or_default(),
+        xcomp_guest_supp: optional(members, "xcomp_guest_supp")?,
+        tsc_khz: match tsc_khz {
+            Value::Null => 0,
+            rate => half(rate, || "tsc_khz".to_owned())?,
+        },
+        caps: caps(members)?,
     })
 }
 
-/// The description of a host, which [`parse`] understands.
+/// Describes a host, so that [`parse`] gives it back.
 #[must_use]
 pub fn describe(host: &Host) -> Value {
-    let list = |entries: &[CpuidEntry]| entries.iter().map(entry_json).collect::<Vec<Value>>();
-    let msrs: Map<String, Value> =
-        host.feature_msrs.iter().map(|(index, value)| (hex(*index), json!(hex(*value)))).collect();
-    json!({
+    let list = |entries: &[CpuidEntry]| entries.iter().map(show).collect::<Vec<Value>>();
+    let msrs = host.feature_msrs.iter();
+    let mut members = json!({
         "target": "x86_64",
         "native_cpuid": list(&host.native),
         "kvm_supported_cpuid": list(&host.supported),
         "kvm_supported_hv_cpuid": list(&host.hyperv),
-        "feature_msrs": msrs,
-        "msr_index_list": host.msr_indices.iter().map(|index| hex(*index)).collect::<Vec<String>>(),
-        "mce_cap_supported": hex(host.mce_cap),
-        "xcomp_guest_supp": host.xcomp_guest_supp.map(hex),
+        "feature_msrs": msrs.map(|(index, value)| (format!("{index:#x}"), json!(format!("{value:#x}")))).collect::<Map<_, _>>(),
+        "msr_index_list": host.msr_indices.iter().map(|index| format!("{index:#x}")).collect::<Vec<_>>(),
+        "mce_cap_supported": format!("{:#x}", host.mce_cap),
         "tsc_khz": host.tsc_khz,
         "caps": host.caps,
-    })
+    });
+    if let Some(components) = host.xcomp_guest_supp {
+        members["xcomp_guest_supp"] = json!(format!("{components:#x}"));
+    }
+    members
 }
 
-fn hex(number: impl Into<u64>) -> String {
-    format!("0x{:x}", number.into())
-}
-
-fn entry_json(entry: &CpuidEntry) -> Value {
+fn show(entry: &CpuidEntry) -> Value {
+    let register = |value: u32| format!("{value:#010x}");
     json!({
-        "function": hex(entry.function),
+        "function": format!("{:#x}", entry.function),
         "index": entry.index,
         "flags": entry.flags,
-        "eax": hex(entry.eax),
-        "ebx": hex(entry.ebx),
-        "ecx": hex(entry.ecx),
-        "edx": hex(entry.edx),
+        "eax": register(entry.eax),
+        "ebx": register(entry.ebx),
+        "ecx": register(entry.ecx),
+        "edx": register(entry.edx),
     })
 }
 
-fn required<T>(
-    members: &Map<String, Value>,
-    name: &str,
-    read: impl Fn(&str, &Value) -> Result<T, Problem>,
-) -> Result<T, Problem> {
-    read(name, members.get(name).ok_or_else(|| Problem::new(name, "is missing"))?)
+fn entries(members: &Map<String, Value>, key: &str) -> Result<Vec<CpuidEntry>, Problem> {
+    let entries = list(members, key)?.iter().enumerate();
+    entries
+        .map(|(place, entry)| {
+            let field = |name: &str| {
+                let what = || format!("{key}[{place}].{name}");
+                let value = entry.get(name).ok_or_else(|| Problem::new(what(), "is missing"))?;
+                half(value, what)
+            };
+            Ok(CpuidEntry {
+                function: field("function")?,
+                index: field("index")?,
+                flags: field("flags")?,
+                eax: field("eax")?,
+                ebx: field("ebx")?,
+                ecx: field("ecx")?,
+                edx: field("edx")?,
+            })
+        })
+        .collect()
 }
 
-fn optional<T>(
-    members: &Map<String, Value>,
-    name: &str,
-    read: impl Fn(&str, &Value) -> Result<T, Problem>,
-) -> Result<Option<T>, Problem> {
-    members.get(name).filter(|value| !value.is_null()).map(|value| read(name, value)).transpose()
-}
-
-fn entries(name: &str, value: &Value) -> Result<Vec<CpuidEntry>, Problem> {
-    let list = value.as_array().ok_or_else(|| Problem::new(name, "must be a list of CPUID entries"))?;
-    list.iter().enumerate().map(|(place, value)| entry(&format!("{name}[{place}]"), value)).collect()
-}
-
-fn entry(name: &str, value: &Value) -> Result<CpuidEntry, Problem> {
-    let members = value.as_object().ok_or_else(|| Problem::new(name, "must be an object"))?;
-    let part = |part: &str| -> Result<u32, Problem> {
-        let name = format!("{name}.{part}");
-        small(&name, members.get(part).ok_or_else(|| Problem::new(&name, "is missing"))?)
-    };
-    Ok(CpuidEntry {
-        function: part("function")?,
-        index: part("index")?,
-        flags: part("flags")?,
-        eax: part("eax")?,
-        ebx: part("ebx")?,
-        ecx: part("ecx")?,
-        edx: part("edx")?,
-    })
-}
-
-fn registers(name: &str, value: &Value) -> Result<BTreeMap<u32, u64>, Problem> {
-    let members = value.as_object().ok_or_else(|| Problem::new(name, "must be an object"))?;
-    let told = members.iter().filter(|(_, value)| !value.is_null());
-    told.map(|(index, value)| {
-        let place = format!("{name}.{index}");
-        Ok((small(&place, &json!(index))?, number(&place, value)?))
+fn feature_msrs(members: &Map<String, Value>) -> Result<BTreeMap<u32, u64>, Problem> {
+    let msrs = object(members, "feature_msrs")?.into_iter().flatten();
+    msrs.map(|(index, value)| {
+        let what = || format!("feature_msrs.{index}");
+        let place = half(&Value::String(index.clone()), what)?;
+        Ok((place, word(value, what)?))
     })
     .collect()
 }
 
-fn indices(name: &str, value: &Value) -> Result<BTreeSet<u32>, Problem> {
-    let list = value.as_array().ok_or_else(|| Problem::new(name, "must be a list of registers"))?;
-    list.iter().enumerate().map(|(place, value)| small(&format!("{name}[{place}]"), value)).collect()
+fn caps(members: &Map<String, Value>) -> Result<BTreeMap<String, i64>, Problem> {
+    let caps = object(members, "caps")?.into_iter().flatten();
+    caps.map(|(name, value)| {
+        let wrong = || Problem::new(format!("caps.{name}"), "is not a number");
+        Ok((name.clone(), value.as_i64().ok_or_else(wrong)?))
+    })
+    .collect()
 }
 
-fn caps(name: &str, value: &Value) -> Result<BTreeMap<String, i64>, Problem> {
-    let members = value.as_object().ok_or_else(|| Problem::new(name, "must be an object"))?;
-    let cap = |(cap, value): (&String, &Value)| {
-        let value = value.as_i64().ok_or_else(|| Problem::new(format!("{name}.{cap}"), "must be a number"))?;
-        Ok((cap.clone(), value))
+/// A list; an empty one where the member is not there.
+fn list<'a>(members: &'a Map<String, Value>, key: &str) -> Result<&'a [Value], Problem> {
+    let Some(value) = members.get(key) else {
+        return Ok(&[]);
     };
-    members.iter().map(cap).collect()
+    value
+        .as_array()
+        .map(Vec::as_slice)
+        .ok_or_else(|| Problem::new(key, "is not an array"))
 }
 
-/// A rate in kHz; below zero where it is not known.
-fn rate(name: &str, value: &Value) -> Result<u32, Problem> {
-    if value.as_i64().is_some_and(|rate| rate < 0) {
-        return Ok(0);
-    }
-    small(name, value)
-}
-
-fn small(name: &str, value: &Value) -> Result<u32, Problem> {
-    u32::try_from(number(name, value)?).map_err(|_| Problem::new(name, "must fit 32 bits"))
-}
-
-fn number(name: &str, value: &Value) -> Result<u64, Problem> {
-    let number = match value {
-        Value::String(text) => text.strip_prefix("0x").and_then(|digits| u64::from_str_radix(digits, 16).ok()),
-        _ => value.as_u64(),
+fn object<'a>(members: &'a Map<String, Value>, key: &str) -> Result<Option<&'a Map<String, Value>>, Problem> {
+    let Some(value) = members.get(key) else {
+        return Ok(None);
     };
-    number.ok_or_else(|| Problem::new(name, "must be a number, or one in hexadecimal as a text"))
+    value
+        .as_object()
+        .map(Some)
+        .ok_or_else(|| Problem::new(key, "is not an object"))
+}
+
+fn optional(members: &Map<String, Value>, key: &str) -> Result<Option<u64>, Problem> {
+    members.get(key).map(|value| word(value, || key.to_owned())).transpose()
+}
+
+fn half(value: &Value, what: impl Fn() -> String) -> Result<u32, Problem> {
+    let number = word(value, &what)?;
+    u32::try_from(number).map_err(|_| Problem::new(what(), "has more than 32 bits"))
+}
+
+fn word(value: &Value, what: impl Fn() -> String) -> Result<u64, Problem> {
+    let text = value.as_str().and_then(|text| text.strip_prefix("0x"));
+    let number = match text {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => value.as_u64(),
+    };
+    number.ok_or_else(|| {
+        Problem::new(
+            what(),
+            "is neither a number nor a text of 0x and up to 16 hexadecimal digits",
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sample() -> Value {
-        json!({
-            "target": "x86_64",
-            "native_cpuid": [
-                {"function": "0x0", "index": 0, "flags": 0, "eax": "0x1", "ebx": "0x756e6547", "ecx": "0x6c65746e", "edx": "0x49656e69"}
-            ],
-            "kvm_supported_cpuid": [],
-            "feature_msrs": {"0x10a": "0x2b", "0x345": null},
-            "msr_index_list": ["0x10a"],
-            "caps": {"KVM_CAP_MCE": 32},
-        })
-    }
-
     #[test]
-    fn a_description_survives_being_written() {
-        let host = parse(&sample()).unwrap();
-        assert_eq!(&host.vendor(), b"GenuineIntel");
-        assert_eq!((host.feature_msrs.len(), host.cap("KVM_CAP_MCE"), host.tsc_khz), (1, 32, 0));
+    fn a_host_is_described_so_that_it_is_understood() {
+        let entry = CpuidEntry {
+            function: 7,
+            index: 1,
+            flags: CpuidEntry::INDEX_MATTERS,
+            eax: 0x0040_1c30,
+            ..CpuidEntry::default()
+        };
+        let host = Host {
+            native: vec![entry],
+            supported: vec![entry, CpuidEntry::default()],
+            feature_msrs: [(0x10a, u64::MAX)].into(),
+            msr_indices: [0x10, 0x4b56_4d00].into(),
+            mce_cap: 0x900_0100,
+            xcomp_guest_supp: Some(0x2e7),
+            tsc_khz: 2_500_000,
+            caps: [("KVM_CAP_MCE".to_owned(), 32)].into(),
+            ..Host::default()
+        };
         assert_eq!(parse(&describe(&host)).unwrap(), host);
     }
 
     #[test]
-    fn errors_name_the_member() {
-        let problem = |change: fn(&mut Value)| {
-            let mut value = sample();
-            change(&mut value);
-            parse(&value).unwrap_err().to_string()
+    fn what_is_wrong_is_named() {
+        let problem = |members: Value| {
+            let mut description = json!({"native_cpuid": [], "kvm_supported_cpuid": []});
+            for (name, value) in members.as_object().unwrap() {
+                description[name] = value.clone();
+            }
+            parse(&description).unwrap_err().to_string()
         };
-        assert_eq!(problem(|value| value["caps"] = Value::Null), "'caps' must be an object");
         assert_eq!(
-            problem(|value| value["native_cpuid"][0]["ebx"] = json!("0x123456789")),
-            "'native_cpuid[0].ebx' must fit 32 bits"
+            problem(json!({"native_cpuid": [{"function": "0x1"}]})),
+            "'native_cpuid[0].index' is missing"
         );
         assert_eq!(
-            problem(|value| value["msr_index_list"] = json!(["x"])),
-            "'msr_index_list[0]' must be a number, or one in hexadecimal as a text"
+            problem(json!({"feature_msrs": {"0x10a": "many"}})),
+            "'feature_msrs.0x10a' is neither a number nor a text of 0x and up to 16 hexadecimal digits"
         );
-        assert_eq!(problem(|value| drop(value.as_object_mut().unwrap().remove("caps"))), "'caps' is missing");
+        assert_eq!(
+            problem(json!({"tsc_khz": "0x100000000"})),
+            "'tsc_khz' has more than 32 bits"
+        );
+        assert_eq!(problem(json!({"caps": []})), "'caps' is not an object");
+        assert_eq!(
+            problem(json!({"cpuid": []})),
+            "'cpuid' is not part of the description of an x86_64 host"
+        );
     }
 }

@@ -1,7 +1,6 @@
 //! Facility lists as STFLE stores them, and what of them a KVM guest can get.
 
-use super::feature::{self, Capability, Indicator, Origin};
-use super::model::Model;
+use super::feature::{Capability, Indicator, Origin};
 use super::set::FeatureSet;
 use super::tables::{FEATURES, KERNEL_ALWAYS, KERNEL_LIST, MODEL_ONLY, USERSPACE, WITH_ZARCH};
 
@@ -120,16 +119,10 @@ impl FacilityList {
         set
     }
 
-    /// The facilities of `model` that neither this mask nor userspace offers: the model can run if there are none.
+    /// What is in either list.
     #[must_use]
-    pub fn missing_for(&self, model: &Model) -> Vec<u16> {
-        let userspace = Self::userspace_mask();
-        let wanted = Self::of_features(&model.features);
-        let fixed = |number: &u16| WITH_ZARCH.contains(number);
-        wanted
-            .iter()
-            .filter(|number| !fixed(number) && !self.contains(*number) && !userspace.contains(*number))
-            .collect()
+    pub fn union(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
     /// Whether `number` is in the list.
@@ -164,28 +157,10 @@ impl FacilityList {
     }
 }
 
-/// What a facility is called: the name of its feature, or its number alone.
-#[must_use]
-pub fn describe(number: u16) -> String {
-    match feature::of_facility(number) {
-        Some(id) => format!("facility {number} ({})", id.name()),
-        None => format!("facility {number}"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::s390x::{Variant, named};
-
-    fn z13() -> Model {
-        let definition = named("z13").unwrap().definition;
-        Model {
-            definition,
-            variant: Variant::Default,
-            features: definition.default,
-        }
-    }
+    use crate::cpu::s390x::named;
 
     #[test]
     fn numbers_count_from_the_most_significant_bit() {
@@ -201,17 +176,16 @@ mod tests {
     }
 
     #[test]
-    fn a_model_needs_what_neither_kernel_nor_userspace_offers() {
-        let machine = FacilityList::of_features(&z13().features);
-        let without = FacilityList::kvm_mask(&machine, 0x0800_0000, &[]);
-        let missing = without.missing_for(&z13());
-        assert!(missing.contains(&129) && missing.contains(&64), "{missing:?}");
-        assert!(!missing.contains(&69), "zpci is emulated in userspace");
-        let all = [Capability::VectorRegisters, Capability::Ri, Capability::Ais];
-        let with = FacilityList::kvm_mask(&machine, 0x0800_0000, &all);
-        assert_eq!(with.missing_for(&z13()), [0_u16; 0]);
-        assert_eq!(describe(129), "facility 129 (vx)");
-        assert_eq!(describe(2), "facility 2");
+    fn a_guest_can_get_what_kernel_or_userspace_offers() {
+        let definition = named("z13").unwrap().definition;
+        let machine = FacilityList::of_features(&definition.default);
+        let offered = |enabled: &[Capability]| {
+            let mask = FacilityList::kvm_mask(&machine, definition.hmfai, enabled);
+            mask.union(&FacilityList::userspace_mask()).features()
+        };
+        let wanted = machine.features();
+        assert_eq!(wanted.minus(&offered(&[])).fold(), ["ri", "vx"]);
+        assert!(wanted.is_subset(&offered(&[Capability::VectorRegisters, Capability::Ri])));
     }
 
     #[test]

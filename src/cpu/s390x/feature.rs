@@ -215,12 +215,6 @@ pub fn find(name: &str) -> Option<Switch> {
     BY_NAME.get(name).copied()
 }
 
-/// The feature with this facility number.
-#[must_use]
-pub fn of_facility(number: u16) -> Option<FeatureId> {
-    CURRENT.iter().find(|id| id.entry().kind == Indicator::Facility(number))
-}
-
 /// Features that will go away.
 #[must_use]
 pub fn deprecated() -> FeatureSet {

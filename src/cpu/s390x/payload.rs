@@ -162,7 +162,7 @@ impl MachineProps {
 
     /// What the attributes offer, before it is cut to what the definition may have.
     fn offered(&self) -> FeatureSet {
-        let mut set = self.fac_mask.features();
+        let mut set = self.fac_mask.union(&FacilityList::userspace_mask()).features();
         if set.has("stfle") {
             switch(&mut set, "dateh2", true);
         }
@@ -178,7 +178,6 @@ impl MachineProps {
                     !matches!(kind, Indicator::Facility(_)) && self.has(capability)
                 }
                 (Origin::Cmma, _) => self.cmma,
-                (Origin::Userspace, _) => true,
                 _ => false,
             };
             if offered {

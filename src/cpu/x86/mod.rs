@@ -28,6 +28,7 @@ mod realize;
 mod supported;
 pub mod tables;
 mod topology;
+mod types;
 
 pub use arguments::{Arguments, DEFAULT_MODEL};
 pub use compat::MachineCompat;
@@ -41,3 +42,4 @@ pub use query::{Cpus, DefinitionInfo, Expansion, ExpansionInfo};
 pub use realize::{Processor, RealizedVcpu, RealizedVm};
 pub use supported::{Accel, IrqChip};
 pub use topology::{CacheLevels, Place, Topology};
+pub use types::{CPU, types};
