@@ -42,8 +42,8 @@ fn describe_kvm() -> Result<Vec<u8>, String> {
 
 #[cfg(target_arch = "x86_64")]
 fn describe_kvm() -> Result<Vec<u8>, String> {
-    super::kvm::x86_64::System::open().map_err(|error| error.to_string())?;
-    Ok(br#"{"target": "x86_64"}"#.to_vec())
+    let host = super::kvm::x86_64::probe().map_err(|error| chain(&error))?;
+    Ok(hostfile::x86::describe(&host).to_string().into_bytes())
 }
 
 #[cfg(not(any(target_arch = "s390x", target_arch = "x86_64")))]

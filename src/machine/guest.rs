@@ -74,6 +74,11 @@ pub trait Guest {
     fn cpu_type(&self) -> String;
     /// The vCPU with this index as an object of the tree.
     fn cpu_object(&self, index: u32) -> Arc<dyn Object>;
+    /// What the host offers to CPU models, in the form of a host file.
+    ///
+    /// # Errors
+    /// The accelerator does not tell.
+    fn describe_host(&self) -> Result<Vec<u8>, Error>;
     /// The devices.
     fn devices(&self) -> Vec<DeviceInfo>;
     /// The PCI root buses as the guest has set them up.

@@ -14,6 +14,7 @@ pub mod info;
 mod local_time;
 pub mod numa;
 pub mod pci;
+pub mod processor;
 #[cfg(target_arch = "x86_64")]
 pub mod q35;
 mod registry;

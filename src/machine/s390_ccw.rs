@@ -11,8 +11,8 @@ use super::config::MachineConfig;
 use super::guest::Guest;
 use super::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use super::topology;
-use crate::accel::StatValue;
 use crate::accel::kvm::s390x::{self as kvm, GuestConfig, GuestError};
+use crate::accel::{StatValue, describe};
 use crate::cpu::s390x::feature::{Switch, find};
 use crate::cpu::s390x::{Compat, Error as ModelError, Model, Variant, types};
 use crate::qapi::Error;
@@ -20,6 +20,7 @@ use crate::qapi::qmp::PciInfo;
 use crate::qom::tree::Simple;
 use crate::qom::{Object, PropertyInfo};
 use crate::report;
+use crate::target::Target;
 
 /// A guest of this machine.
 pub(super) struct S390Ccw {
@@ -141,6 +142,10 @@ impl Guest for S390Ccw {
         Arc::new(cpu_object(self.guest.model(), index))
     }
 
+    fn describe_host(&self) -> Result<Vec<u8>, Error> {
+        describe::describe(Target::S390x, "kvm", &[]).map_err(Error::generic)
+    }
+
     fn devices(&self) -> Vec<DeviceInfo> {
         Vec::new()
     }
@@ -165,7 +170,7 @@ fn cpu_object(model: Option<&Model>, index: u32) -> Simple {
     object = object
         .with("static", "bool", json!(is_static))
         .with("migration-safe", "bool", json!(moves))
-        .with("description", "string", json!(describe(model)));
+        .with("description", "string", json!(describe_model(model)));
     for PropertyInfo { name, .. } in types::cpu_types(true)
         .filter(|info| info.name == typename)
         .flat_map(|info| info.properties)
@@ -186,7 +191,7 @@ fn cpu_object(model: Option<&Model>, index: u32) -> Simple {
 }
 
 /// What a model is made after.
-fn describe(model: &Model) -> String {
+fn describe_model(model: &Model) -> String {
     let definition = model.definition;
     format!(
         "machine type {:04x} GA{} ({})",

@@ -1,6 +1,7 @@
 //! Where a CPU sits, and the APIC id that tells.
 
 use super::config::SmpConfig;
+use super::processor;
 
 /// Position of a CPU: numbers within the level above.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,28 +41,10 @@ pub fn ids(index: u32, smp: &SmpConfig) -> TopologyIds {
     }
 }
 
-/// The x86 APIC id of the CPU with this index: each level takes as many bits as its count needs.
+/// The x86 APIC id of the CPU with this index.
 #[must_use]
 pub fn apic_id(index: u32, smp: &SmpConfig) -> u32 {
-    let ids = ids(index, smp);
-    let thread_bits = bits(smp.threads);
-    let core_bits = thread_bits + bits(smp.cores);
-    let module_bits = core_bits + bits(smp.modules);
-    let die_bits = module_bits + bits(smp.dies);
-    ids.thread
-        | shifted(ids.core, thread_bits)
-        | shifted(ids.module, core_bits)
-        | shifted(ids.die, module_bits)
-        | shifted(ids.socket, die_bits)
-}
-
-/// Bits needed to number `count` things.
-fn bits(count: u32) -> u32 {
-    u32::BITS - count.max(1).saturating_sub(1).leading_zeros()
-}
-
-fn shifted(id: u32, by: u32) -> u32 {
-    id.checked_shl(by).unwrap_or_default()
+    processor::topology(smp).apic_id(index)
 }
 
 #[cfg(test)]

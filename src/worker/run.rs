@@ -7,7 +7,6 @@ use std::sync::{Arc, mpsc};
 
 use nix::unistd::Pid;
 
-use crate::accel::describe::describe;
 use crate::cmdline::Config;
 use crate::devices::Notifier;
 use crate::machine;
@@ -129,12 +128,10 @@ impl Worker {
     }
 
     fn describe_host(&self) -> Result<Vec<u8>, Error> {
-        let accels = &self.core.config.machine.accels;
-        let kvm = accels
-            .iter()
-            .find(|accel| accel.name == "kvm")
-            .map_or(&[][..], |accel| &accel.props);
-        describe(self.core.target, "kvm", kvm).map_err(Error::generic)
+        match self.core.guest.as_deref() {
+            Some(guest) => guest.describe_host(),
+            None => Err(Error::generic("there is no guest")),
+        }
     }
 
     fn answer(&self, id: u64, result: Result<Vec<u8>, Error>) {

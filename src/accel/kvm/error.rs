@@ -22,6 +22,22 @@ pub enum KvmError {
         /// What KVM allows.
         limit: usize,
     },
+    /// The host cannot give a guest's time stamp counter this rate.
+    #[error("TSC frequency mismatch between VM ({asked} kHz) and host ({host} kHz), and TSC scaling unavailable")]
+    TscRate {
+        /// The rate asked for, in kHz.
+        asked: u32,
+        /// The host's, in kHz.
+        host: u32,
+    },
+    /// KVM does not take a value of a model specific register.
+    #[error("error: failed to set MSR {index:#x} to {value:#x}")]
+    Msr {
+        /// The register.
+        index: u32,
+        /// The value.
+        value: u64,
+    },
     /// A request to the kernel failed.
     #[error("{what}: {}", os_text(.source))]
     Request {
@@ -40,7 +56,9 @@ impl KvmError {
         match self {
             Self::Access(source) | Self::Request { source, .. } => os_text(source),
             Self::Version(_) | Self::MissingCapability(_) => nix::errno::Errno::EINVAL.desc().into(),
-            Self::TooManyVcpus { .. } => nix::errno::Errno::EINVAL.desc().into(),
+            Self::TooManyVcpus { .. } | Self::TscRate { .. } | Self::Msr { .. } => {
+                nix::errno::Errno::EINVAL.desc().into()
+            }
         }
     }
 

@@ -13,6 +13,8 @@ pub struct Arguments {
     pub(super) plus: Vec<String>,
     pub(super) minus: Vec<String>,
     pub(super) globals: Vec<Global>,
+    /// How many of them come from other options.
+    given_apart: usize,
     warnings: Vec<Warning>,
 }
 
@@ -43,13 +45,11 @@ impl Arguments {
         Ok((model, arguments))
     }
 
-    /// Adds `-global DRIVER.PROPERTY=VALUE`.
+    /// Adds `-global DRIVER.PROPERTY=VALUE`, over which the text after `-cpu` has the last word.
     pub fn add_global(&mut self, driver: &str, property: &str, value: &str) {
-        self.globals.push(Global {
-            driver: driver.to_owned(),
-            property: property.to_owned(),
-            value: value.to_owned(),
-        });
+        self.globals
+            .insert(self.given_apart, Global::new(driver, property, value));
+        self.given_apart += 1;
     }
 
     /// What is odd about the text.
@@ -80,8 +80,18 @@ impl Arguments {
             value = frequency(&value).ok_or(Error::BadNumber(value))?.to_string();
             "tsc-frequency".clone_into(&mut property);
         }
-        self.add_global(model.typename(), &property, &value);
+        self.globals.push(Global::new(model.typename(), &property, &value));
         Ok(())
+    }
+}
+
+impl Global {
+    fn new(driver: &str, property: &str, value: &str) -> Self {
+        Self {
+            driver: driver.to_owned(),
+            property: property.to_owned(),
+            value: value.to_owned(),
+        }
     }
 }
 

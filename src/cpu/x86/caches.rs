@@ -127,17 +127,17 @@ pub(super) fn core_ids(topology: &Topology) -> u32 {
 
 /// Leaf 0x80000005: a first level cache.
 pub(super) fn amd_l1(cache: &Cache) -> u32 {
-    cache.size() / 1024 << 24 | cache.ways << 16 | cache.lines_per_tag << 8 | cache.line
+    (cache.size() / 1024) << 24 | cache.ways << 16 | cache.lines_per_tag << 8 | cache.line
 }
 
 /// Leaf 0x80000006, ECX: the second level cache.
 pub(super) fn amd_l2(cache: &Cache) -> u32 {
-    cache.size() / 1024 << 16 | amd_ways(cache.ways) << 12 | cache.lines_per_tag << 8 | cache.line
+    (cache.size() / 1024) << 16 | amd_ways(cache.ways) << 12 | cache.lines_per_tag << 8 | cache.line
 }
 
 /// Leaf 0x80000006, EDX: the third level cache.
 pub(super) fn amd_l3(cache: &Cache) -> u32 {
-    cache.size() / (512 * 1024) << 18 | amd_ways(cache.ways) << 12 | cache.lines_per_tag << 8 | cache.line
+    (cache.size() / (512 * 1024)) << 18 | amd_ways(cache.ways) << 12 | cache.lines_per_tag << 8 | cache.line
 }
 
 /// Associativity as AMD writes it; 0 for what there is no code for.

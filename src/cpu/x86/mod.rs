@@ -42,4 +42,4 @@ pub use query::{Cpus, DefinitionInfo, Expansion, ExpansionInfo};
 pub use realize::{Processor, RealizedVcpu, RealizedVm};
 pub use supported::{Accel, IrqChip};
 pub use topology::{CacheLevels, Place, Topology};
-pub use types::{CPU, types};
+pub use types::{CPU, properties, types};

@@ -86,7 +86,7 @@ impl Processor {
         let mcg_cap = mcg_cap(&cpu, accel.host, warnings)?;
         let msrs = feature_msrs(&cpu, accel.host);
         let warnings = warnings.clone();
-        Ok(Self {
+        let mut processor = Self {
             cpu,
             host: accel.host.clone(),
             topology,
@@ -94,7 +94,18 @@ impl Processor {
             msrs,
             mcg_cap,
             warnings,
-        })
+        };
+        processor.learn_tsc_rate(accel.host.tsc_khz);
+        Ok(processor)
+    }
+
+    /// The rate of the host's time stamp counter in kHz, which the first vCPU tells. Guests have it unless another one was
+    /// asked for.
+    pub fn learn_tsc_rate(&mut self, khz: u32) {
+        self.host.tsc_khz = khz;
+        if self.cpu.user_tsc_hz == 0 {
+            self.cpu.tsc_hz = u64::from(khz) * 1000;
+        }
     }
 
     fn settle(
@@ -121,9 +132,6 @@ impl Processor {
             cpu.warnings.push(Warning::Threads(topology.threads));
         }
         cpu.user_tsc_hz = cpu.tsc_hz;
-        if cpu.tsc_hz == 0 {
-            cpu.tsc_hz = u64::from(accel.host.tsc_khz) * 1000;
-        }
         Ok(caches)
     }
 
@@ -149,6 +157,12 @@ impl Processor {
             cpu.set_scalar(id, value.into());
         }
         cpu
+    }
+
+    /// The host it was realised for.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        &self.host
     }
 
     /// The topology it was realised for.

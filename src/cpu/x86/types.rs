@@ -46,6 +46,16 @@ pub fn types(with_host: bool) -> Vec<Type> {
     types
 }
 
+/// The properties of a model's type, those of every CPU included.
+#[must_use]
+pub fn properties(model: Model) -> Vec<PropertyInfo> {
+    let mut properties = common_properties();
+    if model.is_max() {
+        properties.extend(scalars(|info| info.only_max));
+    }
+    properties
+}
+
 fn common_properties() -> Vec<PropertyInfo> {
     let features = FEATURES.iter().map(|(name, _)| switch(name));
     let aliases = ALIASES.iter().map(|(alias, proper)| match props::find(proper) {

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
+use super::cpu::CpuObject;
 use super::pci_info::pci_info;
 use super::vm::Vm;
-use crate::accel::StatValue;
+use crate::accel::{StatValue, hostfile};
 use crate::machine::guest::Guest;
 use crate::machine::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
-use crate::qom::tree::Simple;
 
 impl Guest for Vm {
     fn start(&self) -> Result<(), Error> {
@@ -70,11 +70,17 @@ impl Guest for Vm {
     }
 
     fn cpu_type(&self) -> String {
-        "host-x86_64-cpu".to_owned()
+        self.processor().cpu().model().typename().to_owned()
     }
 
-    fn cpu_object(&self, _index: u32) -> Arc<dyn Object> {
-        Arc::new(Simple::new(self.cpu_type()))
+    fn cpu_object(&self, index: u32) -> Arc<dyn Object> {
+        Arc::new(CpuObject::new(self.processor(), index))
+    }
+
+    fn describe_host(&self) -> Result<Vec<u8>, Error> {
+        Ok(hostfile::x86::describe(self.processor().host())
+            .to_string()
+            .into_bytes())
     }
 
     fn devices(&self) -> Vec<DeviceInfo> {

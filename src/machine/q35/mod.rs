@@ -4,7 +4,7 @@ mod acpi;
 mod board;
 mod boot;
 mod clock;
-mod cpuid;
+mod cpu;
 mod devices;
 mod firmware_config;
 mod guest;

@@ -1,8 +1,9 @@
 //! `-machine` properties and `-global` values of a q35 machine.
 
 use crate::{
-    accel::kvm::x86_64::{IrqChip, LostTickPolicy},
-    machine::{backend::BackendDefaults, config::MachineConfig, types::MachineType},
+    accel::kvm::x86_64::LostTickPolicy,
+    cpu::x86::IrqChip,
+    machine::{backend::BackendDefaults, config::MachineConfig, processor::SMP_CACHE, types::MachineType},
     qapi::{Error, text},
 };
 
@@ -78,6 +79,8 @@ impl Options {
         let canonical = name.replace('_', "-");
         match canonical.as_str() {
             "kernel-irqchip" => self.set_irqchip(name, value)?,
+            // The processor's part of the command line reads and checks it.
+            caches if caches.starts_with(SMP_CACHE) => {}
             "memory-backend" => self.memory_backend = Some(value.to_owned()),
             "mem-merge" => self.backends.merge = flag(name, value)?,
             "dump-guest-core" => self.backends.dump = flag(name, value)?,

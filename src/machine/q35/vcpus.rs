@@ -7,13 +7,8 @@ use crate::{
         ExitHandler, StatValue, VcpuThread,
         kvm::{KvmError, x86_64 as kvm},
     },
-    machine::{
-        config::SmpConfig,
-        info::VcpuInfo,
-        numa::Numa,
-        q35::{cpuid, ram::Ram},
-        topology,
-    },
+    cpu::x86::Processor,
+    machine::{config::SmpConfig, info::VcpuInfo, numa::Numa, q35::ram::Ram, topology},
     qapi::Error,
 };
 
@@ -29,15 +24,21 @@ impl Vcpus {
     pub(crate) fn new(
         vm: &kvm::Vm,
         smp: SmpConfig,
+        processor: &mut Processor,
         numa: &Numa,
         ram: &Ram,
         handler: &Arc<dyn ExitHandler>,
         debug_threads: bool,
     ) -> Result<Self, Error> {
+        vm.prepare(&processor.vm())
+            .map_err(|error| Error::generic(error.to_string()))?;
         let create = |index| -> Result<VcpuThread<kvm::Vcpu>, KvmError> {
-            let apic_id = topology::apic_id(index, &smp);
+            let apic_id = processor.topology().apic_id(index);
             let mut vcpu = vm.create_vcpu(index, apic_id, Arc::clone(handler), ram.memory.clone())?;
-            vcpu.set_cpuid(&cpuid::host(vm.system(), apic_id, &smp)?)?;
+            if index == 0 {
+                processor.learn_tsc_rate(vcpu.tsc_rate());
+            }
+            vm.configure(&vcpu, &processor.vcpu(index))?;
             vcpu.record_power_on_state(vm.system())?;
             let run_page = vcpu
                 .map_run_page()

@@ -9,6 +9,7 @@ use super::{
     board::Board,
     boot::{Boot, FirmwareTables},
     clock::GuestClock,
+    cpu,
     devices::{self, Devices, Surroundings},
     firmware_config,
     lines::Lines,
@@ -24,6 +25,7 @@ use crate::{
         ExitHandler, StatValue,
         kvm::{KvmError, x86_64 as kvm},
     },
+    cpu::x86::Processor,
     devices::{Notifier, fw_cfg::FwCfg, pm::WakeReason},
     machine::{
         config::{MachineConfig, SmpConfig},
@@ -41,6 +43,7 @@ use crate::{
 pub struct Vm {
     // Dropped first: vCPU threads use everything below.
     vcpus: Vcpus,
+    processor: Arc<Processor>,
     devices: Devices,
     boot: Mutex<Boot>,
     tables: FirmwareTables,
@@ -74,6 +77,7 @@ impl Vm {
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
         let numa = Numa::from_entries(&config.numa, &smp)?;
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
+        let mut processor = cpu::realize(&kvm, config)?;
         let registry = devices::registry();
         if config.mem_lock {
             lock_memory()?;
@@ -106,7 +110,7 @@ impl Vm {
         };
         let mut devices = Devices::new(&surroundings, resources)?;
         let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
-        let vcpus = Vcpus::new(&kvm, smp, &numa, &ram, &handler, config.debug_threads)?;
+        let vcpus = Vcpus::new(&kvm, smp, &mut processor, &numa, &ram, &handler, config.debug_threads)?;
         let facts = Facts {
             machine,
             config,
@@ -130,6 +134,7 @@ impl Vm {
         devices.add(fw_cfg);
         let vm = Self {
             vcpus,
+            processor: Arc::new(processor),
             devices,
             boot: Mutex::new(boot),
             tables,
@@ -218,6 +223,11 @@ impl Vm {
     #[must_use]
     pub fn vcpus(&self) -> Vec<VcpuInfo> {
         self.vcpus.infos()
+    }
+
+    /// What the vCPUs are.
+    pub(crate) fn processor(&self) -> &Arc<Processor> {
+        &self.processor
     }
 
     /// The devices that `-device` made.

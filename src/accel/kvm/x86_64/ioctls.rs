@@ -7,16 +7,29 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd},
 };
 
-use kvm_bindings::{KVMIO, kvm_reinject_control, kvm_userspace_memory_region};
-use kvm_ioctls::VmFd;
+use kvm_bindings::{
+    CpuId, KVM_CAP_HYPERV_ENLIGHTENED_VMCS, KVM_MAX_CPUID_ENTRIES, KVMIO, kvm_cpuid2, kvm_device_attr, kvm_enable_cap,
+    kvm_reinject_control, kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use nix::libc::{SYS_arch_prctl, syscall};
 use vm_memory::GuestRegionMmap;
 use vmm_sys_util::{
-    ioctl::{ioctl, ioctl_with_ref},
-    ioctl_io_nr,
+    ioctl::{ioctl, ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ref},
+    ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr,
 };
 
 ioctl_io_nr!(KVM_GET_STATS_FD, KVMIO, 0xce);
 ioctl_io_nr!(KVM_REINJECT_CONTROL, KVMIO, 0x71);
+ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
+ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
+ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, KVMIO, 0xc1, kvm_cpuid2);
+ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
+
+/// The attribute of `/dev/kvm` with the state components of XSAVE that a guest may get (`linux/kvm.h`).
+const KVM_X86_XCOMP_GUEST_SUPP: u64 = 0;
+/// Asks the kernel to let guests use a state component (`asm/prctl.h`).
+const ARCH_REQ_XCOMP_GUEST_PERM: i32 = 0x1025;
 
 /// The descriptor a VM's or vCPU's statistics are read from (KVM_GET_STATS_FD).
 pub(super) fn stats_file(of: &impl AsRawFd) -> io::Result<File> {
@@ -27,6 +40,75 @@ pub(super) fn stats_file(of: &impl AsRawFd) -> io::Result<File> {
     }
     // SAFETY: just made, and nobody else knows it.
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Capabilities of machine check registers, and in the low byte how many banks there are
+/// (KVM_X86_GET_MCE_CAP_SUPPORTED).
+pub(super) fn supported_mce(kvm: &Kvm) -> io::Result<u64> {
+    let mut capabilities = 0_u64;
+    // SAFETY: the kernel writes one `u64`.
+    if unsafe { ioctl_with_mut_ref(kvm, KVM_X86_GET_MCE_CAP_SUPPORTED(), &mut capabilities) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(capabilities)
+}
+
+/// Sets a vCPU's MCG_CAP (KVM_X86_SETUP_MCE).
+pub(super) fn set_mce(vcpu: &VcpuFd, capabilities: u64) -> io::Result<()> {
+    // SAFETY: the kernel reads one `u64`.
+    if unsafe { ioctl_with_ref(vcpu, KVM_X86_SETUP_MCE(), &capabilities) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Switches Hyper-V's enlightened VMCS on (KVM_CAP_HYPERV_ENLIGHTENED_VMCS). Which version the kernel speaks, the guest
+/// learns by CPUID.
+pub(super) fn enable_evmcs(vcpu: &VcpuFd) -> io::Result<()> {
+    let mut version = 0_u16;
+    let mut capability = kvm_enable_cap {
+        cap: KVM_CAP_HYPERV_ENLIGHTENED_VMCS,
+        ..kvm_enable_cap::default()
+    };
+    // The kernel writes one `u16` there, which lives until the request is done.
+    capability.args[0] = &raw mut version as u64;
+    vcpu.enable_cap(&capability).map_err(io::Error::from)
+}
+
+/// The leaves of Hyper-V that KVM offers (KVM_GET_SUPPORTED_HV_CPUID on `/dev/kvm`).
+pub(super) fn supported_hv_cpuid(kvm: &Kvm) -> io::Result<CpuId> {
+    let mut cpuid = CpuId::new(KVM_MAX_CPUID_ENTRIES).map_err(|error| io::Error::other(format!("{error:?}")))?;
+    let entries = cpuid.as_mut_fam_struct_ptr();
+    // SAFETY: `nent` of the structure says for how many entries there is room behind it; the kernel lowers it to the
+    // number it wrote.
+    if unsafe { ioctl_with_mut_ptr(kvm, KVM_GET_SUPPORTED_HV_CPUID(), entries) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(cpuid)
+}
+
+/// The state components of XSAVE that a guest may get (KVM_GET_DEVICE_ATTR on `/dev/kvm`).
+pub(super) fn guest_xcomp(kvm: &Kvm) -> io::Result<u64> {
+    let mut components = 0_u64;
+    let attribute = kvm_device_attr {
+        attr: KVM_X86_XCOMP_GUEST_SUPP,
+        addr: &raw mut components as u64,
+        ..kvm_device_attr::default()
+    };
+    // SAFETY: the kernel writes one `u64` to `addr`.
+    if unsafe { ioctl_with_ref(kvm, KVM_GET_DEVICE_ATTR(), &attribute) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(components)
+}
+
+/// Asks the kernel to let this process's guests use a state component of XSAVE.
+pub(super) fn permit_xcomp(component: u32) -> io::Result<()> {
+    // SAFETY: this request of arch_prctl takes a number and touches no memory.
+    if unsafe { syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_GUEST_PERM, u64::from(component)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Whether the timer makes up for ticks the guest could not take in time (KVM_REINJECT_CONTROL).

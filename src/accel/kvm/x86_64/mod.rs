@@ -1,5 +1,7 @@
 //! KVM on x86_64.
 
+mod configure;
+mod host;
 mod initial;
 mod ioctls;
 mod registers;
@@ -9,7 +11,8 @@ mod system;
 mod vcpu;
 mod vm;
 
+pub use host::probe;
 pub use initial::{BootState, EntryMode};
 pub use system::System;
 pub use vcpu::Vcpu;
-pub use vm::{IDENTITY_MAP, IrqChip, LostTickPolicy, Vm, VmOptions};
+pub use vm::{IDENTITY_MAP, LostTickPolicy, Vm, VmOptions};

@@ -3,14 +3,15 @@
 use std::{io, sync::Arc};
 
 use kvm_bindings::{
-    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN,
-    kvm_translation,
+    KVM_MAX_CPUID_ENTRIES, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_translation,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc::{EAGAIN, EINTR};
 use vm_memory::GuestMemoryMmap;
 
-use super::{initial::BootState, ioctls, registers, reset::PowerOnState, stats, system::System};
+use super::{
+    configure::CORE_THREAD_COUNT, initial::BootState, ioctls, registers, reset::PowerOnState, stats, system::System,
+};
 use crate::accel::{ExitHandler, Processor, RunPage, StatValue, Step, VcpuEvent, kvm::KvmError};
 
 /// How often KVM_RUN is tried before half-done I/O counts as stuck; one or two are enough in practice.
@@ -25,6 +26,7 @@ pub struct Vcpu {
     run_page: RunPage,
     run_size: usize,
     power_on: Option<PowerOnState>,
+    core_thread_count: Option<u64>,
 }
 
 impl Vcpu {
@@ -34,6 +36,7 @@ impl Vcpu {
         handler: Arc<dyn ExitHandler>,
         memory: GuestMemoryMmap,
         run_size: usize,
+        core_thread_count: Option<u64>,
     ) -> Result<Self, KvmError> {
         let run_page =
             RunPage::map(ioctls::borrow(&fd), run_size).map_err(|error| KvmError::request("mmap vcpu state", error))?;
@@ -45,6 +48,7 @@ impl Vcpu {
             run_page,
             run_size,
             power_on: None,
+            core_thread_count,
         })
     }
 
@@ -60,16 +64,6 @@ impl Vcpu {
     /// When the host refuses the mapping.
     pub fn map_run_page(&self) -> io::Result<RunPage> {
         RunPage::map(ioctls::borrow(&self.fd), self.run_size)
-    }
-
-    /// Sets what CPUID tells the guest (KVM_SET_CPUID2).
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn set_cpuid(&self, cpuid: &CpuId) -> Result<(), KvmError> {
-        self.fd
-            .set_cpuid2(cpuid)
-            .map_err(|error| KvmError::request("KVM_SET_CPUID2", error))
     }
 
     /// What CPUID leaf 1 tells the guest in EAX and, in the upper half, EDX; 0 when KVM does not say.
@@ -202,6 +196,18 @@ impl Processor for Vcpu {
             }
             Ok(VcpuExit::MmioWrite(addr, data)) => {
                 handler.mmio_write(addr, data);
+                Step::Continue
+            }
+            Ok(VcpuExit::X86Rdmsr(exit)) => {
+                match self.core_thread_count.filter(|_| exit.index == CORE_THREAD_COUNT) {
+                    Some(count) => *exit.data = count,
+                    None => *exit.error = 1,
+                }
+                Step::Continue
+            }
+            Ok(VcpuExit::X86Wrmsr(exit)) => {
+                // The only register that comes here is read-only: the guest gets a general protection exception.
+                *exit.error = 1;
                 Step::Continue
             }
             Ok(VcpuExit::IoapicEoi(vector)) => {

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -18,6 +18,7 @@ use vm_memory::{GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
 use super::{ioctls, stats, system::System, vcpu::Vcpu};
 use crate::accel::{ExitHandler, StatValue, kvm::KvmError};
+use crate::cpu::x86::IrqChip;
 
 /// Where KVM puts the page table it needs for real mode on some Intel processors. The three pages of the task state
 /// segment follow. Firmware must keep the guest off all four.
@@ -26,16 +27,6 @@ const TSS: usize = 0xfeff_d000;
 
 /// Pins of the I/O APIC that `kernel_irqchip=split` reserves routes for.
 const IOAPIC_PINS: u64 = 24;
-
-/// Who emulates the interrupt controllers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IrqChip {
-    /// The kernel: local APICs, I/O APIC, PICs and PIT.
-    #[default]
-    Kernel,
-    /// The kernel has the local APICs only.
-    Split,
-}
 
 /// What happens to timer ticks the guest could not take in time (`kvm-pit.lost_tick_policy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,11 +55,13 @@ pub struct VmOptions {
 #[derive(Debug)]
 pub struct Vm {
     // Declared first, so that the VM goes before the memory it points to.
-    fd: VmFd,
+    pub(super) fd: VmFd,
     system: System,
     memory: Mutex<Vec<Arc<GuestRegionMmap>>>,
     next_slot: AtomicU32,
     irqchip: IrqChip,
+    /// What MSR_CORE_THREAD_COUNT reads as.
+    pub(super) core_thread_count: OnceLock<u64>,
 }
 
 impl Vm {
@@ -105,6 +98,7 @@ impl Vm {
             memory: Mutex::new(Vec::new()),
             next_slot: AtomicU32::new(0),
             irqchip: options.irqchip,
+            core_thread_count: OnceLock::new(),
         })
     }
 
@@ -123,7 +117,8 @@ impl Vm {
             .fd
             .create_vcpu(u64::from(apic_id))
             .map_err(|error| KvmError::request("KVM_CREATE_VCPU", error))?;
-        Vcpu::new(fd, index, handler, memory, self.fd.run_size())
+        let core_thread_count = self.core_thread_count.get().copied();
+        Vcpu::new(fd, index, handler, memory, self.fd.run_size(), core_thread_count)
     }
 
     /// Gives the guest `size` bytes at `guest_addr`, taken from `memory` at `offset`.
