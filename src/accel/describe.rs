@@ -5,9 +5,6 @@ use std::path::Path;
 use super::hostfile;
 use crate::target::Target;
 
-/// The accelerators that a command line gets when it names none, in order.
-pub const BUILT_IN: [&str; 1] = ["kvm"];
-
 /// Initialises an accelerator once and describes what it offers to guests of `target`, in the form of a host file. May
 /// crash or hang with the accelerator: call it in a process of its own.
 ///
@@ -18,9 +15,8 @@ pub fn describe(target: Target, name: &str, props: &[(String, String)]) -> Resul
         "kvm" if !target.is_native() => Err(format!("KVM runs no {} guests on this machine", target.name())),
         "kvm" => describe_kvm(),
         "hostfile" => {
-            let path = props.iter().find(|(key, _)| key == "path").map(|(_, path)| path);
-            let path = Path::new(path.ok_or("accelerator hostfile needs path=FILE")?);
-            let described = hostfile::read(path).map_err(|error| chain(&error))?;
+            let path = Path::new(hostfile::path(props)?);
+            let (text, described) = hostfile::read_text(path).map_err(|error| chain(&error))?;
             if described.target() != target {
                 return Err(format!(
                     "{}: describes a host for {} guests",
@@ -28,7 +24,7 @@ pub fn describe(target: Target, name: &str, props: &[(String, String)]) -> Resul
                     described.target().name()
                 ));
             }
-            std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+            Ok(text.into_bytes())
         }
         other => Err(format!("invalid accelerator {other}")),
     }

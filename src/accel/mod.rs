@@ -3,6 +3,7 @@
 //! A vCPU of any accelerator is a [`Processor`]; a [`VcpuThread`] drives it. What the guest does that the accelerator
 //! cannot answer by itself goes to an [`ExitHandler`], which the machine implements.
 
+pub mod choice;
 pub mod describe;
 mod exit;
 pub mod hostfile;
@@ -12,9 +13,8 @@ mod stats;
 mod thread;
 mod types;
 
-pub use describe::BUILT_IN;
 pub use exit::{ExitHandler, VcpuEvent};
 pub use run_page::{KICK_SIGNAL, RunPage, install_kick_handler};
 pub use stats::{Stat, StatKind, StatUnit, StatValue};
 pub use thread::{Gone, Processor, Step, VcpuThread, stop_current_vcpu};
-pub use types::TYPES;
+pub use types::types;

@@ -1,9 +1,16 @@
 //! The accelerators as types.
 
 use crate::qom::TypeInfo;
+use crate::target::Target;
 
-/// The base type and every accelerator built in.
-pub static TYPES: &[TypeInfo] = &[
+/// The base type and every accelerator that `target`'s emulator has.
+pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
+    TYPES
+        .iter()
+        .filter(move |info| info.name != "kvm-accel" || target.is_native())
+}
+
+static TYPES: [TypeInfo; 3] = [
     accelerator("accel", "object", true, "What runs a guest"),
     accelerator("kvm-accel", "accel", false, "The Linux kernel's virtual machines"),
     accelerator(

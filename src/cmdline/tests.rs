@@ -187,6 +187,12 @@ fn probing_takes_no_guest() {
         message(&["-m", "1G", "-probe"]),
         "-m 1G: makes no sense with -probe, which runs no guest"
     );
+    for argument in ["-no-reboot", "-no-shutdown", "-only-migratable", "-preconfig"] {
+        assert_eq!(
+            message(&[argument, "--probe"]),
+            format!("{argument}: makes no sense with -probe, which runs no guest")
+        );
+    }
     assert_eq!(
         message(&["-probe", "-M", "q35"]),
         "-probe runs no guest and needs no -machine"

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
+use crate::accel::hostfile;
+use crate::target::Target;
+
 /// A machine and everything plugged into it at start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MachineConfig {
@@ -53,6 +56,14 @@ pub struct MachineConfig {
     pub cpu_pm: bool,
     /// `-nodefaults`: no default devices.
     pub no_defaults: bool,
+}
+
+impl MachineConfig {
+    /// Whether a CPU model `host` means anything: KVM is built in, or a host is described.
+    #[must_use]
+    pub fn has_host_cpu(&self, target: Target) -> bool {
+        target.is_native() || self.accels.iter().any(|accel| accel.name == hostfile::NAME)
+    }
 }
 
 /// One accelerator to try.

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 
 use super::config::MachineConfig;
 use super::guest::Guest;
+use crate::accel::choice;
 use crate::devices::Notifier;
 use crate::qapi::Error;
 use crate::target::Target;
@@ -21,6 +22,7 @@ pub fn create(
     chardevs: HashMap<String, UnixStream>,
     notifier: &Notifier,
 ) -> Result<Box<dyn Guest>, Error> {
+    check_accelerators(target, config)?;
     match target {
         #[cfg(target_arch = "x86_64")]
         Target::X86_64 => {
@@ -30,13 +32,25 @@ pub fn create(
         #[cfg(not(target_arch = "x86_64"))]
         Target::X86_64 => {
             let _ = (chardevs, notifier);
-            Err(Error::generic(
-                "a guest of the x86_64 architecture needs a host of that architecture",
-            ))
+            Err(Error::generic("invalid accelerator kvm"))
         }
-        Target::S390x if !target.is_native() => Err(Error::generic(
-            "a guest of the s390x architecture needs a host of that architecture",
-        )),
         Target::S390x => Ok(Box::new(super::s390_ccw::S390Ccw::new(config, only_migratable)?)),
+    }
+}
+
+/// Checks that one of the accelerators listed, or the one there is, runs guests of `target`.
+fn check_accelerators(target: Target, config: &MachineConfig) -> Result<(), Error> {
+    if config.accels.is_empty() {
+        return match choice::built_in(target).is_empty() {
+            true => Err(Error::generic(
+                "No accelerator selected and no default accelerator available",
+            )),
+            false => Ok(()),
+        };
+    }
+    let refusals = config.accels.iter().map(|accel| choice::refusal(target, &accel.name));
+    match refusals.collect::<Option<Vec<String>>>() {
+        Some(refusals) => Err(Error::generic(refusals.join("\n"))),
+        None => Ok(()),
     }
 }

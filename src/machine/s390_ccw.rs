@@ -10,6 +10,7 @@ use serde_json::json;
 use super::config::MachineConfig;
 use super::guest::Guest;
 use super::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use super::registry::{check_properties, registry};
 use super::topology;
 use crate::accel::kvm::s390x::{self as kvm, GuestConfig, GuestError};
 use crate::accel::{StatValue, describe};
@@ -37,9 +38,7 @@ impl S390Ccw {
         let machine = config.machine_type.as_deref().unwrap_or("s390-ccw-virtio");
         let compat =
             Compat::of_machine(machine).ok_or_else(|| Error::generic(format!("unknown machine '{machine}'")))?;
-        if let Some(accel) = config.accels.iter().find(|accel| accel.name != "kvm") {
-            return Err(Error::generic(format!("-accel {}: it runs no guests", accel.name)));
-        }
+        refuse_unknown(config)?;
         let guest = kvm::Guest::create(GuestConfig {
             compat,
             cpu: config.cpu.as_deref(),
@@ -153,6 +152,29 @@ impl Guest for S390Ccw {
     fn pci(&self) -> Vec<PciInfo> {
         Vec::new()
     }
+}
+
+/// Refuses what the machine does not have, so that nobody takes it for there.
+fn refuse_unknown(config: &MachineConfig) -> Result<(), Error> {
+    let machine = super::types::of(Target::S390x, config.machine_type.as_deref())?;
+    let kvm = config.accels.iter().filter(|accel| accel.name == "kvm");
+    if let Some((name, _)) = kvm.flat_map(|accel| &accel.props).next() {
+        return Err(Error::generic(format!("Property 'kvm-accel.{name}' not found")));
+    }
+    check_properties(&registry(Target::S390x, true), machine, &config.machine_props)?;
+    if let Some(global) = config.globals.first() {
+        return Err(Error::generic(format!(
+            "-global {}.{}: not supported by this machine",
+            global.driver, global.property
+        )));
+    }
+    if let Some(driver) = config.devices.first().and_then(|device| device.get("driver")) {
+        return Err(Error::generic(format!(
+            "-device {}: the machine has no channel subsystem to plug it into",
+            driver.as_str().unwrap_or_default()
+        )));
+    }
+    Ok(())
 }
 
 /// A vCPU in the tree of objects: its number, what its model is, and each feature and group on or off.

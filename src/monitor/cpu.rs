@@ -2,11 +2,13 @@
 
 use tokio::sync::OnceCell;
 
-use crate::accel::BUILT_IN;
+use crate::accel::choice;
 use crate::accel::describe::describe;
 use crate::accel::hostfile::{self, HostDescription};
 use crate::cmdline::Config;
 use crate::machine::config::AccelConfig;
+use crate::qapi::Error;
+use crate::report;
 use crate::target::Target;
 use crate::worker::message::ToWorker;
 
@@ -29,8 +31,10 @@ enum Source {
 /// What one accelerator said.
 #[derive(Debug)]
 pub struct Probed {
-    /// The accelerator.
+    /// How replies call the accelerator.
     pub name: String,
+    /// Whether it is KVM.
+    pub is_kvm: bool,
     /// What it offers, or why it cannot be used.
     pub host: Result<HostDescription, String>,
 }
@@ -46,20 +50,27 @@ impl Hosts {
     }
 
     /// The accelerators that a command line without a guest lists, or all there are.
-    #[must_use]
-    pub fn probed(config: &Config) -> Self {
+    ///
+    /// # Errors
+    /// The list makes no sense.
+    pub fn probed(config: &Config) -> Result<Self, Error> {
+        let target = config.target;
         let mut accels = config.machine.accels.clone();
         if accels.is_empty() {
             let built_in = |name: &&str| AccelConfig {
                 name: (*name).to_owned(),
                 props: Vec::new(),
             };
-            accels = BUILT_IN.iter().map(built_in).collect();
+            accels = choice::built_in(target).iter().map(built_in).collect();
+        } else {
+            let listed = accels.iter().map(|accel| (accel.name.as_str(), &accel.props));
+            choice::check_probed(target, listed).map_err(Error::generic)?;
+            accels.retain(|accel| choice::is_known(target, &accel.name));
         }
-        Self {
-            source: Source::Probes(config.target, accels),
+        Ok(Self {
+            source: Source::Probes(target, accels),
             answers: OnceCell::new(),
-        }
+        })
     }
 
     /// Every accelerator, in order, with what it said.
@@ -67,20 +78,22 @@ impl Hosts {
         self.answers.get_or_init(|| self.ask()).await
     }
 
-    /// The first accelerator that can be used.
+    /// The first accelerator that can be used, by name.
     pub async fn in_use(&self) -> Option<(&str, &HostDescription)> {
-        let answers = self.all().await.iter();
-        answers
-            .filter_map(|probed| Some((probed.name.as_str(), probed.host.as_ref().ok()?)))
-            .next()
+        let probed = self.first_usable().await?;
+        Some((probed.name.as_str(), probed.host.as_ref().ok()?))
     }
 
     /// Whether guests run, or would run, on KVM.
     pub async fn kvm_enabled(&self) -> bool {
         match &self.source {
             Source::Worker(_) => true,
-            Source::Probes(..) => self.in_use().await.is_some_and(|(name, _)| name == "kvm"),
+            Source::Probes(..) => self.first_usable().await.is_some_and(|probed| probed.is_kvm),
         }
+    }
+
+    async fn first_usable(&self) -> Option<&Probed> {
+        self.all().await.iter().find(|probed| probed.host.is_ok())
     }
 
     async fn ask(&self) -> Vec<Probed> {
@@ -92,24 +105,39 @@ impl Hosts {
                     .map_err(|error| error.desc);
                 vec![Probed {
                     name: "kvm".to_owned(),
+                    is_kvm: true,
                     host: answer.and_then(|answer| understand(&answer)),
                 }]
             }
             Source::Probes(target, accels) => {
                 let mut answers = Vec::new();
                 for accel in accels {
-                    let host = probe(*target, accel).await;
-                    if let Err(reason) = &host {
-                        tracing::info!(accelerator = accel.name, "cannot be used: {reason}");
-                    }
-                    answers.push(Probed {
-                        name: accel.name.clone(),
-                        host,
-                    });
+                    answers.push(ask_one(*target, accel).await);
                 }
                 answers
             }
         }
+    }
+}
+
+async fn ask_one(target: Target, accel: &AccelConfig) -> Probed {
+    let host = probe(target, accel).await;
+    let is_kvm = accel.name != hostfile::NAME;
+    let name = if is_kvm {
+        accel.name.as_str()
+    } else {
+        hostfile::label(&accel.props)
+    };
+    match &host {
+        // A host without KVM is nothing to warn of: libvirt asks on every host.
+        Err(reason) if is_kvm => tracing::info!(accelerator = name, "cannot be used: {reason}"),
+        Err(reason) => report::warning(format!("accelerator {name} cannot be used: {reason}")),
+        Ok(_) => {}
+    }
+    Probed {
+        name: name.to_owned(),
+        is_kvm,
+        host,
     }
 }
 

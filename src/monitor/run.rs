@@ -161,7 +161,9 @@ fn without_guest(
 ) -> Result<(Rc<Guest>, mpsc::UnboundedReceiver<FromWorker>), Error> {
     let (sender, messages) = mpsc::unbounded_channel();
     let machine = machine::types::of(config.target, Some("none"))?;
-    let registry = machine::registry(config.target, true);
+    let with_host_cpu = config.machine.has_host_cpu(config.target);
+    let registry = machine::registry(config.target, with_host_cpu);
+    machine::check_properties(&registry, machine, &config.machine.machine_props)?;
     let outbox = Box::new(move |message| {
         // The receiver lives as long as the guest.
         let _ = sender.send(message);
@@ -169,11 +171,11 @@ fn without_guest(
     let core = Core::new(
         config.clone(),
         None,
-        machine::registry(config.target, true),
+        machine::registry(config.target, with_host_cpu),
         machine,
         outbox,
     )?;
-    let hosts = Hosts::probed(&config);
+    let hosts = Hosts::probed(&config)?;
     let guest = Guest::new(config, chardevs, registry, hosts, Worker::Here(Rc::new(core)));
     Ok((Rc::new(guest), messages))
 }

@@ -1,5 +1,6 @@
 //! The texts of `-help`, `-device help` and their kin, from the registries.
 
+use crate::accel::{choice, hostfile};
 use crate::cmdline::HelpRequest;
 use crate::cmdline::help;
 use crate::machine;
@@ -12,7 +13,7 @@ use crate::target::Target;
 /// # Errors
 /// There is nothing of the name that was asked for.
 pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Error> {
-    let registry = || machine::registry(target, true);
+    let registry = || machine::registry(target, target.is_native());
     Ok(match request {
         HelpRequest::Usage => help::usage(target),
         HelpRequest::Version => help::version(),
@@ -22,7 +23,7 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
             registry().machine_help(machine.qom_type.name)
         }
         HelpRequest::Cpus => cpus(target),
-        HelpRequest::Accels => "Accelerators supported in QEMU binary:\nkvm\nhostfile\n".to_owned(),
+        HelpRequest::Accels => accels(target),
         HelpRequest::Devices => registry().devices_help(),
         HelpRequest::Device(name) => registry().device_help(name)?,
         HelpRequest::Objects => registry().objects_help(),
@@ -36,6 +37,14 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
         HelpRequest::LogItems => help::log_items(),
         HelpRequest::Parameters(option) => help::parameters(option),
     })
+}
+
+fn accels(target: Target) -> String {
+    let names = choice::built_in(target).iter().chain([&hostfile::NAME]);
+    let lines = names.map(|name| format!("{name}\n"));
+    std::iter::once("Accelerators supported in QEMU binary:\n".to_owned())
+        .chain(lines)
+        .collect()
 }
 
 fn machines(target: Target) -> String {
@@ -53,7 +62,7 @@ fn machines(target: Target) -> String {
 
 fn cpus(target: Target) -> String {
     let mut text = "Available CPUs:\n".to_owned();
-    let registry = machine::registry(target, true);
+    let registry = machine::registry(target, target.is_native());
     let suffix = format!("-{}-cpu", target.name());
     for cpu in registry.types().filter(|cpu| !cpu.is_abstract) {
         if let Some(name) = cpu.name.strip_suffix(&suffix) {

@@ -7,6 +7,8 @@
 pub mod s390x;
 pub mod x86;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -105,23 +107,72 @@ impl Problem {
     }
 }
 
+/// The properties of the accelerator: the file, and how replies call the accelerator if not by [`NAME`].
+const PROPERTIES: [&str; 2] = ["path", "name"];
+
+/// The longest file that can be a description; the longest there are have some ten thousand bytes.
+const MAX_BYTES: u64 = 1 << 24;
+
+/// The file that an accelerator with these properties reads.
+///
+/// # Errors
+/// None is named.
+pub fn path(props: &[(String, String)]) -> Result<&str, String> {
+    let path = props.iter().rev().find(|(key, _)| key == "path");
+    path.map(|(_, path)| path.as_str())
+        .ok_or_else(|| "accelerator hostfile needs path=FILE".to_owned())
+}
+
+/// How replies call an accelerator with these properties.
+#[must_use]
+pub fn label(props: &[(String, String)]) -> &str {
+    let name = props.iter().rev().find(|(key, _)| key == "name");
+    name.map_or(NAME, |(_, name)| name)
+}
+
+/// Checks the properties of the accelerator.
+///
+/// # Errors
+/// Names the one that is missing or unknown.
+pub fn check_properties(props: &[(String, String)]) -> Result<(), String> {
+    match props.iter().find(|(key, _)| !PROPERTIES.contains(&key.as_str())) {
+        Some((key, _)) => Err(format!("Property 'hostfile-accel.{key}' not found")),
+        None => path(props).map(drop),
+    }
+}
+
 /// Reads the description of a host.
 ///
 /// # Errors
 /// Names the file, and the member that is wrong.
 pub fn read(path: &Path) -> Result<HostDescription, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
+    read_text(path).map(|(_, description)| description)
+}
+
+/// Reads the description of a host, and gives its text as well.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_text(path: &Path) -> Result<(String, HostDescription), Error> {
+    let unreadable = |source| Error::Read {
         path: path.to_owned(),
         source,
-    })?;
+    };
+    let mut text = String::new();
+    let file = File::open(path).map_err(unreadable)?;
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(unreadable(io::ErrorKind::FileTooLarge.into()));
+    }
     let value = serde_json::from_str(&text).map_err(|source| Error::Json {
         path: path.to_owned(),
         source,
     })?;
-    parse(&value).map_err(|problem| Error::Content {
+    let description = parse(&value).map_err(|problem| Error::Content {
         path: path.to_owned(),
         problem,
-    })
+    })?;
+    Ok((text, description))
 }
 
 /// Understands the description of a host.

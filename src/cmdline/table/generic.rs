@@ -31,6 +31,5 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "set a property of every object of a type",
         &groups::GLOBAL,
         objects::apply_global,
-    )
-    .in_probe(),
+    ),
 ];

@@ -88,15 +88,13 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         Section::Debug,
         "the same as -action reboot=shutdown",
         process::apply_no_reboot,
-    )
-    .in_probe(),
+    ),
     OptionInfo::flag(
         "no-shutdown",
         Section::Debug,
         "the same as -action shutdown=pause",
         process::apply_no_shutdown,
-    )
-    .in_probe(),
+    ),
     OptionInfo::opts(
         "action",
         "[reboot=reset|shutdown][,shutdown=poweroff|pause][,panic=...][,watchdog=...]",

@@ -212,7 +212,7 @@ impl<'a> Cpus<'a> {
                 let mut info = self.info(&self.start(definition, Variant::Default), probed);
                 info.alias_of = Some(info.name);
                 info.name = alias;
-                for (accelerator, host) in info.accelerators.iter_mut().zip(probed) {
+                for (accelerator, host) in info.accelerators.iter_mut().zip(offering(probed)) {
                     let of_host = host
                         .model
                         .is_some_and(|model| std::ptr::eq(model.definition, definition));
@@ -274,13 +274,10 @@ impl<'a> Cpus<'a> {
     fn info(&self, model: &Model, probed: &[Host]) -> DefinitionInfo {
         let host = self.host.and_then(|host| host.model.as_ref());
         let is_static = model.variant == Variant::Base;
-        let accelerators = probed.iter().filter_map(|host| {
-            let offered = host.model.as_ref()?;
-            Some(AcceleratorInfo {
-                name: host.accelerator.clone(),
-                runnable: offered.can_run(model),
-                default: false,
-            })
+        let accelerators = offering(probed).map(|host| AcceleratorInfo {
+            name: host.accelerator.clone(),
+            runnable: host.model.is_some_and(|offered| offered.can_run(model)),
+            default: false,
         });
         DefinitionInfo {
             name: model.name(),
@@ -300,19 +297,28 @@ impl<'a> Cpus<'a> {
             Variant::Qemu => Ok(self.qemu_model()),
             _ => self.host_model(variant),
         };
-        let Ok(model) = model else {
-            let mut info = self.info(
-                &Model {
-                    variant,
-                    ..self.qemu_model()
-                },
-                &[],
-            );
+        let is_known = model.is_ok();
+        let model = model.unwrap_or(Model {
+            variant,
+            ..self.qemu_model()
+        });
+        let mut info = self.info(&model, probed);
+        if !is_known {
             info.unavailable_features = None;
-            return Some(info);
-        };
-        Some(self.info(&model, probed))
+        }
+        if variant != Variant::Qemu {
+            // These names stand for another model on each accelerator: for one that it can run.
+            for (accelerator, host) in info.accelerators.iter_mut().zip(offering(probed)) {
+                accelerator.runnable = variant == Variant::Max || host.kind == HostKind::Hardware;
+            }
+        }
+        Some(info)
     }
+}
+
+/// Those that know of CPU models.
+fn offering(probed: &[Host]) -> impl Iterator<Item = &Host> {
+    probed.iter().filter(|host| host.model.is_some())
 }
 
 /// Whether there are CPU descriptions at all: not if accelerators were probed and none of them knows of CPU models.

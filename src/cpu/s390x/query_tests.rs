@@ -156,6 +156,35 @@ fn a_host_held_above_a_models_level_does_not_run_it() {
     assert!(!runs("z13-base") && runs("z14-base") && runs("z9EC-base"));
 }
 
+#[test]
+fn each_accelerator_says_what_it_runs() {
+    let probed = [
+        Host {
+            model: None,
+            ..host("kvm", "z13")
+        },
+        host("old", "z13"),
+        Host {
+            kind: HostKind::Emulated,
+            ..host("new", "gen16a")
+        },
+    ];
+    let list = Cpus::new(Compat::newest(), probed.first()).definitions(&probed);
+    let told = |name| {
+        let info = list.iter().find(|info| info.name == name).unwrap();
+        let accelerators = info.accelerators.iter();
+        accelerators
+            .map(|entry| (entry.name.as_str(), entry.runnable, entry.default))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told("z13"), [("old", true, false), ("new", true, false)]);
+    assert_eq!(told("2964-ga1"), [("old", true, true), ("new", true, false)]);
+    assert_eq!(told("z14"), [("old", false, false), ("new", true, false)]);
+    assert_eq!(told("3931-ga1"), [("old", false, false), ("new", true, true)]);
+    assert_eq!(told("max"), [("old", true, false), ("new", true, false)]);
+    assert_eq!(told("host"), [("old", true, false), ("new", false, false)]);
+}
+
 /// A model by a random definition with random switches, none of which it refuses.
 fn any_model() -> impl Strategy<Value = Model> {
     let names = FeatureSet::all().iter().map(|id| id.name()).collect::<Vec<_>>();

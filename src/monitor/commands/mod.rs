@@ -64,7 +64,7 @@ impl MonitorCommands for Guest {
     async fn query_kvm(&self, _: &CallContext) -> Result<KvmInfo, Error> {
         Ok(KvmInfo {
             enabled: self.hosts.kvm_enabled().await,
-            present: true,
+            present: self.target().is_native(),
         })
     }
 

@@ -15,9 +15,34 @@ use crate::target::Target;
 use super::Guest;
 
 pub(super) async fn definitions(guest: &Guest) -> Result<Vec<CpuDefinitionInfo>, Error> {
+    if !cpu_desc_avail(guest).await {
+        return Ok(vec![name_only("host")]);
+    }
     match guest.target() {
         Target::X86_64 => x86::definitions(guest).await,
         Target::S390x => s390x::definitions(guest).await,
+    }
+}
+
+/// Whether the target has CPU descriptions at all.
+async fn cpu_desc_avail(guest: &Guest) -> bool {
+    match guest.target() {
+        Target::X86_64 => true,
+        Target::S390x => s390x::cpu_desc_avail(guest).await,
+    }
+}
+
+/// A model of which nothing is known.
+fn name_only(name: &str) -> CpuDefinitionInfo {
+    CpuDefinitionInfo {
+        name: name.to_owned(),
+        migration_safe: None,
+        r#static: None,
+        unavailable_features: None,
+        typename: None,
+        alias_of: None,
+        deprecated: None,
+        accelerators: None,
     }
 }
 

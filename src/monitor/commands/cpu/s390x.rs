@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::props;
 use crate::accel::hostfile::HostDescription;
-use crate::cpu::s390x::{Compat, Cpus, Expansion, Host, ModelArgument, ModelInfo, cpu_desc_avail};
+use crate::cpu::s390x::{self, Compat, Cpus, DefinitionInfo, Expansion, Host, ModelArgument, ModelInfo};
 use crate::monitor::guest::Guest;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
@@ -13,29 +13,22 @@ use crate::qapi::qmp::{
     QueryCpuModelComparisonArgs, QueryCpuModelExpansionArgs,
 };
 
+/// Whether there are CPU descriptions: not where no accelerator that can be used knows of CPU models.
+pub(super) async fn cpu_desc_avail(guest: &Guest) -> bool {
+    s390x::cpu_desc_avail(&hosts(guest).await)
+}
+
 pub(super) async fn definitions(guest: &Guest) -> Result<Vec<CpuDefinitionInfo>, Error> {
     let probed = hosts(guest).await;
-    if !cpu_desc_avail(&probed) {
-        return Ok(vec![CpuDefinitionInfo {
-            name: "host".to_owned(),
-            migration_safe: None,
-            r#static: false,
-            unavailable_features: None,
-            typename: "host-s390x-cpu".to_owned(),
-            alias_of: None,
-            deprecated: false,
-            accelerators: None,
-        }]);
-    }
     let cpus = Cpus::new(compat(guest), probed.first());
-    let info = |definition: crate::cpu::s390x::DefinitionInfo| CpuDefinitionInfo {
+    let info = |definition: DefinitionInfo| CpuDefinitionInfo {
         name: definition.name.to_owned(),
         migration_safe: Some(definition.migration_safe),
-        r#static: definition.is_static,
+        r#static: Some(definition.is_static),
         unavailable_features: definition.unavailable_features.map(owned),
-        typename: definition.typename.to_owned(),
+        typename: Some(definition.typename.to_owned()),
         alias_of: definition.alias_of.map(str::to_owned),
-        deprecated: false,
+        deprecated: Some(false),
         accelerators: (!definition.accelerators.is_empty()).then(|| {
             let accelerators = definition.accelerators.into_iter();
             accelerators
@@ -148,6 +141,6 @@ fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-fn generic(error: &crate::cpu::s390x::Error) -> Error {
+fn generic(error: &s390x::Error) -> Error {
     Error::generic(error.to_string())
 }

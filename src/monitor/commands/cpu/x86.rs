@@ -36,11 +36,11 @@ pub(super) async fn definitions(guest: &Guest) -> Result<Vec<CpuDefinitionInfo>,
         CpuDefinitionInfo {
             name: definition.name.to_owned(),
             migration_safe: Some(definition.migration_safe),
-            r#static: definition.is_static,
+            r#static: Some(definition.is_static),
             unavailable_features: missing.map(|names| names.into_iter().map(str::to_owned).collect()),
-            typename: definition.typename.to_owned(),
+            typename: Some(definition.typename.to_owned()),
             alias_of: definition.alias_of.map(str::to_owned),
-            deprecated: false,
+            deprecated: Some(false),
             accelerators: (!accelerators.is_empty()).then_some(accelerators),
         }
     };
