@@ -2,6 +2,7 @@
 
 use crate::cmdline::HelpRequest;
 use crate::cmdline::help;
+use crate::cpu;
 use crate::machine;
 use crate::machine::types::machine_types;
 use crate::qapi::Error;
@@ -21,7 +22,10 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
             let machine = machine::types::of(target, name.as_deref())?;
             registry().machine_help(machine.qom_type.name)
         }
-        HelpRequest::Cpus => cpus(target),
+        HelpRequest::Cpus => match target {
+            Target::X86_64 => cpu::x86::help(),
+            Target::S390x => s390x_cpus(),
+        },
         HelpRequest::Accels => "Accelerators supported in QEMU binary:\nkvm\nhostfile\n".to_owned(),
         HelpRequest::Devices => registry().devices_help(),
         HelpRequest::Device(name) => registry().device_help(name)?,
@@ -51,12 +55,11 @@ fn machines(target: Target) -> String {
     text
 }
 
-fn cpus(target: Target) -> String {
+fn s390x_cpus() -> String {
     let mut text = "Available CPUs:\n".to_owned();
-    let registry = machine::registry(target, true);
-    let suffix = format!("-{}-cpu", target.name());
+    let registry = machine::registry(Target::S390x, true);
     for cpu in registry.types().filter(|cpu| !cpu.is_abstract) {
-        if let Some(name) = cpu.name.strip_suffix(&suffix) {
+        if let Some(name) = cpu.name.strip_suffix("-s390x-cpu") {
             text += &format!("  {name:<26} {}\n", cpu.description);
         }
     }
