@@ -14,7 +14,7 @@ use super::raw_fd;
 /// The most descriptors one message can carry (`SCM_MAX_FD` of the kernel's `include/net/scm.h`).
 const MAX_FDS: usize = 253;
 /// The most bytes one read takes.
-const READ_SIZE: usize = 16 * 1024;
+const READ_SIZE: usize = 4 * 1024;
 
 /// A connected stream socket.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use nix::sys::signal::Signal;
 
 use crate::cmdline::{self, Config, Parsed};
+use crate::machine::processor::ProcessorRequest;
 use crate::monitor;
 use crate::report;
 use crate::target::Target;
@@ -59,6 +60,10 @@ fn run(config: Config) -> Result<ExitCode, String> {
 
 /// No guest: this process is the monitor.
 fn run_monitor_alone(config: Config, daemon: Option<DaemonStatus>) -> Result<ExitCode, String> {
+    if config.target == Target::X86_64 {
+        // Answers about CPU models count what `-cpu` says.
+        ProcessorRequest::new(&config.machine).map_err(|error| error.desc)?;
+    }
     let pidfile = config.pidfile.as_deref().map(PidFile::create).transpose()?;
     let status = monitor::run_without_guest(config, daemon);
     drop(pidfile);

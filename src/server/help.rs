@@ -3,6 +3,7 @@
 use crate::accel::{choice, hostfile};
 use crate::cmdline::HelpRequest;
 use crate::cmdline::help;
+use crate::cpu;
 use crate::machine;
 use crate::machine::types::machine_types;
 use crate::qapi::Error;
@@ -22,7 +23,10 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
             let machine = machine::types::of(target, name.as_deref())?;
             registry().machine_help(machine.qom_type.name)
         }
-        HelpRequest::Cpus => cpus(target),
+        HelpRequest::Cpus => match target {
+            Target::X86_64 => cpu::x86::help(),
+            Target::S390x => cpu::s390x::help(),
+        },
         HelpRequest::Accels => accels(target),
         HelpRequest::Devices => registry().devices_help(),
         HelpRequest::Device(name) => registry().device_help(name)?,
@@ -56,18 +60,6 @@ fn machines(target: Target) -> String {
         }
         let default = if machine.is_default { " (default)" } else { "" };
         text += &format!("{:<20} {}{default}{deprecated}\n", machine.name, machine.description);
-    }
-    text
-}
-
-fn cpus(target: Target) -> String {
-    let mut text = "Available CPUs:\n".to_owned();
-    let registry = machine::registry(target, target.is_native());
-    let suffix = format!("-{}-cpu", target.name());
-    for cpu in registry.types().filter(|cpu| !cpu.is_abstract) {
-        if let Some(name) = cpu.name.strip_suffix(&suffix) {
-            text += &format!("  {name:<26} {}\n", cpu.description);
-        }
     }
     text
 }

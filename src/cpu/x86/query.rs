@@ -11,7 +11,7 @@ use super::model::Model;
 use super::props::PropValue;
 use super::realize::Processor;
 use super::supported::{Accel, supported};
-use super::tables::TYPES;
+use super::tables::{PROPERTIES, TYPES};
 use super::topology::Topology;
 
 /// CPU models as a process sees them: with its machine type, its accelerator and its `-cpu`.
@@ -232,5 +232,7 @@ fn full_props(cpu: &Cpu) -> Vec<(&'static str, PropValue)> {
         ("realized", PropValue::Bool(false)),
         ("start-powered-off", PropValue::Bool(false)),
     ];
-    cpu.properties().chain(of_every_device).collect()
+    let mut props = Vec::with_capacity(PROPERTIES.len() + of_every_device.len());
+    props.extend(cpu.properties().chain(of_every_device));
+    props
 }

@@ -52,7 +52,7 @@ pub(crate) fn rust_type(ty: &TypeRef) -> String {
             Builtin::Uint64 | Builtin::Size => "u64",
             Builtin::Bool => "bool",
             Builtin::Null => "visit::Null",
-            Builtin::Any => "serde_json::Value",
+            Builtin::Any => "crate::qapi::visit::Any",
         }
         .to_owned(),
     }

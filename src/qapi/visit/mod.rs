@@ -3,11 +3,13 @@
 //! [`Decode`] turns JSON values into the schema's types with QEMU's checks and its texts. [`Encode`] writes JSON
 //! straight into bytes, members in the order of the schema, a space after each colon and comma.
 
+mod any;
 mod at;
 mod decode;
 mod encode;
 mod fields;
 
+pub use any::Any;
 pub use at::{At, Mode};
 pub use decode::{Decode, DecodeMembers, Null, decode_enum, decode_list, decode_size};
 pub use encode::{Encode, EncodeMembers, ObjectWriter, encode_str, encoded, encoded_nothing};

@@ -16,7 +16,7 @@ use crate::qapi::qmp::{
     QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs, ShutdownCause, StatsFilter, StatsResult,
     StatsSchema, WatchdogSetActionArgs, WorkerCommands,
 };
-use crate::qapi::visit::encoded;
+use crate::qapi::visit::{Any, encoded};
 
 use super::core::Core;
 use super::objects;
@@ -173,12 +173,12 @@ impl WorkerCommands for Core {
         objects::decode_all(self.tree.borrow().list(&args.path)?)
     }
 
-    async fn qom_get(&self, (): &(), args: QomGetArgs) -> Result<Value, Error> {
-        self.tree.borrow().get(&args.path, &args.property)
+    async fn qom_get(&self, (): &(), args: QomGetArgs) -> Result<Any, Error> {
+        self.tree.borrow().get(&args.path, &args.property).map(Any::from)
     }
 
     async fn qom_set(&self, (): &(), args: QomSetArgs) -> Result<(), Error> {
-        self.tree.borrow().set(&args.path, &args.property, &args.value)
+        self.tree.borrow().set(&args.path, &args.property, args.value.value())
     }
 
     async fn qom_list_get(&self, (): &(), args: QomListGetArgs) -> Result<Vec<ObjectPropertiesValues>, Error> {

@@ -1,6 +1,7 @@
 //! A vCPU's state after power-on, recorded once and put back at every reset.
 
 use std::io;
+use std::ops::RangeInclusive;
 
 use kvm_bindings::{
     Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events,
@@ -14,6 +15,11 @@ use super::initial::BootState;
 const RUNNING_MSRS: [u32; 3] = [0x10, 0x6e0, HYPERV_TIME_REF_COUNT];
 /// Hyper-V's reference counter cannot be written.
 const HYPERV_TIME_REF_COUNT: u32 = 0x4000_0020;
+
+/// IA32_CORE_CAPABILITIES and IA32_PERF_CAPABILITIES tell features, even where KVM does not say so.
+const CAPABILITIES: [u32; 2] = [0xcf, 0x345];
+/// What VMX can do (Intel SDM volume 3, appendix A); KVM counts only some of them as features.
+const VMX_CAPABILITIES: RangeInclusive<u32> = 0x480..=0x493;
 
 /// The recorded state.
 #[derive(Clone, Debug)]
@@ -41,7 +47,7 @@ impl PowerOnState {
             lapic: fd.get_lapic()?,
             events: fd.get_vcpu_events()?,
             mp_state: fd.get_mp_state()?,
-            msrs: read_msrs(fd, kvm.get_msr_index_list()?.as_slice())?,
+            msrs: read_msrs(fd, &changeable_msrs(kvm)?)?,
         })
     }
 
@@ -64,11 +70,23 @@ impl PowerOnState {
     }
 }
 
+/// The registers that a guest may change. Those that tell features are the CPU model's, and stay.
+fn changeable_msrs(kvm: &Kvm) -> io::Result<Vec<u32>> {
+    let features = kvm.get_msr_feature_index_list()?;
+    let all = kvm.get_msr_index_list()?;
+    let fixed = |index: &&u32| {
+        RUNNING_MSRS.contains(index)
+            || CAPABILITIES.contains(index)
+            || VMX_CAPABILITIES.contains(index)
+            || features.as_slice().contains(index)
+    };
+    Ok(all.as_slice().iter().filter(|index| !fixed(index)).copied().collect())
+}
+
 /// Reads these registers; those the vCPU's CPU model lacks are left out.
 fn read_msrs(fd: &VcpuFd, indices: &[u32]) -> io::Result<Vec<kvm_msr_entry>> {
     let wanted: Vec<kvm_msr_entry> = indices
         .iter()
-        .filter(|index| !RUNNING_MSRS.contains(index))
         .map(|index| kvm_msr_entry {
             index: *index,
             ..kvm_msr_entry::default()

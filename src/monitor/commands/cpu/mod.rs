@@ -3,13 +3,12 @@
 mod s390x;
 mod x86;
 
-use serde_json::Value;
-
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     CpuDefinitionInfo, CpuModelBaselineInfo, CpuModelCompareInfo, CpuModelExpansionInfo, CurrentCpuModel,
     QueryCpuModelBaselineArgs, QueryCpuModelComparisonArgs, QueryCpuModelExpansionArgs,
 };
+use crate::qapi::visit::{Any, Encode};
 use crate::target::Target;
 
 use super::Guest;
@@ -83,6 +82,10 @@ pub(super) async fn baseline(guest: &Guest, args: QueryCpuModelBaselineArgs) -> 
 }
 
 /// Properties in the order given.
-fn props<K: Into<String>>(pairs: impl IntoIterator<Item = (K, Value)>) -> Value {
-    Value::Object(pairs.into_iter().map(|(name, value)| (name.into(), value)).collect())
+fn props<N: AsRef<str>, V: Encode>(pairs: impl IntoIterator<Item = (N, V)>) -> Any {
+    Any::object(|object| {
+        for (name, value) in pairs {
+            object.member(name.as_ref(), &value);
+        }
+    })
 }

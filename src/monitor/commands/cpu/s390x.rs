@@ -1,7 +1,5 @@
 //! S390 CPU models.
 
-use serde_json::Value;
-
 use super::props;
 use crate::accel::hostfile::HostDescription;
 use crate::cpu::s390x::{self, Compat, Cpus, DefinitionInfo, Expansion, Host, ModelArgument, ModelInfo};
@@ -12,6 +10,7 @@ use crate::qapi::qmp::{
     CpuModelExpansionInfo, CpuModelExpansionType, CpuModelInfo, CurrentCpuModel, QueryCpuModelBaselineArgs,
     QueryCpuModelComparisonArgs, QueryCpuModelExpansionArgs,
 };
+use crate::qapi::visit::Any;
 
 /// Whether there are CPU descriptions: not where no accelerator that can be used knows of CPU models.
 pub(super) async fn cpu_desc_avail(guest: &Guest) -> bool {
@@ -122,18 +121,16 @@ fn compat(guest: &Guest) -> Compat {
 fn argument<'a>(model: &'a CpuModelInfo, argument: &'a str) -> ModelArgument<'a> {
     ModelArgument {
         name: &model.name,
-        props: model.props.as_ref(),
+        props: model.props.as_ref().map(Any::value),
         argument,
     }
 }
 
 fn model_info(model: ModelInfo) -> CpuModelInfo {
-    let pairs = model.props.into_iter().map(|(name, on)| (name, Value::Bool(on)));
-    let props = props(pairs);
-    let empty = props.as_object().is_some_and(serde_json::Map::is_empty);
+    let there = !model.props.is_empty();
     CpuModelInfo {
         name: model.name.to_string(),
-        props: (!empty).then_some(props),
+        props: there.then(|| props(model.props)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::props;
 use crate::accel::hostfile::HostDescription;
-use crate::cpu::x86::{Cpus, DEFAULT_MODEL, DefinitionInfo, Expansion, Host};
+use crate::cpu::x86::{Cpus, DEFAULT_MODEL, DefinitionInfo, Expansion, Host, PropValue};
 use crate::machine::processor::ProcessorRequest;
 use crate::monitor::guest::Guest;
 use crate::qapi::Error;
@@ -10,6 +10,7 @@ use crate::qapi::qmp::{
     CpuDefinitionAccelerator, CpuDefinitionInfo, CpuModelExpansionInfo, CpuModelExpansionType, CpuModelInfo,
     CurrentCpuModel, QueryCpuModelExpansionArgs,
 };
+use crate::qapi::visit::{Any, Encode};
 
 pub(super) async fn definitions(guest: &Guest) -> Result<Vec<CpuDefinitionInfo>, Error> {
     let request = ProcessorRequest::new(&guest.config.machine)?;
@@ -73,16 +74,26 @@ pub(super) async fn expansion(guest: &Guest, args: QueryCpuModelExpansionArgs) -
     };
     let expanded = request
         .cpus(hosts.first().map(|(_, host)| *host))
-        .expand(kind, &args.model.name, args.model.props.as_ref())
+        .expand(kind, &args.model.name, args.model.props.as_ref().map(Any::value))
         .map_err(|error| Error::generic(error.to_string()))?;
-    let pairs = expanded.props.into_iter().map(|(name, value)| (name, value.to_json()));
     Ok(CpuModelExpansionInfo {
         model: CpuModelInfo {
             name: expanded.name,
-            props: Some(props(pairs)),
+            props: Some(props(expanded.props)),
         },
         deprecated_props: None,
     })
+}
+
+impl Encode for PropValue {
+    fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Bool(value) => value.encode(out),
+            Self::Int(value) => value.encode(out),
+            Self::Uint(value) => value.encode(out),
+            Self::Text(value) => value.as_ref().encode(out),
+        }
+    }
 }
 
 /// The hosts of all accelerators that can be used, by accelerator; the first is the one in use.
