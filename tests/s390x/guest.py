@@ -69,7 +69,7 @@ def guests(host):
     with Monitor(*emulator(host, "/dev/null", "-probe")) as monitor:
         definitions = monitor.definitions()
     made = [guest(host, cpu, definitions) for cpu in MODELS]
-    expect(made.count(True) >= 4 and made.count(False) >= 2, f"made {made}")
+    expect(made.count(True) >= 2 and made.count(False) >= 2, f"made {made}")
 
 
 def guest(host, cpu, definitions):
