@@ -8,6 +8,6 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness import checks  # noqa: E402
-from s390x import guest, libvirt, peer, probe  # noqa: E402, F401
+from s390x import guest, libvirt, peer, probe, replies  # noqa: E402, F401
 
 checks.main()
