@@ -38,16 +38,7 @@ impl Registry {
     /// Class `DeviceNotFound` if there is no such type; `GenericError` if it is abstract or no device.
     pub fn list_device_properties(&self, type_name: &str) -> Result<Vec<Value>, Error> {
         let properties = self.device_properties(type_name)?;
-        Ok(properties
-            .into_iter()
-            .map(|property| {
-                let mut info = property_info(property);
-                if let Some(default) = property.default.to_json() {
-                    info["default-value"] = default;
-                }
-                info
-            })
-            .collect())
+        Ok(properties.into_iter().map(property_info).collect())
     }
 
     /// The properties that make one device type different from others; QEMU keeps those called `legacy-` to itself.
@@ -82,6 +73,9 @@ fn property_info(property: &PropertyInfo) -> Value {
     let mut info = json!({"name": property.name, "type": property.kind.type_name()});
     if !property.description.is_empty() {
         info["description"] = json!(property.description);
+    }
+    if let Some(default) = property.default.to_json() {
+        info["default-value"] = default;
     }
     info
 }

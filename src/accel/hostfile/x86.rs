@@ -18,7 +18,10 @@
 //! matters. The others are what KVM answers: KVM_GET_SUPPORTED_CPUID, KVM_GET_SUPPORTED_HV_CPUID, KVM_GET_MSRS for
 //! KVM_GET_MSR_FEATURE_INDEX_LIST, KVM_GET_MSR_INDEX_LIST, KVM_X86_GET_MCE_CAP_SUPPORTED, KVM_X86_XCOMP_GUEST_SUPP,
 //! KVM_GET_TSC_KHZ and KVM_CHECK_EXTENSION by the capability's name. Only `native_cpuid` and `kvm_supported_cpuid` must
-//! be there. Numbers are texts of `0x` and hexadecimal digits, or plain numbers. [`describe`] writes this form.
+//! be there. Numbers are texts of `0x` and hexadecimal digits, or plain numbers; null stands for what KVM did not tell.
+//! `kvm_emulated_cpuid` (KVM_GET_EMULATED_CPUID) may be there, but no CPU model depends on it; so may be `synthetic`,
+//! `name`, `based_on_model`, `plus` and `minus`, which tell people where a description comes from. [`describe`] writes
+//! this form.
 
 use std::collections::BTreeMap;
 
@@ -27,11 +30,12 @@ use serde_json::{Map, Value, json};
 use super::Problem;
 use crate::cpu::x86::{CpuidEntry, Host};
 
-const MEMBERS: [&str; 10] = [
+const MEMBERS: [&str; 11] = [
     "target",
     "native_cpuid",
     "kvm_supported_cpuid",
     "kvm_supported_hv_cpuid",
+    "kvm_emulated_cpuid",
     "feature_msrs",
     "msr_index_list",
     "mce_cap_supported",
@@ -39,6 +43,9 @@ const MEMBERS: [&str; 10] = [
     "tsc_khz",
     "caps",
 ];
+
+/// Members that say where a description comes from, and describe nothing.
+const NOTES: [&str; 5] = ["synthetic", "name", "based_on_model", "plus", "minus"];
 
 /// Understands the description of an x86_64 host.
 ///
@@ -48,7 +55,10 @@ pub fn parse(value: &Value) -> Result<Host, Problem> {
     let members = value
         .as_object()
         .ok_or_else(|| Problem::new("description", "is not an object"))?;
-    if let Some(stranger) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+    if let Some(stranger) = members
+        .keys()
+        .find(|name| ![&MEMBERS[..], &NOTES[..]].concat().contains(&name.as_str()))
+    {
         return Err(Problem::new(
             stranger,
             "is not part of the description of an x86_64 host",
@@ -138,7 +148,8 @@ fn entries(members: &Map<String, Value>, key: &str) -> Result<Vec<CpuidEntry>, P
 
 fn feature_msrs(members: &Map<String, Value>) -> Result<BTreeMap<u32, u64>, Problem> {
     let msrs = object(members, "feature_msrs")?.into_iter().flatten();
-    msrs.map(|(index, value)| {
+    let told = msrs.filter(|(_, value)| !value.is_null());
+    told.map(|(index, value)| {
         let what = || format!("feature_msrs.{index}");
         let place = half(&Value::String(index.clone()), what)?;
         Ok((place, word(value, what)?))
@@ -177,7 +188,8 @@ fn object<'a>(members: &'a Map<String, Value>, key: &str) -> Result<Option<&'a M
 }
 
 fn optional(members: &Map<String, Value>, key: &str) -> Result<Option<u64>, Problem> {
-    members.get(key).map(|value| word(value, || key.to_owned())).transpose()
+    let value = members.get(key).filter(|value| !value.is_null());
+    value.map(|value| word(value, || key.to_owned())).transpose()
 }
 
 fn half(value: &Value, what: impl Fn() -> String) -> Result<u32, Problem> {
