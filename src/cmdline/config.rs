@@ -231,6 +231,14 @@ pub struct LogConfig {
     pub guest_name: bool,
 }
 
+impl LogConfig {
+    /// Whether `-D`, `-d` or `-trace` was given.
+    #[must_use]
+    pub fn is_asked_for(&self) -> bool {
+        self.file.is_some() || !self.items.is_empty() || !self.events.is_empty()
+    }
+}
+
 /// What `-d` takes, and what it logs.
 pub const LOG_ITEMS: &[(&str, &str)] = &[
     ("guest_errors", "accesses by the guest that make no sense to the device"),

@@ -13,16 +13,8 @@ use crate::qapi::text;
 
 /// `-object`.
 pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
-    let wants_help = map.remove("help").is_some();
-    let kind = required_text(&map, "qom-type").map(str::to_owned);
-    match kind {
-        Ok(kind) if text::is_help(&kind) => builder.request_help(HelpRequest::Objects),
-        Ok(kind) if wants_help => builder.request_help(HelpRequest::Object(kind)),
-        Err(_) if wants_help => builder.request_help(HelpRequest::Objects),
-        Err(error) => return Err(error),
-        Ok(_) => {}
-    }
-    if builder.help.is_some() {
+    if let Some(request) = help_on_type(&mut map, "qom-type", HelpRequest::Objects, HelpRequest::Object)? {
+        builder.request_help(request);
         return Ok(());
     }
     let id = required_text(&map, "id")?;
@@ -38,16 +30,8 @@ pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -
 
 /// `-device`.
 pub(super) fn apply_device(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
-    let wants_help = map.remove("help").is_some();
-    let driver = required_text(&map, "driver").map(str::to_owned);
-    match driver {
-        Ok(driver) if text::is_help(&driver) => builder.request_help(HelpRequest::Devices),
-        Ok(driver) if wants_help => builder.request_help(HelpRequest::Device(driver)),
-        Err(_) if wants_help => builder.request_help(HelpRequest::Devices),
-        Err(error) => return Err(error),
-        Ok(_) => {}
-    }
-    if builder.help.is_some() {
+    if let Some(request) = help_on_type(&mut map, "driver", HelpRequest::Devices, HelpRequest::Device)? {
+        builder.request_help(request);
         return Ok(());
     }
     if map.contains_key("id") {
@@ -61,6 +45,23 @@ pub(super) fn apply_device(builder: &mut Builder, mut map: Map<String, Value>) -
     }
     builder.config.machine.devices.push(map);
     Ok(())
+}
+
+/// The help that an entry asks for: `all` for a list of types, `one` for the type that its `key` names.
+fn help_on_type(
+    map: &mut Map<String, Value>,
+    key: &str,
+    all: HelpRequest,
+    one: fn(String) -> HelpRequest,
+) -> Result<Option<HelpRequest>, Error> {
+    let wants_help = map.remove("help").is_some();
+    match required_text(map, key) {
+        Ok(name) if text::is_help(name) => Ok(Some(all)),
+        Ok(name) if wants_help => Ok(Some(one(name.to_owned()))),
+        Ok(_) => Ok(None),
+        Err(_) if wants_help => Ok(Some(all)),
+        Err(error) => Err(error),
+    }
 }
 
 /// `-global driver.property=value`, or the three as parameters.

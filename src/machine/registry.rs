@@ -52,13 +52,40 @@ pub fn refuse_devices(registry: &Registry, devices: &[Map<String, Value>]) -> Re
     let Some(entry) = devices.first() else {
         return Ok(());
     };
-    let known = pluggable(registry, entry)?;
-    registry.values(&known.name, entry, [])?;
-    let bus = known.bus.unwrap_or("System");
-    Err(Error::generic(format!(
-        "-device {driver}: No '{bus}' bus found for device '{driver}'",
-        driver = known.name
-    )))
+    Err(blame_device(entry, &without_bus(registry, entry)))
+}
+
+/// Why a device has no place where there are no buses.
+fn without_bus(registry: &Registry, entry: &Map<String, Value>) -> Error {
+    let known = match pluggable(registry, entry) {
+        Ok(known) => known,
+        Err(error) => return error,
+    };
+    if let Some(bus) = entry.get("bus").and_then(Value::as_str) {
+        return Error::generic(format!("Bus '{bus}' not found"));
+    }
+    let bus = registry.bus(&known.name).unwrap_or("System");
+    Error::generic(format!("No '{bus}' bus found for device '{}'", known.name))
+}
+
+/// The error of a `-device` option, with the option in front: as JSON if it has values that are no text.
+pub(super) fn blame_device(entry: &Map<String, Value>, error: &Error) -> Error {
+    let texts = entry.iter().map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+    let words = texts.map(|pair| {
+        let (key, value) = pair?;
+        let value = value.replace(',', ",,");
+        Some(if key == "driver" {
+            value
+        } else {
+            format!("{key}={value}")
+        })
+    });
+    let words: Option<Vec<String>> = words.collect();
+    let option = words.map_or_else(|| Value::Object(entry.clone()).to_string(), |words| words.join(","));
+    Error {
+        class: error.class,
+        desc: format!("-device {option}: {}", error.desc),
+    }
 }
 
 /// Checks that a machine has the properties that `-machine` names.
@@ -73,5 +100,54 @@ pub fn check_properties(registry: &Registry, machine: &MachineType, props: &[(St
     match stranger {
         Some((name, _)) => Err(Error::generic(format!("Property '{type_name}.{name}' not found"))),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(entry: &Value) -> String {
+        let registry = registry(Target::X86_64, true);
+        let entry = entry.as_object().unwrap().clone();
+        refuse_devices(&registry, &[entry]).unwrap_err().desc
+    }
+
+    #[test]
+    fn nothing_is_declared_twice_and_left_out() {
+        for (target, cpu) in [(Target::X86_64, "host-x86_64-cpu"), (Target::S390x, "host-s390x-cpu")] {
+            let registry = registry(target, true);
+            for name in ["none-machine", "hostfile-accel", cpu] {
+                assert!(registry.get(name).is_some(), "{target:?} lacks {name}");
+            }
+            assert_eq!(registry.get("kvm-accel").is_some(), target.is_native(), "{target:?}");
+        }
+    }
+
+    #[test]
+    fn without_a_machine_there_is_no_place_for_devices() {
+        for (entry, desc) in [
+            (
+                json!({"driver": "no-such-device"}),
+                "-device no-such-device: 'no-such-device' is not a valid device model name",
+            ),
+            (
+                json!({"driver": "isa-serial", "chardev": "a,b"}),
+                "-device isa-serial,chardev=a,,b: No 'ISA' bus found for device 'isa-serial'",
+            ),
+            (
+                json!({"driver": "pcie-root-port", "port": 16}),
+                "-device {\"driver\":\"pcie-root-port\",\"port\":16}: No 'PCI' bus found for device 'pcie-root-port'",
+            ),
+            (
+                json!({"driver": "isa-serial", "bus": "foo"}),
+                "-device isa-serial,bus=foo: Bus 'foo' not found",
+            ),
+        ] {
+            assert_eq!(refusal(&entry), desc);
+        }
+        assert!(refuse_devices(&registry(Target::X86_64, true), &[]).is_ok());
     }
 }

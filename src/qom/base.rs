@@ -30,7 +30,6 @@ pub static TYPES: &[TypeInfo] = &[
     plain("PCI", "bus"),
     plain("PCIE", "PCI"),
     plain("virtual-css-bus", "bus"),
-    parent("accel", "object", &[]),
     parent("chardev", "object", &[]),
     parent("chardev-fd", "chardev", &[]),
 ];

@@ -22,6 +22,7 @@ use crate::devices::{self, Device};
 use crate::machine::bus::SharedDevice;
 use crate::machine::config::MachineConfig;
 use crate::machine::info::DeviceInfo;
+use crate::machine::registry::blame_device;
 use crate::machine::streams::{Streams, StreamsBuilder};
 use crate::qapi::Error;
 use crate::qom::{Registry, TypeInfo, Values};
@@ -72,7 +73,7 @@ impl Devices {
         let mut assembly = Assembly::new(with, resources)?;
         assembly.add_serial_ports()?;
         for entry in &with.config.devices {
-            assembly.plug(entry)?;
+            assembly.plug(entry).map_err(|error| blame_device(entry, &error))?;
         }
         let streams = assembly.streams.start(with.config.debug_threads);
         Ok(Self {

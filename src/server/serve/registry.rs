@@ -230,6 +230,9 @@ impl Registry {
             Ok(Parsed::Run(config)) if config.daemonize => {
                 Err(Error::generic("-daemonize: makes no sense for a guest of a server"))
             }
+            Ok(Parsed::Run(config)) if config.log.is_asked_for() => {
+                Err(Error::generic("-D, -d and -trace: the log is the server's"))
+            }
             Ok(Parsed::Run(config)) => Ok(*config),
             Ok(Parsed::Help(_)) => Err(Error::generic("the command line asks for help, not for a guest")),
             Err(error) => Err(Error::generic(error.to_string())),
