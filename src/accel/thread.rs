@@ -168,7 +168,6 @@ impl<P: Processor> VcpuThread<P> {
 
     /// A function that makes the vCPU come out of the guest, if it is in there, and run on. Any thread may call it at
     /// any time.
-    #[must_use]
     pub fn kicker(&self) -> impl Fn() + Send + Sync + use<P> {
         let shared = Arc::clone(&self.shared);
         move || {
