@@ -114,7 +114,7 @@ impl Worker {
         ))
     }
 
-    /// All monitors listen.
+    /// All monitors listen. A guest that was not to wait but cannot start is of no use: the process ends.
     fn proceed(&mut self) {
         if let Some(error) = self.daemon.take().and_then(|daemon| daemon.ready().err()) {
             report::error(format!("cannot leave the terminal: {error}"));
@@ -124,6 +124,7 @@ impl Worker {
         }
         if let Err(error) = self.core.cont() {
             report::error(format!("the guest cannot start: {error}"));
+            self.core.abort();
         }
     }
 

@@ -10,13 +10,13 @@ pub(crate) fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/s390x")
 }
 
-/// The folders in `parent`, at least one.
-pub(crate) fn folders(parent: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(parent).unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
-    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    assert!(!folders.is_empty(), "{}: no vectors", parent.display());
-    folders
+/// What is in the folder `parent`, at least one thing.
+pub(crate) fn entries(parent: &Path) -> Vec<PathBuf> {
+    let listed = std::fs::read_dir(parent).unwrap_or_else(|error| panic!("{}: {error}", parent.display()));
+    let mut entries: Vec<PathBuf> = listed.map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    assert!(!entries.is_empty(), "{}: no vectors", parent.display());
+    entries
 }
 
 /// The JSON values of a file with one a line.

@@ -10,11 +10,11 @@ use remuda::cpu::s390x::{
 };
 use serde_json::{Value, json};
 
-use super::common::{folders, json_lines, model_json, vectors};
+use super::common::{entries, json_lines, model_json, vectors};
 
 #[test]
 fn a_recorded_host_has_the_recorded_model() {
-    for folder in folders(&vectors().join("hosts")) {
+    for folder in entries(&vectors().join("hosts")) {
         let host = read(&folder);
         let cpus = Cpus::new(Compat::newest(), Some(&host));
         let description: Value =
@@ -32,7 +32,7 @@ fn a_recorded_host_has_the_recorded_model() {
 
 #[test]
 fn a_recorded_host_runs_the_recorded_models() {
-    for folder in folders(&vectors().join("hosts")) {
+    for folder in entries(&vectors().join("hosts")) {
         let host = read(&folder);
         let cpus = Cpus::new(Compat::newest(), Some(&host));
         let ours = cpus.definitions(std::slice::from_ref(&host));

@@ -2,28 +2,30 @@
 # Builds the crate for s390x, a big-endian machine, and runs tests there: unit tests, the recorded replies about CPU models,
 # and the whole path through a simulated /dev/kvm.
 #
-#   tests/s390x/cross.sh            everything
+#   tests/s390x/cross.sh [all]      everything, run.py included
 #   tests/s390x/cross.sh build      compiles library and binaries only
 #   tests/s390x/cross.sh unit       unit tests
 #   tests/s390x/cross.sh vectors    recorded replies
-#   tests/s390x/cross.sh kvm        simulated /dev/kvm
+#   tests/s390x/cross.sh run ...    run.py with these arguments
 #   tests/s390x/cross.sh cargo ...  cargo with everything set up for the target
 #
 # The compiler is Debian 12's rustc-web with the target's standard library, unpacked into a cache and not installed: it would
-# conflict with rustup. gcc-s390x-linux-gnu, libc6-dev-s390x-cross and qemu-user-static are installed if they are missing.
+# conflict with rustup. Its warnings are errors. gcc-s390x-linux-gnu, libc6-dev-s390x-cross and qemu-user-static are installed
+# if they are missing.
 set -euo pipefail
 
 version=1.85.0+dfsg3-1~deb12u3
 top=$(cd "$(dirname "$0")/../.." && pwd)
 cache=${REMUDA_S390X_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/remuda/s390x}
-target=s390x-unknown-linux-gnu
+built=${REMUDA_S390X_TARGET:-$top/target/cross}
 sysroot=$cache/rust-$version
 
 # Packages of both architectures, with lists of our own: the machine's set of architectures stays as it is.
 fetch_rust() {
     [ -x "$sysroot/usr/bin/rustc" ] && return
     mkdir -p "$cache/lists/partial" "$cache/debs"
-    local apt=(-q -o "Dir::State::lists=$cache/lists" -o APT::Architectures::=amd64 -o APT::Architectures::=s390x)
+    local apt=(-q -o "Dir::State::lists=$cache/lists" -o APT::Sandbox::User=root
+        -o APT::Architectures::=amd64 -o APT::Architectures::=s390x)
     apt-get "${apt[@]}" update
     (cd "$cache/debs" && apt-get "${apt[@]}" download \
         "rustc-web=$version" "libstd-rust-web-1.85=$version" "libstd-rust-web-dev=$version" \
@@ -39,34 +41,58 @@ fetch_rust() {
 
 install_tools() {
     local missing=()
+    command -v cc >/dev/null || missing+=(gcc libc6-dev)
     command -v s390x-linux-gnu-gcc >/dev/null || missing+=(gcc-s390x-linux-gnu libc6-dev-s390x-cross)
     command -v qemu-s390x-static >/dev/null || missing+=(qemu-user-static)
-    [ ${#missing[@]} -eq 0 ] || apt-get install -qy --no-install-recommends "${missing[@]}"
+    [ ${#missing[@]} -gt 0 ] || return 0
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-setup() {
-    install_tools
-    fetch_rust
-    export RUSTC=$sysroot/usr/bin/rustc
-    export LD_LIBRARY_PATH=$sysroot/usr/lib/x86_64-linux-gnu
-    export CARGO_TARGET_DIR=${REMUDA_S390X_TARGET:-$top/target/cross}
-    export CARGO_BUILD_TARGET=$target
-    export CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_LINKER=s390x-linux-gnu-gcc
-    export CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_RUNNER="qemu-s390x-static -L /usr/s390x-linux-gnu"
-    cd "$top"
+# cargo for the target; what it needs is in its environment alone.
+cross() {
+    env RUSTC="$sysroot/usr/bin/rustc" LD_LIBRARY_PATH="$sysroot/usr/lib/x86_64-linux-gnu" \
+        CARGO_TARGET_DIR="$built" CARGO_BUILD_TARGET=s390x-unknown-linux-gnu \
+        CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_LINKER=s390x-linux-gnu-gcc \
+        CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_RUSTFLAGS="-D warnings" \
+        CARGO_TARGET_S390X_UNKNOWN_LINUX_GNU_RUNNER="qemu-s390x-static -L /usr/s390x-linux-gnu" \
+        cargo "$@"
 }
 
-setup
+# The path of what cargo builds with these arguments and this name.
+path_of() {
+    local name=$1 path
+    shift
+    path=$(cross "$@" --message-format=json | python3 -c 'import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    if message.get("executable") and message["target"]["name"] == sys.argv[1]:
+        print(message["executable"])' "$name")
+    [ -x "$path" ] || { echo "$name was not built" >&2; exit 1; }
+    echo "$path"
+}
+
+checks() {
+    local test binary
+    test=$(path_of kvm_s390x test --test kvm_s390x --no-run)
+    binary=$(path_of qemu-system-s390x build --bin qemu-system-s390x)
+    REMUDA_S390X_KVM_TEST=$test REMUDA_S390X_BINARY=$binary "$top/tests/s390x/run.py" "$@"
+}
+
+install_tools
+fetch_rust
+cd "$top"
 case ${1:-all} in
-    build) cargo build --lib --bins ;;
-    unit) cargo test --lib ;;
-    vectors) cargo test --test cpu_s390x ;;
-    kvm) "$top/tests/s390x/kvm.sh" ;;
-    cargo) cargo "${@:2}" ;;
+    build) cross build --lib --bins ;;
+    unit) cross test --lib ;;
+    vectors) cross test --test cpu_s390x ;;
+    run) checks "${@:2}" ;;
+    cargo) cross "${@:2}" ;;
     all)
-        cargo test --lib
-        cargo test --test cpu_s390x
-        "$top/tests/s390x/kvm.sh"
+        status=0
+        cross test --lib --test cpu_s390x --no-fail-fast || status=1
+        checks || status=1
+        exit $status
         ;;
     *)
         sed -n '2,/^set/{/^#/p}' "$0" >&2

@@ -105,15 +105,31 @@ pub fn encode_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Where the first byte is that does not stand for itself in a JSON string.
+/// Where the first byte is that does not stand for itself in a JSON string. Nearly every text has none, and eight bytes
+/// are looked at in one go.
 fn first_strange(text: &str) -> Option<usize> {
-    // Nearly every text has none; a loop without an early way out looks at many bytes at once.
-    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\');
-    let all_plain = text.bytes().fold(true, |plain, byte| plain & is_plain(byte));
-    if all_plain {
-        return None;
-    }
-    text.bytes().position(|byte| !is_plain(byte))
+    let words = text.as_bytes().chunks_exact(8);
+    let rest = words.remainder();
+    // A chunk has eight bytes; anything else would only be looked at byte by byte.
+    let plain = |word: &[u8]| word.try_into().is_ok_and(|word| is_plain(u64::from_ne_bytes(word)));
+    let start = match words.zip((0..).step_by(8)).find(|(word, _)| !plain(word)) {
+        Some((_, start)) => start,
+        None => text.len() - rest.len(),
+    };
+    let is_strange = |byte| !(b' '..=b'~').contains(&byte) || byte == b'"' || byte == b'\\';
+    let at = text.bytes().skip(start).position(is_strange);
+    at.map(|at| start + at)
+}
+
+/// Whether each of eight bytes stands for itself in a JSON string: printable ASCII, but neither quote nor backslash.
+fn is_plain(word: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x80 * ONES;
+    // A byte's highest bit: set where the byte is zero, or above one that is.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
+    let controls = word.wrapping_sub(0x20 * ONES) & !word;
+    let odd = controls | word | zeros(word ^ (0x7f * ONES)) | zeros(word ^ (0x22 * ONES)) | zeros(word ^ (0x5c * ONES));
+    odd & HIGH == 0
 }
 
 fn encode_escaped(c: char, out: &mut Vec<u8>) {
@@ -154,7 +170,10 @@ impl Encode for String {
 
 impl Encode for bool {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(if *self { b"true" } else { b"false" });
+        match self {
+            true => out.extend_from_slice(b"true"),
+            false => out.extend_from_slice(b"false"),
+        }
     }
 }
 
@@ -225,5 +244,25 @@ impl Encode for Value {
             Self::Array(items) => items.encode(out),
             Self::Object(members) => members.encode(out),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strange_bytes_are_found_wherever_they_stand() {
+        for byte in 0..=127_u8 {
+            let plain = matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+            for at in 0..20 {
+                let mut text = vec![b'~'; 20];
+                text[at] = byte;
+                let text = String::from_utf8(text).unwrap();
+                assert_eq!(first_strange(&text), (!plain).then_some(at), "{text:?}");
+            }
+        }
+        assert_eq!(first_strange("0123456é"), Some(7));
+        assert_eq!(first_strange(""), None);
     }
 }

@@ -1,17 +1,19 @@
 //! `remuda cpu` for S390 models.
 
+mod obstacle;
+
 use std::io::Write;
 use std::path::Path;
 
+use obstacle::{Obstacle, list_json, obstacles};
 use serde_json::{Map, Value, json};
 
 use super::request::{Operand, Request, Verb, read};
 use super::{ToolError, Verdict};
 use crate::accel::kvm;
-use crate::cpu::s390x::feature::{Indicator, Origin, blocks};
 use crate::cpu::s390x::{
-    Compat, Cpus, DefinitionInfo, Expansion, FacilityList, FeatureId, Host, HostModel, Model, ModelInfo, Variant,
-    baseline, compare, expand, inconsistencies, static_info,
+    Compat, Cpus, DefinitionInfo, Expansion, FacilityList, Host, HostModel, Model, ModelInfo, Variant, baseline,
+    compare, expand, inconsistencies, static_info,
 };
 
 /// Answers one question.
@@ -132,14 +134,22 @@ impl Tool<'_> {
         let host = self.host_or_here()?;
         let model = self.operand(&self.request.operands[0], Some(&host))?;
         let obstacles = obstacles(&model, offered(&host)?);
+        let verdict = match obstacles.is_empty() {
+            true => Verdict::Yes,
+            false => Verdict::No,
+        };
+        if self.request.json {
+            let model = model_json(&static_info(&model));
+            self.json(&json!({"runnable": obstacles.is_empty(), "model": model, "obstacles": list_json(&obstacles)}))?;
+            return Ok(verdict);
+        }
         for obstacle in &obstacles {
-            self.line(obstacle);
+            self.line(&obstacle.to_string());
         }
         if obstacles.is_empty() {
             self.line("nothing keeps the host from running the model");
-            return Ok(Verdict::Yes);
         }
-        Ok(Verdict::No)
+        Ok(verdict)
     }
 
     fn migratable(&mut self) -> Result<Verdict, ToolError> {
@@ -152,15 +162,21 @@ impl Tool<'_> {
             .parse(self.request.cpu.as_deref())
             .map_err(|error| ToolError::failed(&error))?;
         let here = obstacles(&model, offered(&from)?);
-        if !here.is_empty() {
-            self.line("no: the guest cannot run where it is to come from");
-            here.iter().for_each(|obstacle| self.line(&format!("  {obstacle}")));
-            return Ok(Verdict::No);
+        let (place, obstacles) = match here.is_empty() {
+            true => ("to", obstacles(&model, offered(&to)?)),
+            false => ("from", here),
+        };
+        if self.request.json {
+            return self.migratable_json(&model, place, &obstacles);
         }
-        let there = obstacles(&model, offered(&to)?);
-        if !there.is_empty() {
-            self.line("no");
-            there.iter().for_each(|obstacle| self.line(&format!("  {obstacle}")));
+        if !obstacles.is_empty() {
+            self.line(match place {
+                "from" => "no: the guest cannot run where it is to come from",
+                _ => "no",
+            });
+            obstacles
+                .iter()
+                .for_each(|obstacle| self.line(&format!("  {obstacle}")));
             return Ok(Verdict::No);
         }
         self.line("yes");
@@ -172,6 +188,16 @@ impl Tool<'_> {
             ));
         }
         Ok(Verdict::Yes)
+    }
+
+    fn migratable_json(&mut self, model: &Model, place: &str, obstacles: &[Obstacle]) -> Result<Verdict, ToolError> {
+        let model = model_json(&static_info(model));
+        if obstacles.is_empty() {
+            return self.json(&json!({"migratable": true, "model": model}));
+        }
+        let obstacles = list_json(obstacles);
+        self.json(&json!({"migratable": false, "model": model, "blocked-at": place, "obstacles": obstacles}))?;
+        Ok(Verdict::No)
     }
 
     /// The model that an operand stands for; a host stands for all that it offers.
@@ -206,63 +232,6 @@ impl Tool<'_> {
         // Writing to a Vec does not fail.
         let _ = writeln!(self.out, "{text}");
     }
-}
-
-/// What stands in the way of `model` on a host, each with the reason.
-fn obstacles(model: &Model, host: &HostModel) -> Vec<String> {
-    let (wanted, most) = (model.definition, host.definition);
-    let mut lines = Vec::new();
-    if wanted.is_newer_than(most) {
-        lines.push(format!(
-            "type: {} is of generation {} GA {}, the host is a {} of generation {} GA {}",
-            wanted.name, wanted.generation, wanted.ga, most.name, most.generation, most.ga
-        ));
-    }
-    if !host.ibc_in_range(wanted) {
-        lines.push(format!(
-            "IBC: {} needs instruction blocking control {:#05x}, the host can be held to {:#05x} to {:#05x}",
-            wanted.name, wanted.ibc, host.identity.lowest_ibc, host.identity.unblocked_ibc
-        ));
-    }
-    lines.extend(model.features.minus(&host.features).iter().map(reason));
-    lines
-}
-
-/// Why a host may lack a feature.
-fn reason(id: FeatureId) -> String {
-    let entry = id.entry();
-    let what = match entry.kind {
-        Indicator::Facility(number) => format!("facility {number}"),
-        Indicator::Function { block, code } => format!("function {code} of {}", blocks()[block].name.to_uppercase()),
-        Indicator::Sclp { byte, bit } => format!("SCLP byte {byte} bit {bit}"),
-        Indicator::SclpCpu { byte, bit } => format!("SCLP CPU entry byte {byte} bit {bit}"),
-        Indicator::Ultravisor(bit) => format!("ultravisor feature {bit}"),
-        Indicator::None => "no indicator".to_owned(),
-    };
-    let origin = match entry.origin {
-        Origin::KernelList | Origin::PassThrough | Origin::ModelOnly => "the machine must have it".to_owned(),
-        Origin::KernelAlways => "every kernel with CPU models offers it".to_owned(),
-        Origin::GuestTlb => "the machine must have the guest TLB facility".to_owned(),
-        Origin::AdapterInterrupts => "the channel subsystem must have adapter interrupts".to_owned(),
-        Origin::Capability(capability) => {
-            let name = crate::cpu::s390x::feature::Capability::ALL
-                .into_iter()
-                .find(|(known, _)| *known == capability);
-            format!(
-                "the kernel must have {} and the machine what it needs",
-                name.map_or("a capability", |(_, name)| name)
-            )
-        }
-        Origin::Feat(bit) => format!("the kernel must offer bit {bit} of MACHINE_FEAT"),
-        Origin::Subfunction => "the machine must have it".to_owned(),
-        Origin::Ultravisor => "the ultravisor must offer it".to_owned(),
-        Origin::Cmma => "the kernel must be able to enable CMMA".to_owned(),
-        Origin::Apie => "the kernel must be able to enable AP interpretation".to_owned(),
-        Origin::Userspace => "emulated on every host".to_owned(),
-        Origin::Derived => "follows from another feature".to_owned(),
-        Origin::None => "no kernel offers it".to_owned(),
-    };
-    format!("{}: {}, {what}; {origin}", entry.name, entry.description)
 }
 
 fn offered(host: &Host) -> Result<&HostModel, ToolError> {
