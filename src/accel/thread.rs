@@ -422,6 +422,20 @@ mod tests {
     }
 
     #[test]
+    fn a_kick_is_harmless_at_any_time() {
+        let vcpu = spawn(u64::MAX);
+        let kick = vcpu.kicker();
+        kick();
+        vcpu.resume();
+        while vcpu.call(|counter| counter.runs) == Ok(0) {}
+        kick();
+        let runs = vcpu.call(|counter| counter.runs);
+        while vcpu.call(|counter| counter.runs) == runs {}
+        drop(vcpu);
+        kick();
+    }
+
+    #[test]
     fn stop_current_parks_after_the_exit_in_hand() {
         let vcpu = spawn(u64::MAX);
         vcpu.resume();

@@ -45,7 +45,7 @@ impl Vm {
     /// # Errors
     /// When KVM refuses. A guest that blocks the message is no error.
     pub fn signal_msi(&self, message: Msi) -> io::Result<()> {
-        let [address_lo, address_hi] = self.kernel_address(message.address);
+        let [address_lo, address_hi] = kernel_address(message.address, self.wide_ids);
         let msi = kvm_msi {
             address_lo,
             address_hi,
@@ -68,7 +68,7 @@ impl Vm {
                 type_: KVM_IRQ_ROUTING_MSI,
                 ..kvm_irq_routing_entry::default()
             };
-            let [address_lo, address_hi] = self.kernel_address(message.address);
+            let [address_lo, address_hi] = kernel_address(message.address, self.wide_ids);
             entry.u.msi.address_lo = address_lo;
             entry.u.msi.address_hi = address_hi;
             entry.u.msi.data = message.data;
@@ -77,17 +77,17 @@ impl Vm {
         let routes: Vec<_> = inputs.iter().map(route).collect();
         set_routes(&self.fd, &routes)
     }
+}
 
-    /// The halves of a message's address as the kernel takes them: when ids have 32 bits, the upper 24 of the
-    /// destination are in the upper half.
-    fn kernel_address(&self, address: u64) -> [u32; 2] {
-        let (mut low, mut high) = (address & 0xffff_ffff, address >> 32);
-        if self.wide_ids {
-            high |= (low & EXTENDED_DESTINATION) >> 5 << 8;
-            low &= !EXTENDED_DESTINATION;
-        }
-        [low, high].map(|half| u32::try_from(half).unwrap_or_default())
+/// The halves of a message's address as the kernel takes them: when ids have 32 bits, the upper 24 of the destination
+/// are in the upper half.
+fn kernel_address(address: u64, wide_ids: bool) -> [u32; 2] {
+    let (mut low, mut high) = (address & 0xffff_ffff, address >> 32);
+    if wide_ids {
+        high |= (low & EXTENDED_DESTINATION) >> 5 << 8;
+        low &= !EXTENDED_DESTINATION;
     }
+    [low, high].map(|half| u32::try_from(half).unwrap_or_default())
 }
 
 /// Makes local APICs, I/O APIC, PICs and PIT.
@@ -173,5 +173,12 @@ mod tests {
         assert_eq!(routes.iter().filter(|route| route.gsi == 2).count(), 0);
         assert_eq!(routes.iter().filter(|route| route.gsi == 20).count(), 1);
         assert_eq!(routes.len(), 7 + 8 + 23);
+    }
+
+    #[test]
+    fn destinations_beyond_eight_bits_go_to_the_upper_half() {
+        let address = 0xfee0_0000 | 0x2c << 12 | 1 << 5 | 4;
+        assert_eq!(kernel_address(address, true), [0xfee2_c004, 0x100]);
+        assert_eq!(kernel_address(address, false), [0xfee2_c024, 0]);
     }
 }
