@@ -7,7 +7,6 @@
 //! [`ChardevRegistry`] holds a guest's character devices by id, [`FdTable`] the descriptors that came from outside.
 
 mod address;
-mod base64;
 mod fdset;
 mod guest;
 mod host_file;

@@ -13,10 +13,10 @@ use super::guest::{ChardevEvent, GuestLine};
 use super::mux::Mux;
 use super::options::{BackendOptions, ChardevOptions};
 use super::port::{BackPort, FrontEnd, Port};
+use super::reason;
 use super::ringbuf::Ringbuf;
 use super::running::{Backend, Running, open_log};
-use super::{base64, reason};
-use crate::qapi::Error;
+use crate::qapi::{Error, base64};
 use crate::report;
 
 /// How long the last output of a guest may take to get out.
@@ -408,7 +408,7 @@ impl ChardevRegistry {
         match format {
             DataFormat::Utf8 => ringbuf.write(data.as_bytes()),
             DataFormat::Base64 => {
-                let bytes = base64::decode(data);
+                let bytes = base64::decode(data.as_bytes());
                 ringbuf.write(&bytes.ok_or_else(|| Error::generic("Base64 data contains invalid characters"))?);
             }
         }

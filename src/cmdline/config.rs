@@ -64,8 +64,6 @@ pub struct Config {
     pub probe: bool,
     /// `-S`: vCPUs wait for `cont`.
     pub stopped: bool,
-    /// `-preconfig`: stay in the preconfig state until `x-exit-preconfig`.
-    pub preconfig: bool,
     /// `-only-migratable`: refuse devices that cannot migrate.
     pub only_migratable: bool,
     /// `-daemonize`.
@@ -102,7 +100,6 @@ impl Config {
             machine: MachineConfig::default(),
             probe: false,
             stopped: false,
-            preconfig: false,
             only_migratable: false,
             daemonize: false,
             pidfile: None,
@@ -226,7 +223,7 @@ pub struct LogConfig {
     pub file: Option<PathBuf>,
     /// `-d`: names from [`LOG_ITEMS`].
     pub items: Vec<String>,
-    /// `-trace enable=` and `-d trace:`: patterns of event names.
+    /// `-trace enable=` and `-d trace:`: patterns of event names, such as `devices_serial` or `devices_*`.
     pub events: Vec<String>,
     /// `-msg timestamp=on`: messages carry the time.
     pub timestamp: bool,
@@ -238,7 +235,4 @@ pub struct LogConfig {
 pub const LOG_ITEMS: &[(&str, &str)] = &[
     ("guest_errors", "accesses by the guest that make no sense to the device"),
     ("unimp", "accesses by the guest to what is not implemented"),
-    ("int", "interrupts and exceptions given to the guest"),
-    ("cpu_reset", "vCPU state before each reset"),
-    ("strace", "file and socket operations"),
 ];

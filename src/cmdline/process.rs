@@ -33,12 +33,6 @@ pub(super) fn apply_stopped(builder: &mut Builder) -> Result<(), Error> {
     Ok(())
 }
 
-/// `-preconfig`.
-pub(super) fn apply_preconfig(builder: &mut Builder) -> Result<(), Error> {
-    builder.config.preconfig = true;
-    Ok(())
-}
-
 /// `-only-migratable`.
 pub(super) fn apply_only_migratable(builder: &mut Builder) -> Result<(), Error> {
     builder.config.only_migratable = true;

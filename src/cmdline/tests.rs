@@ -187,7 +187,7 @@ fn probing_takes_no_guest() {
         message(&["-m", "1G", "-probe"]),
         "-m 1G: makes no sense with -probe, which runs no guest"
     );
-    for argument in ["-no-reboot", "-no-shutdown", "-only-migratable", "-preconfig"] {
+    for argument in ["-no-reboot", "-no-shutdown", "-only-migratable"] {
         assert_eq!(
             message(&[argument, "--probe"]),
             format!("{argument}: makes no sense with -probe, which runs no guest")

@@ -16,6 +16,7 @@ use nix::{
     },
 };
 use serde_json::{Map, Value};
+use vm_memory::mmap::MmapRegionError;
 use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
 
 use super::host_memory::{self, Advice};
@@ -143,10 +144,13 @@ impl Backend {
             }
         };
         let region =
-            MmapRegion::build(file, size, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(|error| fail(&error))?;
+            MmapRegion::build(file, size, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(|error| match error {
+                MmapRegionError::Mmap(error) => fail(&reason(&error)),
+                error => fail(&error),
+            })?;
         let region =
             GuestRegionMmap::new(region, GuestAddress(guest_addr)).ok_or_else(|| fail(&"guest address overflows"))?;
-        self.advise(&region).map_err(|error| fail(&error))?;
+        self.advise(&region).map_err(|error| fail(&reason(&error)))?;
         Ok(region)
     }
 
@@ -163,12 +167,7 @@ impl Backend {
             share: config.share,
             reserve: config.reserve,
             host_nodes: config.host_nodes.iter().map(|node| u32::from(*node)).collect(),
-            policy: match config.policy {
-                NumaPolicy::Default => "default",
-                NumaPolicy::Preferred => "preferred",
-                NumaPolicy::Bind => "bind",
-                NumaPolicy::Interleave => "interleave",
-            },
+            policy: config.policy.name(),
         }
     }
 
@@ -201,8 +200,9 @@ impl Backend {
     fn open_file(&mut self, path: &Path, offset: u64) -> Result<(), Error> {
         let file = open_backing_file(path).map_err(|error| {
             Error::generic(format!(
-                "can't open backing store {} for guest RAM: {error}",
-                path.display()
+                "can't open backing store {} for guest RAM: {}",
+                path.display(),
+                reason(&error)
             ))
         })?;
         self.file_offset = offset;
@@ -212,8 +212,9 @@ impl Backend {
         let end = end.ok_or_else(|| Error::generic("offset and size of the backing store overflow"))?;
         grow(&file, end).map_err(|error| {
             Error::generic(format!(
-                "can't resize backing store {} to {end} bytes: {error}",
-                path.display()
+                "can't resize backing store {} to {end} bytes: {}",
+                path.display(),
+                reason(&error)
             ))
         })?;
         self.file = Some(Arc::new(file));
@@ -300,6 +301,14 @@ fn open_backing_file(path: &Path) -> io::Result<File> {
         return unnamed_file(path);
     }
     options.create(true).open(path)
+}
+
+/// What the system said, without its number, as in other programs' messages.
+fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
 }
 
 fn unnamed_file(dir: &Path) -> io::Result<File> {

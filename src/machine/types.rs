@@ -25,8 +25,6 @@ pub struct MachineType {
     pub default_cpu_type: Option<&'static str>,
     /// Id that a client gives the memory backend it makes for the machine.
     pub default_ram_id: Option<&'static str>,
-    /// Whether vCPUs can be plugged in while it runs.
-    pub hotpluggable_cpus: bool,
     /// Whether `-numa node,mem=` is allowed.
     pub numa_mem_supported: bool,
     /// Whether it has ACPI.
@@ -123,7 +121,6 @@ macro_rules! q35 {
             cpu_max: $cpus,
             default_cpu_type: Some("qemu64-x86_64-cpu"),
             default_ram_id: Some("pc.ram"),
-            hotpluggable_cpus: true,
             numa_mem_supported: false,
             acpi: true,
             deprecated: $deprecated,
@@ -143,7 +140,6 @@ macro_rules! s390_ccw {
             cpu_max: 248,
             default_cpu_type: Some("qemu-s390x-cpu"),
             default_ram_id: Some("s390.ram"),
-            hotpluggable_cpus: true,
             numa_mem_supported: false,
             acpi: false,
             deprecated: $deprecated,
@@ -185,7 +181,6 @@ static MACHINE_TYPES: [MachineType; 21] = [
         cpu_max: 1,
         default_cpu_type: None,
         default_ram_id: None,
-        hotpluggable_cpus: false,
         numa_mem_supported: false,
         acpi: false,
         deprecated: false,

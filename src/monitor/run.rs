@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::chardev::{ChardevRegistry, FdTable};
-use crate::cmdline::Config;
+use crate::cmdline::{Config, Sandbox};
 use crate::machine;
 use crate::qapi::Error;
 use crate::qapi::qmp::ShutdownCause;
@@ -20,6 +20,7 @@ use crate::report;
 use crate::worker::core::Core;
 use crate::worker::message::{FromWorker, ToWorker};
 use crate::worker::process::DaemonStatus;
+use crate::worker::sandbox;
 
 use super::cpu::Hosts;
 use super::guest::{Guest, Worker, open_chardevs, wait_for_clients};
@@ -31,6 +32,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// Runs the monitor of a guest whose worker is at the other end of `socket`. Returns the exit status.
 #[must_use]
 pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
+    if let Err(reason) = sandbox::enter(&config.sandbox) {
+        return fail(&reason);
+    }
     in_runtime(async move {
         let parent = getppid();
         let mut terminate = signal(SignalKind::terminate()).ok();
@@ -116,6 +120,9 @@ pub async fn serve_worker(config: Config, socket: UnixStream, start: Option<Star
 /// Runs a monitor without a guest. Returns the exit status.
 #[must_use]
 pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
+    if let Err(reason) = confine_probe(&config.sandbox) {
+        return fail(&reason);
+    }
     in_runtime(async move {
         let (chardevs, _line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
         if let Err(error) = open_chardevs(&config, &chardevs).await {
@@ -151,6 +158,17 @@ pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
         }
         farewell(&guest).await;
         0
+    })
+}
+
+/// Confines a process that starts one probe process for each accelerator.
+fn confine_probe(sandbox: &Sandbox) -> Result<(), String> {
+    if sandbox.enabled && sandbox.deny_spawn {
+        report::warning("-sandbox spawn=deny: without a guest, accelerators are probed by processes of their own");
+    }
+    sandbox::enter(&Sandbox {
+        deny_spawn: false,
+        ..*sandbox
     })
 }
 

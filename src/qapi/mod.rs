@@ -3,6 +3,7 @@
 //! `build.rs` compiles `schema/*.json` into [`qmp`] (what a guest's monitor speaks) and [`remuda`] (what the pool
 //! server's control socket speaks). [`visit`] is the little runtime under both, [`session`] the protocol around them.
 
+pub mod base64;
 pub mod command;
 #[cfg(test)]
 mod compiler;

@@ -3,11 +3,14 @@
 //! libvirt watches, pins and kills the process it started, so this one becomes the worker and forks the monitor. With
 //! no guest to run there is only a monitor.
 
+use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
+use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::cmdline::{self, Config, Parsed};
@@ -19,7 +22,7 @@ use crate::worker;
 use crate::worker::pidfile::PidFile;
 use crate::worker::process::{DaemonStatus, Fork, close_all_but, die_with_parent, fork};
 
-use super::help;
+use super::{help, logging};
 
 /// Runs the emulator for `target` with this process's arguments.
 #[must_use]
@@ -44,6 +47,9 @@ fn run(config: Config) -> Result<ExitCode, String> {
     if let Some(name) = config.machine.name.as_ref().filter(|_| config.log.guest_name) {
         report::set_guest_name(name);
     }
+    if let Some(path) = &config.log.file {
+        File::create(path).map_err(|error| format!("could not open '{}': {error}", path.display()))?;
+    }
     for warning in &config.warnings {
         report::warning(warning);
     }
@@ -51,6 +57,9 @@ fn run(config: Config) -> Result<ExitCode, String> {
         true => Some(DaemonStatus::daemonize().map_err(|errno| format!("cannot become a daemon: {errno}"))?),
         false => None,
     };
+    if let Some(name) = &config.process_name {
+        set_process_name(name)?;
+    }
     if config.is_probe() {
         run_monitor_alone(config, daemon)
     } else {
@@ -64,6 +73,7 @@ fn run_monitor_alone(config: Config, daemon: Option<DaemonStatus>) -> Result<Exi
         // Answers about CPU models count what `-cpu` says.
         ProcessorRequest::new(&config.machine).map_err(|error| error.desc)?;
     }
+    logging::start(&config.log)?;
     let pidfile = config.pidfile.as_deref().map(PidFile::create).transpose()?;
     let status = monitor::run_without_guest(config, daemon);
     drop(pidfile);
@@ -85,6 +95,7 @@ fn run_guest(config: Config, daemon: Option<DaemonStatus>) -> Result<ExitCode, S
             if !die_with_parent(worker_pid, Signal::SIGTERM).unwrap_or(false) {
                 return Ok(ExitCode::FAILURE);
             }
+            logging::start(&config.log)?;
             Ok(ExitCode::from(monitor::run_for_worker(config, monitor_end)))
         }
         Fork::Parent(monitor) => {
@@ -93,10 +104,17 @@ fn run_guest(config: Config, daemon: Option<DaemonStatus>) -> Result<ExitCode, S
                 // The monitor has its own copy; a number that is not open is the monitor's to complain about.
                 let _ = nix::unistd::close(fd);
             }
+            logging::start(&config.log)?;
             let status = worker::run(config, worker_end, Some(monitor), daemon);
             Ok(ExitCode::from(status))
         }
     }
+}
+
+/// `-name process=`: the kernel keeps the first fifteen bytes.
+fn set_process_name(name: &str) -> Result<(), String> {
+    let text = CString::new(name).map_err(|_| "-name: the process name has a zero byte".to_owned())?;
+    prctl::set_name(&text).map_err(|errno| format!("cannot set the process name: {errno}"))
 }
 
 fn print(text: &str) -> ExitCode {

@@ -3,6 +3,7 @@
 mod cputool;
 pub mod dropin;
 mod help;
+mod logging;
 mod serve;
 pub mod tool;
 mod zygote;

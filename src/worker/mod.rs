@@ -13,6 +13,7 @@ pub mod pidfile;
 pub mod process;
 mod run;
 pub mod runstate;
+pub mod sandbox;
 mod tree;
 
 pub use run::run;

@@ -21,6 +21,7 @@ use super::mainloop::{Handler, Sources, block_signals};
 use super::message::{FromWorker, ToWorker};
 use super::pidfile::PidFile;
 use super::process::DaemonStatus;
+use super::sandbox;
 
 /// Runs a guest until it ends, and returns the exit status of the process. `monitor` is the monitor's process id if it
 /// is a child of this one; `daemon` is told once the guest is up.
@@ -65,6 +66,7 @@ impl Worker {
         writer: Rc<Channel>,
         daemon: Option<DaemonStatus>,
     ) -> Result<(Self, Sources), String> {
+        sandbox::enter(&config.sandbox)?;
         let signals = block_signals().map_err(|errno| format!("cannot wait for signals: {errno}"))?;
         let executor = Rc::new(Executor::new().map_err(|errno| format!("cannot make an event descriptor: {errno}"))?);
         let pidfile = config.pidfile.as_deref().map(PidFile::create).transpose()?;

@@ -238,3 +238,191 @@ fn by_guest(cause: ShutdownCause) -> bool {
         ShutdownCause::GuestShutdown | ShutdownCause::GuestReset | ShutdownCause::GuestPanic
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine::new(Actions {
+            reboot: RebootAction::Reset,
+            shutdown: ShutdownAction::Poweroff,
+            panic: PanicAction::Shutdown,
+        })
+    }
+
+    fn running() -> Machine {
+        let mut machine = machine();
+        machine.cont().unwrap();
+        machine
+    }
+
+    fn reset_event(guest: bool, reason: ShutdownCause) -> Effect {
+        Effect::Emit(Event::Reset(ResetEvent { guest, reason }))
+    }
+
+    fn shutdown_event(guest: bool, reason: ShutdownCause) -> Effect {
+        Effect::Emit(Event::Shutdown(ShutdownEvent { guest, reason }))
+    }
+
+    #[test]
+    fn a_guest_starts_stops_and_goes_on() {
+        let mut machine = machine();
+        assert_eq!(machine.state(), RunState::Prelaunch);
+        assert_eq!(machine.stop(), [], "what does not run cannot be stopped");
+        assert_eq!(machine.state(), RunState::Prelaunch);
+        assert_eq!(machine.cont().unwrap(), [Effect::Emit(Event::Resume), Effect::Run]);
+        assert_eq!(machine.cont().unwrap(), []);
+        assert_eq!(machine.stop(), [Effect::Pause, Effect::Emit(Event::Stop)]);
+        assert_eq!(machine.state(), RunState::Paused);
+        assert_eq!(machine.stop(), []);
+        assert_eq!(machine.cont().unwrap(), [Effect::Emit(Event::Resume), Effect::Run]);
+        assert!(machine.is_running());
+    }
+
+    #[test]
+    fn a_running_guest_runs_on_after_a_reset_a_stopped_one_waits() {
+        let mut machine = running();
+        let reset = [
+            Effect::Pause,
+            Effect::Reset,
+            reset_event(true, ShutdownCause::GuestReset),
+        ];
+        assert_eq!(
+            machine.reset(ShutdownCause::GuestReset),
+            [&reset[..], &[Effect::Run]].concat()
+        );
+        assert!(machine.is_running());
+        machine.stop();
+        let by_client = ShutdownCause::HostQmpSystemReset;
+        let reset = [Effect::Pause, Effect::Reset, reset_event(false, by_client)];
+        assert_eq!(machine.reset(by_client), reset);
+        assert_eq!(machine.state(), RunState::Prelaunch);
+    }
+
+    #[test]
+    fn no_reboot_makes_a_reset_the_end() {
+        let mut machine = running();
+        machine.set_actions(Actions {
+            reboot: RebootAction::Shutdown,
+            ..machine.actions()
+        });
+        let effects = machine.reset(ShutdownCause::GuestReset);
+        let event = shutdown_event(true, ShutdownCause::GuestReset);
+        assert_eq!(effects, [event, Effect::Pause, Effect::Exit(0)]);
+    }
+
+    #[test]
+    fn no_shutdown_keeps_the_process_until_somebody_ends_it() {
+        let mut machine = running();
+        machine.set_actions(Actions {
+            shutdown: ShutdownAction::Pause,
+            ..machine.actions()
+        });
+        let effects = machine.shutdown(ShutdownCause::GuestShutdown, 0);
+        let event = shutdown_event(true, ShutdownCause::GuestShutdown);
+        assert_eq!(effects, [event, Effect::Pause, Effect::Emit(Event::Stop)]);
+        assert_eq!(machine.state(), RunState::Shutdown);
+        assert_eq!(
+            machine.cont().unwrap_err().desc,
+            "Resetting the Virtual Machine is required"
+        );
+        let quit = ShutdownCause::HostQmpQuit;
+        assert_eq!(
+            machine.shutdown(quit, 0),
+            [shutdown_event(false, quit), Effect::Pause, Effect::Exit(0)]
+        );
+        machine.reset(ShutdownCause::HostQmpSystemReset);
+        assert!(machine.cont().is_ok(), "after a reset it may run again");
+    }
+
+    #[test]
+    fn a_broken_guest_must_be_reset() {
+        let mut machine = running();
+        assert_eq!(machine.internal_error(), [Effect::Pause, Effect::Emit(Event::Stop)]);
+        assert_eq!(machine.state(), RunState::InternalError);
+        assert!(machine.cont().is_err());
+        machine.reset(ShutdownCause::HostQmpSystemReset);
+        assert!(machine.cont().is_ok());
+    }
+
+    #[test]
+    fn a_panic_leads_where_the_action_says() {
+        let event = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action, info: None }));
+        let stopped = [Effect::Pause, Effect::Emit(Event::Stop)];
+        let ended = |status| {
+            let told = [
+                shutdown_event(true, ShutdownCause::GuestPanic),
+                Effect::Pause,
+                Effect::Exit(status),
+            ];
+            [&[event(GuestPanicAction::Poweroff)], &stopped[..], &told[..]].concat()
+        };
+        let paused = [&[event(GuestPanicAction::Pause)], &stopped[..]].concat();
+        for (panic, shutdown, effects, state) in [
+            (
+                PanicAction::None,
+                ShutdownAction::Poweroff,
+                vec![event(GuestPanicAction::Run)],
+                RunState::Running,
+            ),
+            (
+                PanicAction::Pause,
+                ShutdownAction::Poweroff,
+                paused.clone(),
+                RunState::GuestPanicked,
+            ),
+            (
+                PanicAction::Shutdown,
+                ShutdownAction::Pause,
+                paused,
+                RunState::GuestPanicked,
+            ),
+            (
+                PanicAction::Shutdown,
+                ShutdownAction::Poweroff,
+                ended(0),
+                RunState::GuestPanicked,
+            ),
+            (
+                PanicAction::ExitFailure,
+                ShutdownAction::Poweroff,
+                ended(1),
+                RunState::GuestPanicked,
+            ),
+        ] {
+            let mut machine = running();
+            machine.set_actions(Actions {
+                panic,
+                shutdown,
+                ..machine.actions()
+            });
+            assert_eq!(machine.panicked(), effects, "{panic:?} {shutdown:?}");
+            assert_eq!(machine.state(), state, "{panic:?} {shutdown:?}");
+        }
+    }
+
+    #[test]
+    fn a_sleeping_guest_is_woken() {
+        let mut machine = running();
+        assert_eq!(
+            machine.wakeup().unwrap_err().desc,
+            "Unable to wake up: guest is not in suspended state"
+        );
+        assert_eq!(machine.suspend(), [Effect::Pause, Effect::Emit(Event::Suspend)]);
+        assert_eq!(machine.state(), RunState::Suspended);
+        assert_eq!(machine.cont().unwrap(), [], "cont does not wake");
+        assert_eq!(machine.suspend(), []);
+        let woken = [Effect::Wake, Effect::Emit(Event::Wakeup), Effect::Run];
+        assert_eq!(machine.wakeup().unwrap(), woken);
+        assert!(machine.is_running());
+    }
+
+    #[test]
+    fn an_expired_watchdog_can_stop_the_guest() {
+        let mut machine = running();
+        assert_eq!(machine.watchdog(), [Effect::Pause, Effect::Emit(Event::Stop)]);
+        assert_eq!(machine.state(), RunState::Watchdog);
+        assert!(machine.cont().is_ok());
+    }
+}

@@ -99,3 +99,40 @@ def daemonize_failure():
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     expect_equal(done.returncode, 1, "exit status")
     expect("/nonexistent/dir/qmp" in done.stderr, f"stderr {done.stderr!r}")
+
+
+STRICT = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+
+
+@check("processes: -sandbox on puts a filter on every thread of worker and monitor")
+def sandbox():
+    need_kvm()
+    with Emulator("-sandbox", STRICT) as emulator:
+        emulator.console.expect("READY\r\n")
+        emulator.qmp().command("object-add", **{"qom-type": "iothread", "id": "late"})
+        for pid in [emulator.process.pid, *children(emulator.process.pid)]:
+            for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+                status = (task / "status").read_text()
+                expect("\nSeccomp:\t2\n" in status, f"{task} has no filter")
+                expect("\nNoNewPrivs:\t1\n" in status, f"{task} may gain privileges")
+
+
+@check("processes: -D and -trace put events into a file")
+def log_file():
+    need_kvm()
+    if not is_ours(binary()):
+        raise Skip("the events have other names: this emulator is not remuda")
+    with tempfile.TemporaryDirectory() as folder:
+        log = pathlib.Path(folder, "log")
+        with Emulator("-D", str(log), "-trace", "accel_kvm_*", paused=True) as emulator:
+            emulator.qmp()
+            text = log.read_text()
+            expect("memory slot" in text, f"the log holds {text!r}")
+            expect_equal(emulator.errors(), "", "standard error")
+
+
+@check("processes: -name process= is the name of the process")
+def process_name():
+    with Emulator("-name", "guest,process=stallion", machine="none") as emulator:
+        emulator.qmp()
+        expect_equal(pathlib.Path(f"/proc/{emulator.process.pid}/comm").read_text().strip(), "stallion", "name")

@@ -190,7 +190,7 @@ def out_of_band():
 def out_of_band_rules():
     with no_guest() as emulator:
         with_oob = emulator.qmp(oob=True)
-        with_oob.send({"exec-oob": "query-version", "id": 1})
+        with_oob.send({"exec-oob": "query-fdsets", "id": 1})
         expect("does not support OOB" in reply_error(with_oob.read())[1], "a command not meant for it")
         with_oob.send({"exec-oob": "no-such-command", "id": 2})
         expect_equal(reply_error(with_oob.read())[0], "CommandNotFound", "class")

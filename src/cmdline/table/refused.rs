@@ -40,6 +40,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
     OptionInfo::refused("usbdevice", true, "USB devices are not supported"),
     OptionInfo::refused("tpmdev", true, "TPM devices are not supported"),
     OptionInfo::refused("incoming", true, NO_MIGRATION),
+    OptionInfo::refused("preconfig", false, "there is no phase before the machine is made"),
     OptionInfo::refused("dump-vmstate", true, NOT_HERE),
     OptionInfo::refused("gdb", true, NO_DEBUGGER),
     OptionInfo::refused("s", false, NO_DEBUGGER),

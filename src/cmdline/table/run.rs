@@ -78,12 +78,6 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
     )
     .in_probe(),
     OptionInfo::flag(
-        "preconfig",
-        Section::Debug,
-        "wait for x-exit-preconfig before the machine is made",
-        process::apply_preconfig,
-    ),
-    OptionInfo::flag(
         "no-reboot",
         Section::Debug,
         "the same as -action reboot=shutdown",
@@ -166,7 +160,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "trace",
         "[enable=]pattern[,file=path]",
         Section::Debug,
-        "trace the events whose names match",
+        "log the events whose names match, such as devices_serial or accel_kvm_*",
         &groups::TRACE,
         process::apply_trace,
     )

@@ -29,7 +29,8 @@ fn info(target: Target, machine: &MachineType, kvm: bool) -> MachineInfo {
         alias: machine.alias.map(str::to_owned),
         is_default: machine.is_default.then_some(true),
         cpu_max: i64::from(machine.cpu_max),
-        hotpluggable_cpus: machine.hotpluggable_cpus,
+        // All vCPUs are there from the start.
+        hotpluggable_cpus: false,
         numa_mem_supported: machine.numa_mem_supported,
         deprecated: machine.deprecated,
         default_cpu_type: default_cpu_type.map(str::to_owned),

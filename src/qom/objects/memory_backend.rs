@@ -9,7 +9,7 @@ use crate::qom::values::Values;
 
 const POLICIES: &[&str] = &["default", "preferred", "bind", "interleave"];
 
-const COMMON: [PropertyInfo; 9] = [
+const COMMON: [PropertyInfo; 10] = [
     PropertyInfo::new(
         "size",
         PropertyKind::ByteSize,
@@ -63,6 +63,13 @@ const COMMON: [PropertyInfo; 9] = [
         PropertyKind::Enum("HostMemPolicy", POLICIES),
         Default::Str("default"),
         "How the host nodes are used",
+    ),
+    // Clients set it to false for machine types of before 4.0; it has no effect but on the name in a migration stream.
+    PropertyInfo::new(
+        "x-use-canonical-path-for-ramblock-id",
+        PropertyKind::Bool,
+        Default::Bool(true),
+        "Name the RAM block after the object's path",
     ),
 ];
 

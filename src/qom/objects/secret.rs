@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::object;
-use crate::qapi::Error;
+use crate::qapi::{Error, base64};
 use crate::qom::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
 use crate::qom::values::Values;
 
@@ -87,49 +87,9 @@ impl SecretFormat {
     pub fn decode(self, written: Vec<u8>) -> Result<Vec<u8>, SecretError> {
         match self {
             Self::Raw => Ok(written),
-            Self::Base64 => decode_base64(&written).ok_or(SecretError::Base64),
+            Self::Base64 => base64::decode(&written).ok_or(SecretError::Base64),
         }
     }
-}
-
-/// RFC 4648 section 4; white space between digits is skipped.
-fn decode_base64(text: &[u8]) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text
-        .iter()
-        .copied()
-        .filter(|byte| !byte.is_ascii_whitespace())
-        .collect();
-    if digits.len() % 4 != 0 {
-        return None;
-    }
-    let padding = digits.iter().rev().take_while(|digit| **digit == b'=').count();
-    if padding > 2 {
-        return None;
-    }
-    let mut bytes = Vec::with_capacity(digits.len() / 4 * 3);
-    for (index, group) in digits.chunks_exact(4).enumerate() {
-        let is_last = (index + 1) * 4 == digits.len();
-        let filled = if is_last { 4 - padding } else { 4 };
-        let mut bits = 0u32;
-        for digit in &group[..filled] {
-            bits = bits << 6 | sextet(*digit)?;
-        }
-        bits <<= 6 * (4 - filled);
-        bytes.extend_from_slice(&bits.to_be_bytes()[1..filled]);
-    }
-    Some(bytes)
-}
-
-fn sextet(digit: u8) -> Option<u32> {
-    let value = match digit {
-        b'A'..=b'Z' => digit - b'A',
-        b'a'..=b'z' => digit - b'a' + 26,
-        b'0'..=b'9' => digit - b'0' + 52,
-        b'+' => 62,
-        b'/' => 63,
-        _ => return None,
-    };
-    Some(u32::from(value))
 }
 
 #[cfg(test)]
