@@ -81,10 +81,7 @@ fn converse(console: &UnixListener, monitor: &Path) -> Result<(), Box<dyn Error>
 
     println!("status: {}", qmp.command("query-status", &json!({}))?["status"]);
     let cpus = qmp.command("query-cpus-fast", &json!({}))?;
-    println!(
-        "vCPU 0 is thread {} at {}",
-        cpus[0]["thread-id"], cpus[0]["qom-path"]
-    );
+    println!("vCPU 0 is thread {} at {}", cpus[0]["thread-id"], cpus[0]["qom-path"]);
     println!("CPU model: {}", qmp.command("query-cpu-model", &json!({}))?);
     show_host_cpu(&mut qmp)?;
 

@@ -60,6 +60,11 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Whether it is a write.
+    pub(crate) fn is_write(&self) -> bool {
+        self.write.is_some()
+    }
+
     /// Performs it.
     pub(crate) fn perform(&self, device: &mut dyn PioDevice) {
         match self.write {

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
 
 use super::host_memory::{self, Advice};
+use super::info::MemdevInfo;
 use crate::qapi::Error;
 use crate::qom::Registry;
 use crate::qom::objects::{MemoryBackendConfig, MemorySource, NumaPolicy};
@@ -149,6 +150,28 @@ impl Backend {
         Ok(region)
     }
 
+    /// The backend as `query-memdev` shows it.
+    pub(crate) fn info(&self) -> MemdevInfo {
+        let config = &self.config;
+        MemdevInfo {
+            id: self.id.clone(),
+            qom_type: self.qom_type,
+            size: config.size,
+            merge: config.merge,
+            dump: config.dump,
+            prealloc: config.prealloc,
+            share: config.share,
+            reserve: config.reserve,
+            host_nodes: config.host_nodes.iter().map(|node| u32::from(*node)).collect(),
+            policy: match config.policy {
+                NumaPolicy::Default => "default",
+                NumaPolicy::Preferred => "preferred",
+                NumaPolicy::Bind => "bind",
+                NumaPolicy::Interleave => "interleave",
+            },
+        }
+    }
+
     /// Page size behind the backend, in bytes.
     #[must_use]
     pub fn page_size(&self) -> u64 {
@@ -232,6 +255,40 @@ impl Backend {
             "backend '{}' memory size must be multiple of 0x{:x}",
             self.id, self.page_size
         )))
+    }
+}
+
+/// A memory backend that no guest uses: its memory is there all the same.
+#[derive(Debug)]
+pub struct SpareMemory {
+    backend: Backend,
+    _region: GuestRegionMmap,
+}
+
+impl SpareMemory {
+    /// Allocates what an object describes; none when it is no memory backend.
+    ///
+    /// # Errors
+    /// Names the property, file or host resource that does not work.
+    pub fn new(registry: &Registry, object: &Map<String, Value>) -> Result<Option<Self>, Error> {
+        let defaults = BackendDefaults {
+            merge: true,
+            dump: true,
+        };
+        let Some(backend) = Backend::from_object(registry, object, defaults)? else {
+            return Ok(None);
+        };
+        let region = backend.map(0, backend.config.size, 0)?;
+        Ok(Some(Self {
+            backend,
+            _region: region,
+        }))
+    }
+
+    /// The backend as `query-memdev` shows it.
+    #[must_use]
+    pub fn info(&self) -> MemdevInfo {
+        self.backend.info()
     }
 }
 

@@ -26,4 +26,4 @@ pub mod types;
 pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use q35::{Resources, Vm};
-pub use registry::{check_properties, registry};
+pub use registry::{check_properties, pluggable, refuse_devices, registry};

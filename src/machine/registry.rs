@@ -1,5 +1,7 @@
 //! Every type there is on a target: what the rooms below declare, in one registry.
 
+use serde_json::{Map, Value};
+
 use super::types::{self, MachineType};
 use crate::cpu;
 use crate::qapi::Error;
@@ -22,6 +24,41 @@ pub fn registry(target: Target, with_host_cpu: bool) -> Registry {
         tracing::error!("{duplicate}");
     }
     registry
+}
+
+/// The type of a device that somebody wants to plug in: `entry` has its `driver`.
+///
+/// # Errors
+/// No driver is named, or it is none that users may make.
+pub fn pluggable<'a>(registry: &'a Registry, entry: &Map<String, Value>) -> Result<&'a Type, Error> {
+    let driver = entry.get("driver").and_then(Value::as_str);
+    let driver = driver.ok_or_else(|| Error::generic("Parameter 'driver' is missing"))?;
+    let known = registry.get(driver).filter(|_| registry.is_a(driver, "device"));
+    let known = known.ok_or_else(|| Error::generic(format!("'{driver}' is not a valid device model name")))?;
+    if known.is_abstract {
+        return Err(Error::generic("Parameter 'driver' expects a non-abstract device type"));
+    }
+    if !known.user_creatable {
+        return Err(Error::generic("Parameter 'driver' expects a pluggable device type"));
+    }
+    Ok(known)
+}
+
+/// Refuses all devices of a command line without a machine: there is nothing to plug them into.
+///
+/// # Errors
+/// Names the first device, and what is wrong with it.
+pub fn refuse_devices(registry: &Registry, devices: &[Map<String, Value>]) -> Result<(), Error> {
+    let Some(entry) = devices.first() else {
+        return Ok(());
+    };
+    let known = pluggable(registry, entry)?;
+    registry.values(&known.name, entry, [])?;
+    let bus = known.bus.unwrap_or("System");
+    Err(Error::generic(format!(
+        "-device {driver}: No '{bus}' bus found for device '{driver}'",
+        driver = known.name
+    )))
 }
 
 /// Checks that a machine has the properties that `-machine` names.

@@ -164,6 +164,7 @@ fn without_guest(
     let with_host_cpu = config.machine.has_host_cpu(config.target);
     let registry = machine::registry(config.target, with_host_cpu);
     machine::check_properties(&registry, machine, &config.machine.machine_props)?;
+    machine::refuse_devices(&registry, &config.machine.devices)?;
     let outbox = Box::new(move |message| {
         // The receiver lives as long as the guest.
         let _ = sender.send(message);

@@ -101,6 +101,7 @@ impl Core {
         self.objects.borrow_mut().add(
             &mut self.tree.borrow_mut(),
             &self.registry,
+            self.guest.as_deref(),
             properties,
             &globals,
             named_threads,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value, json};
 
 use crate::machine::guest::Guest;
+use crate::machine::info::MemdevInfo;
 use crate::qapi::Error;
 use crate::qapi::qmp::IOThreadInfo;
 use crate::qapi::visit::{At, Decode, Mode};
@@ -24,12 +25,19 @@ pub struct Objects {
 enum UserObject {
     /// Checked when it was made; nothing in the guest uses it by now.
     Secret,
-    Memory,
+    /// The guest's, or memory that waits for somebody to use it.
+    Memory(Option<Spare>),
     IoThread {
         thread: IoThread,
         config: Arc<Mutex<IoThreadConfig>>,
     },
 }
+
+/// Memory that no guest uses. Where guests cannot run there is none to allocate.
+#[cfg(target_arch = "x86_64")]
+type Spare = crate::machine::backend::SpareMemory;
+#[cfg(not(target_arch = "x86_64"))]
+type Spare = std::convert::Infallible;
 
 impl Objects {
     /// Creates an object from `properties`, which hold `qom-type` and `id`.
@@ -40,6 +48,7 @@ impl Objects {
         &mut self,
         tree: &mut Tree,
         registry: &Registry,
+        guest: Option<&dyn Guest>,
         properties: &Map<String, Value>,
         globals: &[GlobalValue<'_>],
         named_threads: bool,
@@ -61,7 +70,11 @@ impl Objects {
             "iothread" => start_iothread(id, &values, plain, named_threads)?,
             _ => {
                 MemoryBackendConfig::from_values(qom_type, &values)?;
-                (UserObject::Memory, plain)
+                let spare = match is_used(guest, id) {
+                    true => None,
+                    false => allocate(registry, properties)?,
+                };
+                (UserObject::Memory(spare), plain)
             }
         };
         tree.insert("/objects", id, Arc::new(node))?;
@@ -78,13 +91,21 @@ impl Objects {
             .objects
             .get(id)
             .ok_or_else(|| Error::generic(format!("object '{id}' not found")))?;
-        let used = guest.is_some_and(|guest| guest.memdevs().iter().any(|memdev| memdev.id == id));
-        if used && matches!(object, UserObject::Memory) {
+        if matches!(object, UserObject::Memory(None)) && is_used(guest, id) {
             return Err(Error::generic(format!("object '{id}' is in use, can not be deleted")));
         }
         self.objects.remove(id);
         tree.remove("/objects", id);
         Ok(())
+    }
+
+    /// The memory backends that no guest uses.
+    pub fn spare_memdevs(&self) -> Vec<MemdevInfo> {
+        let spare = |object: &UserObject| match object {
+            UserObject::Memory(Some(spare)) => Some(info(spare)),
+            _ => None,
+        };
+        self.objects.values().filter_map(spare).collect()
     }
 
     /// The I/O threads as `query-iothreads` shows them.
@@ -106,6 +127,31 @@ impl Objects {
         };
         self.objects.iter().filter_map(info).collect()
     }
+}
+
+/// Whether the guest's memory is from the backend of this id.
+fn is_used(guest: Option<&dyn Guest>, id: &str) -> bool {
+    guest.is_some_and(|guest| guest.memdevs().iter().any(|memdev| memdev.id == id))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn allocate(registry: &Registry, properties: &Map<String, Value>) -> Result<Option<Spare>, Error> {
+    Spare::new(registry, properties)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn info(spare: &Spare) -> MemdevInfo {
+    spare.info()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn allocate(_registry: &Registry, _properties: &Map<String, Value>) -> Result<Option<Spare>, Error> {
+    Ok(None)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn info(spare: &Spare) -> MemdevInfo {
+    match *spare {}
 }
 
 fn check_secret(values: &Values) -> Result<UserObject, Error> {

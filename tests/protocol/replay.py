@@ -12,7 +12,13 @@ TRAFFIC = ROOT / "tests" / "vectors" / "traffic"
 # Gone from QEMU itself between 7.2, where the conversations come from, and 10.2.
 REMOVED_SINCE = {"query-status": "return.singlestep is missing"}
 # libvirt asks these only where query-commands or a type of qom-list-types offers them.
-OFFERED = {"query-tpm-models", "query-tpm-types", "query-sev-capabilities", "query-sgx-capabilities"}
+OFFERED = {
+    "query-dirty-rate",
+    "query-sev-capabilities",
+    "query-sgx-capabilities",
+    "query-tpm-models",
+    "query-tpm-types",
+}
 # Which of them there are depends on the host and the model.
 OPEN_MEMBERS = {"query-cpu-model-expansion": "return.model.props."}
 

@@ -14,7 +14,7 @@ use crate::{
         numa::Numa,
     },
     qapi::Error,
-    qom::{Registry, objects::NumaPolicy},
+    qom::Registry,
 };
 
 /// Id of the backend that `-m` alone stands for.
@@ -113,27 +113,7 @@ impl Ram {
 
     /// The backends as `query-memdev` shows them.
     pub(crate) fn memdevs(&self) -> Vec<MemdevInfo> {
-        let info = |Block { backend, .. }: &Block| {
-            let config = &backend.config;
-            MemdevInfo {
-                id: backend.id.clone(),
-                qom_type: backend.qom_type,
-                size: config.size,
-                merge: config.merge,
-                dump: config.dump,
-                prealloc: config.prealloc,
-                share: config.share,
-                reserve: config.reserve,
-                host_nodes: config.host_nodes.iter().map(|node| u32::from(*node)).collect(),
-                policy: match config.policy {
-                    NumaPolicy::Default => "default",
-                    NumaPolicy::Preferred => "preferred",
-                    NumaPolicy::Bind => "bind",
-                    NumaPolicy::Interleave => "interleave",
-                },
-            }
-        };
-        self.blocks.iter().map(info).collect()
+        self.blocks.iter().map(|block| block.backend.info()).collect()
     }
 }
 

@@ -34,11 +34,12 @@ pub(super) fn parse(value: Value, oob_is_on: bool) -> Parsed {
     };
     let id = members.shift_remove("id");
     let oob = oob_is_on && members.contains_key(OUT_OF_BAND) && !members.contains_key(IN_BAND);
-    Parsed {
-        id,
-        oob,
-        pending: command(members, oob_is_on),
-    }
+    // Only its id tells which request such a reply is for.
+    let pending = match oob && id.is_none() {
+        true => Err(Error::generic("QMP input lacks member 'id'")),
+        false => command(members, oob_is_on),
+    };
+    Parsed { id, oob, pending }
 }
 
 const IN_BAND: &str = "execute";

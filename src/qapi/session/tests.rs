@@ -201,6 +201,10 @@ fn an_out_of_band_command_overtakes_those_that_wait() {
         sent(&session.feed(b"{'exec-oob':'stop','id':4}")),
         [r#"{"id": 4, "error": {"class": "GenericError", "desc": "The command stop does not support OOB"}}"#]
     );
+    assert_eq!(
+        sent(&session.feed(b"{'exec-oob':'query-status'}")),
+        [r#"{"error": {"class": "GenericError", "desc": "QMP input lacks member 'id'"}}"#]
+    );
     let outputs = session.complete(run(&in_band)[0].ticket, Ok(b"{}".to_vec()));
     assert_eq!(sent(&outputs), [r#"{"return": {}, "id": 1}"#]);
     assert_eq!(run(&outputs)[0].command.id, CommandId::Cont);

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::machine::pluggable;
 use crate::qapi::Error;
 use crate::qom::Registry;
 use crate::qom::tree::Tree;
@@ -11,17 +12,7 @@ use crate::qom::tree::Tree;
 /// # Errors
 /// Always: names what is missing or wrong, or says that the device cannot be hotplugged.
 pub(super) fn refuse_add(registry: &Registry, properties: &Map<String, Value>) -> Result<(), Error> {
-    let driver = properties.get("driver").and_then(Value::as_str);
-    let driver = driver.ok_or_else(|| Error::generic("Parameter 'driver' is missing"))?;
-    let Some(info) = registry.get(driver).filter(|_| registry.is_a(driver, "device")) else {
-        return Err(Error::generic(format!("'{driver}' is not a valid device model name")));
-    };
-    if info.is_abstract {
-        return Err(Error::generic("Parameter 'driver' expects a non-abstract device type"));
-    }
-    if !info.user_creatable {
-        return Err(Error::generic("Parameter 'driver' expects a pluggable device type"));
-    }
+    let driver = &pluggable(registry, properties)?.name;
     registry.values(driver, properties, [])?;
     Err(Error::generic(format!(
         "Device '{driver}' does not support hotplugging"

@@ -142,7 +142,8 @@ impl WorkerCommands for Core {
 
     async fn query_memdev(&self, (): &()) -> Result<Vec<Memdev>, Error> {
         let memdevs = self.guest.as_deref().map(Guest::memdevs).unwrap_or_default();
-        Ok(memdevs.into_iter().map(machine::memdev).collect())
+        let spare = self.objects.borrow().spare_memdevs();
+        Ok(memdevs.into_iter().chain(spare).map(machine::memdev).collect())
     }
 
     async fn query_memory_devices(&self, (): &()) -> Result<Vec<MemoryDeviceInfo>, Error> {
