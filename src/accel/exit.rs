@@ -27,6 +27,10 @@ pub trait ExitHandler: Send + Sync {
     fn mmio_write(&self, addr: u64, data: &[u8]);
     /// A local interrupt controller saw the end of the interrupt `vector` (split interrupt chips only).
     fn end_of_interrupt(&self, vector: u8);
+    /// Whether the PICs ask for an interrupt (split interrupt chips only). Never waits.
+    fn has_external_interrupt(&self) -> bool;
+    /// Acknowledges the PICs' interrupt: its vector. None without PICs.
+    fn take_external_interrupt(&self) -> Option<u8>;
     /// vCPU `index` has parked itself because of `event`.
     fn event(&self, index: u32, event: VcpuEvent);
 }

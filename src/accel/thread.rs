@@ -16,12 +16,15 @@ use std::{
     collections::VecDeque,
     io,
     os::unix::thread::JoinHandleExt,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread::{Builder, JoinHandle},
 };
 
 use nix::{
-    sys::{pthread::pthread_kill, signal::SigSet},
+    sys::{
+        pthread::{Pthread, pthread_kill, pthread_self},
+        signal::SigSet,
+    },
     unistd::gettid,
 };
 
@@ -90,6 +93,7 @@ impl<P: Processor> VcpuThread<P> {
             }),
             changed: Condvar::new(),
             run_page,
+            thread: OnceLock::new(),
         });
         let mut builder = Builder::new();
         if let Some(name) = name {
@@ -108,6 +112,8 @@ impl<P: Processor> VcpuThread<P> {
             }
         })?;
         let thread_id = receiver.recv().map_err(io::Error::other)??;
+        // Set once, before anybody else knows of the thread.
+        let _ = shared.thread.set(join.as_pthread_t());
         Ok(Self {
             shared,
             thread_id,
@@ -131,9 +137,7 @@ impl<P: Processor> VcpuThread<P> {
     pub fn request_pause(&self) {
         let mut mailbox = self.shared.lock();
         mailbox.wanted = Wanted::Pause;
-        if mailbox.running {
-            self.kick();
-        }
+        self.shared.kick(&mailbox);
     }
 
     /// Returns once the vCPU is out of the guest and its thread sleeps.
@@ -156,19 +160,21 @@ impl<P: Processor> VcpuThread<P> {
                 // A caller that no longer waits needs no answer.
                 let _ = sender.send(job(processor));
             }));
-            if mailbox.running {
-                self.kick();
-            }
+            self.shared.kick(&mailbox);
         }
         self.shared.changed.notify_all();
         receiver.recv().map_err(|_| Gone)
     }
 
-    fn kick(&self) {
-        self.shared.run_page.set_immediate_exit();
-        if let Some(join) = &self.join {
-            // The thread has not been joined, so its id is valid; a thread that has ended needs no kick.
-            let _ = pthread_kill(join.as_pthread_t(), KICK_SIGNAL);
+    /// A function that makes the vCPU come out of the guest, if it is in there, and run on. Any thread may call it at
+    /// any time.
+    pub fn kicker(&self) -> impl Fn() + Send + Sync + use<P> {
+        let shared = Arc::clone(&self.shared);
+        move || {
+            // What a vCPU does itself it sees before it runs on.
+            if shared.thread.get() != Some(&pthread_self()) {
+                shared.kick(&shared.lock());
+            }
         }
     }
 }
@@ -183,6 +189,7 @@ impl<P> Drop for VcpuThread<P> {
             if join.join().is_err() {
                 tracing::error!(thread_id = self.thread_id, "a vCPU thread panicked");
             }
+            self.shared.lock().running = false;
         }
     }
 }
@@ -191,6 +198,7 @@ struct Shared<P> {
     mailbox: Mutex<Mailbox<P>>,
     changed: Condvar,
     run_page: RunPage,
+    thread: OnceLock<Pthread>,
 }
 
 struct Mailbox<P> {
@@ -215,6 +223,18 @@ impl<P> Shared<P> {
 
     fn wait<'a>(&self, guard: MutexGuard<'a, Mailbox<P>>) -> MutexGuard<'a, Mailbox<P>> {
         self.changed.wait(guard).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Interrupts the vCPU, if it runs. Its thread cannot end while the mailbox is locked and says so.
+    fn kick(&self, mailbox: &Mailbox<P>) {
+        if !mailbox.running {
+            return;
+        }
+        self.run_page.set_immediate_exit();
+        if let Some(thread) = self.thread.get() {
+            // Fails for a thread that has ended, which needs no kick.
+            let _ = pthread_kill(*thread, KICK_SIGNAL);
+        }
     }
 }
 
@@ -399,6 +419,20 @@ mod tests {
         assert_eq!(vcpu.call(|counter| (counter.runs, counter.settled)), Ok((3, 1)));
         vcpu.resume();
         while vcpu.call(|counter| counter.runs) == Ok(3) {}
+    }
+
+    #[test]
+    fn a_kick_is_harmless_at_any_time() {
+        let vcpu = spawn(u64::MAX);
+        let kick = vcpu.kicker();
+        kick();
+        vcpu.resume();
+        while vcpu.call(|counter| counter.runs) == Ok(0) {}
+        kick();
+        let runs = vcpu.call(|counter| counter.runs);
+        while vcpu.call(|counter| counter.runs) == runs {}
+        drop(vcpu);
+        kick();
     }
 
     #[test]

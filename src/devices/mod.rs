@@ -9,12 +9,16 @@ pub mod debugcon;
 mod device;
 pub mod fw_cfg;
 pub mod i8042;
+pub mod ioapic;
 pub mod pci;
+pub mod pic;
+pub mod pit;
 pub mod pm;
 pub mod port92;
 pub mod pvpanic;
 mod ram;
 pub mod rtc;
+mod saved;
 #[cfg(target_arch = "x86_64")]
 pub mod serial;
 #[cfg(test)]
@@ -23,6 +27,7 @@ mod testing;
 pub use clock::Clock;
 pub use device::{Device, DeviceState, IrqLine, MmioDevice, Notice, Notifier, PioDevice};
 pub use ram::{GuestRam, NoRam};
+use saved::{restore_fields, saved_fields};
 
 use crate::qom::TypeInfo;
 use crate::target::Target;

@@ -14,8 +14,7 @@ pub(crate) struct CountingLine {
 }
 
 impl CountingLine {
-    /// How often it went high. Asked for by devices that only x86_64 machines have.
-    #[cfg(target_arch = "x86_64")]
+    /// How often it went high.
     pub(crate) fn pulses(&self) -> usize {
         self.state.lock().unwrap().1
     }
@@ -60,6 +59,11 @@ pub(crate) struct Access {
 }
 
 impl Access {
+    /// Whether it is a write.
+    pub(crate) fn is_write(&self) -> bool {
+        self.write.is_some()
+    }
+
     /// Performs it.
     pub(crate) fn perform(&self, device: &mut dyn PioDevice) {
         match self.write {

@@ -9,6 +9,7 @@
  *   c       print the RTC         w  count timer ticks for a second  k  reset through the i8042
  *   n       count of NMIs         s  CLI; HLT: sleep for ever        t  triple fault
  *   b       busy loop             d  N: debug-exit with N (0xf4)     o  power off (ACPI S5)
+ *   a       from now on, take interrupts through the I/O APIC: those of COM1 and ACPI level-triggered
  *
  * The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
  * RDMSR, so that it runs on any KVM, a software one included.
@@ -21,6 +22,8 @@ typedef unsigned long long u64;
 enum { COM1 = 0x3f8, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64, PCI = 0xcf8 };
 enum { RESET_CONTROL = 0xcf9, DEBUG_EXIT = 0xf4, PVPANIC = 0x505, PVPANIC_PANICKED = 1 };
 enum { IRQ_BASE = 32, IRQ_TIMER = 0, IRQ_COM1 = 4, IRQ_SCI = 9, VECTOR_NMI = 2 };
+enum { IO_APIC = 0xfec00000, LOCAL_APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_SPURIOUS = 0xf0, APIC_LINT0 = 0x350 };
+enum { PIN_TIMER = 2, LEVEL = 1 << 15, MASKED = 1 << 16 };
 enum { PM1_POWER_BUTTON = 1 << 8, PM1_SCI_ENABLE = 1, PM1_SLEEP_ENABLE = 1 << 13, TICKS_PER_SECOND = 100 };
 
 /* include/xen/arch-x86/hvm/start_info.h: the fields of version 1. */
@@ -32,6 +35,7 @@ extern const u8 stubs[];
 static struct gate idt[48];
 static struct start_info info;
 static volatile u32 ticks, nmis, input_head, input_tail, power_button;
+static int through_apic;
 static volatile char input[256];
 static u16 pm1_event, pm1_control;
 static u16 sleep_type;
@@ -83,6 +87,8 @@ static int same(const char *a, const char *b, u32 length)
     return !length;
 }
 
+static void write32(u32 address, u32 value) { *(volatile u32 *)address = value; }
+
 /* ---- interrupts ------------------------------------------------------------------------------ */
 
 void guest_interrupt(u32 vector)
@@ -110,6 +116,10 @@ void guest_interrupt(u32 vector)
         outw(pm1_event, status);
         if (status & PM1_POWER_BUTTON) power_button = 1;
     }
+    if (through_apic) {
+        write32(LOCAL_APIC + APIC_EOI, 0);
+        return;
+    }
     if (irq >= 8) outb(PIC2, 0x20);
     outb(PIC1, 0x20);
 }
@@ -135,8 +145,32 @@ static void interrupts_on(void)
     __asm__ volatile("sti");
 }
 
+static void redirect(u32 pin, u32 entry)
+{
+    write32(IO_APIC, 0x10 + 2 * pin + 1), write32(IO_APIC + 0x10, 0);
+    write32(IO_APIC, 0x10 + 2 * pin), write32(IO_APIC + 0x10, entry);
+}
+
+static void apic_on(void)
+{
+    __asm__ volatile("cli");
+    outb(PIC1 + 1, 0xff), outb(PIC2 + 1, 0xff);
+    write32(LOCAL_APIC + APIC_SPURIOUS, 0x100 | (IRQ_BASE + 15));
+    write32(LOCAL_APIC + APIC_LINT0, MASKED);
+    through_apic = 1;
+    redirect(IRQ_COM1, (IRQ_BASE + IRQ_COM1) | LEVEL);
+    redirect(IRQ_SCI, (IRQ_BASE + IRQ_SCI) | LEVEL);
+    write32(IO_APIC, 1);
+    field("APIC version ", *(volatile u32 *)(IO_APIC + 0x10)), print("\n");
+    __asm__ volatile("sti");
+}
+
 static void timer(int on)
 {
+    if (through_apic) {
+        redirect(PIN_TIMER, (IRQ_BASE + IRQ_TIMER) | (on ? 0 : MASKED));
+        return;
+    }
     outb(PIC1 + 1, (u8)~(1 << IRQ_COM1 | 1 << 2 | (on ? 1 << IRQ_TIMER : 0)));
 }
 
@@ -322,6 +356,7 @@ static void run(const char *line)
     case 'u': dump_cpu(); break;
     case 'm': print_memory(); break;
     case 'l': list_pci(); break;
+    case 'a': apic_on(); break;
     case 'c': print_clock(); break;
     case 'w': count_ticks(); break;
     case 'n': print("NMIS "), decimal(nmis), print("\n"); break;

@@ -1,6 +1,7 @@
 """A foreign client: the PyPI package qemu.qmp, which is what QEMU's own tools use."""
 
 import asyncio
+import contextlib
 
 from harness.checks import Skip, check, expect, expect_equal
 from harness.emulator import Emulator, need_kvm
@@ -11,8 +12,9 @@ except ImportError:
     QMPClient = None
 
 
-def run(conversation, *arguments, **options):
-    """Runs `conversation(client)` on a connected client and disconnects."""
+def run(conversation, *arguments, ends=False, **options):
+    """Runs `conversation(client)` on a connected client and disconnects; `ends` where it ends the emulator, which may
+    then be gone before the client disconnects."""
     if QMPClient is None:
         raise Skip("Python package qemu.qmp is missing")
 
@@ -23,7 +25,8 @@ def run(conversation, *arguments, **options):
         try:
             await asyncio.wait_for(conversation(client), 60)
         finally:
-            await client.disconnect()
+            with contextlib.suppress(*([EOFError] if ends else [])):
+                await client.disconnect()
 
     with Emulator(*arguments, **options) as emulator:
         asyncio.run(connected())
@@ -66,4 +69,4 @@ def events():
         expect_equal([name for name in seen if name in wanted], wanted, "events")
 
     need_kvm()
-    run(conversation, paused=True)
+    run(conversation, ends=True, paused=True)

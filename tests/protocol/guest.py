@@ -65,17 +65,6 @@ def pci():
             expect(function in seen, f"{function} is missing from {seen}")
 
 
-@check("guest: timer ticks and the clock")
-def time():
-    with running("-rtc", "base=2031-05-06T07:08:09") as emulator:
-        emulator.console.type("c")
-        emulator.console.expect("RTC 20310506070")
-        emulator.console.type("w")
-        seen = emulator.console.expect("TICKS ") + emulator.console.expect("\n")
-        ticks = int(seen.split("TICKS ")[1])
-        expect(80 <= ticks <= 130, f"{ticks} ticks of 100 Hz in one second")
-
-
 @check("guest: paused at start, continued, stopped, continued")
 def stop_and_continue():
     need_kvm()
@@ -230,15 +219,76 @@ def vcpu_threads():
         expect_equal(emulator.monitor.command("query-name"), {"name": "named"}, "name")
 
 
-@check("guest: boots with a split interrupt chip and with several processors")
-def split_irqchip():
-    with running("-machine", "kernel_irqchip=split") as emulator:
-        emulator.console.type("w")
-        emulator.console.expect("TICKS ")
+def tick(emulator):
+    """Counts the timer's interrupts for a second."""
+    emulator.console.type("w")
+    seen = emulator.console.expect("TICKS ") + emulator.console.expect("\n")
+    ticks = int(seen.split("TICKS ")[1])
+    expect(80 <= ticks <= 130, f"{ticks} ticks of 100 Hz in one second")
+
+
+@check("guest: timer ticks and the clock")
+def time():
+    with running("-rtc", "base=2031-05-06T07:08:09") as emulator:
+        emulator.console.type("c")
+        emulator.console.expect("RTC 20310506070")
+        tick(emulator)
+
+
+@check("guest: boots with several processors")
+def processors():
     with running("-smp", "4,sockets=1,cores=2,threads=2") as emulator:
         slots = emulator.monitor.command("query-hotpluggable-cpus")
         expect_equal(len(slots), 4, "places for vCPUs")
         expect(all("qom-path" in slot for slot in slots), "all are taken")
+
+
+def in_and_out(emulator):
+    """Timer, serial port, pause and reset: whatever needs interrupts."""
+    tick(emulator)
+    emulator.console.type("e " + "x" * 100)
+    emulator.console.expect("ECHO " + "x" * 100)
+    emulator.monitor.command("stop")
+    emulator.monitor.wait_event("STOP")
+    emulator.console.type("e later")
+    emulator.monitor.command("cont")
+    emulator.console.expect("ECHO later")
+
+
+@check("guest: interrupts come from PICs and I/O APIC, in the kernel or not")
+def interrupt_controllers():
+    for arguments in [("-machine", "kernel_irqchip=on"), ("-machine", "kernel_irqchip=split")]:
+        with running(*arguments) as emulator:
+            in_and_out(emulator)
+            emulator.console.type("a")
+            emulator.console.expect("APIC version ")
+            in_and_out(emulator)
+            emulator.monitor.command("system_reset")
+            emulator.monitor.wait_event("RESET")
+            emulator.console.expect("READY\r\n")
+            in_and_out(emulator)
+            emulator.monitor.command("system_powerdown")
+            emulator.console.expect("POWER-BUTTON")
+            emulator.monitor.wait_event("SHUTDOWN")
+            expect_equal(emulator.wait(), 0, "exit status")
+
+
+@check("guest: the power button through a level-triggered input of the I/O APIC")
+def power_button_through_apic():
+    with running("-machine", "kernel_irqchip=split") as emulator:
+        emulator.console.type("a")
+        emulator.console.expect("APIC version 00170020")
+        emulator.monitor.command("system_powerdown")
+        emulator.monitor.wait_event("SHUTDOWN")
+        expect_equal(emulator.wait(), 0, "exit status")
+
+
+@check("guest: interrupt controllers outside the kernel altogether are refused")
+def no_irqchip():
+    need_kvm()
+    with Emulator("-machine", "kernel_irqchip=off", guest=False) as emulator:
+        expect_equal(emulator.wait(), 1, "exit status")
+        expect("=off: interrupt controllers outside the kernel are not supported" in emulator.errors(), emulator.errors())
 
 
 @check("guest: memory from a shared memfd, from a file, and preallocated")

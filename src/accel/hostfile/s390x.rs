@@ -367,6 +367,8 @@ fn numbers(members: &Map<String, Value>, around: &str, key: &str) -> Result<Vec<
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -385,6 +387,13 @@ mod tests {
             (model.identity.version, model.identity.serial, model.identity.lowest_ibc),
             (0xff, 0x12_3456, 1)
         );
+    }
+
+    #[test]
+    fn a_machine_newer_than_any_known_is_the_newest_of_its_type() {
+        let machine = json!({"cpuid": "0xff12345629648000", "ibc": "0x00010fff", "fac_mask_bits": [0, 1, 2, 7]});
+        let model = parse(&json!({"machine": machine})).unwrap().model.unwrap();
+        assert_eq!(model.definition.name, "z13.2");
     }
 
     #[test]
@@ -443,5 +452,42 @@ mod tests {
             problem(json!({"machine": machine})),
             "'machine.fac_mask_words.256' is not a word of the list"
         );
+    }
+    /// A value that a member may be replaced with.
+    fn any_value() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<u64>().prop_map(|number| json!(format!("{number:#x}"))),
+            "[0-9a-fx]{0,20}".prop_map(Value::from),
+            prop::collection::vec(any::<u32>(), 0..4).prop_map(Value::from),
+            Just(json!({"0": "0x1", "plo": "zz"})),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_stands_in_a_description_is_understood_or_named(
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any_value()), 1..4),
+        ) {
+            const RECORDED: &str = include_str!("../../../tests/vectors/s390x/hosts/9.2.0/sim_host.json");
+            const PLACES: [&str; 9] = [
+                "/machine", "/machine/cpuid", "/machine/ibc", "/machine/fac_mask_words", "/machine/fac_mask_bits",
+                "/machine_feat_bits", "/machine_subfunc/plo", "/capabilities", "/attributes/uv_feat_guest",
+            ];
+            let mut description: Value = serde_json::from_str(RECORDED).unwrap();
+            for (place, value) in changes {
+                if let Some(member) = description.pointer_mut(PLACES[place.index(PLACES.len())]) {
+                    *member = value;
+                }
+            }
+            match parse(&description) {
+                Ok(host) => prop_assert!(parse(&describe(&host)).is_ok()),
+                Err(problem) => prop_assert!(!problem.member.is_empty() && !problem.what.is_empty()),
+            }
+        }
     }
 }

@@ -130,7 +130,7 @@ impl MachineProps {
         };
         let (generation, ga) = match unblocked {
             0 => (0, 0),
-            ibc => ((ibc >> 4) as u8 + 10, (ibc & 0xf) as u8),
+            ibc => (((ibc >> 4) as u8).saturating_add(10), (ibc & 0xf) as u8),
         };
         let machine_type = self.machine_type();
         let of_type = Wanted {

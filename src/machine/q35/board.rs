@@ -1,7 +1,8 @@
 //! The address spaces of a machine, and what its vCPUs' exits mean.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use super::split::SplitChips;
 use crate::{
     accel::{ExitHandler, VcpuEvent, stop_current_vcpu},
     devices::{Notice, Notifier},
@@ -12,6 +13,8 @@ use crate::{
 pub(crate) struct Board {
     pub(crate) space: AddressSpace,
     notifier: Notifier,
+    /// The interrupt controllers that are not in the kernel.
+    pub(crate) chips: OnceLock<Arc<SplitChips>>,
 }
 
 impl Board {
@@ -20,6 +23,7 @@ impl Board {
         Self {
             space: AddressSpace::default(),
             notifier: stopping(Arc::clone(notifier)),
+            chips: OnceLock::new(),
         }
     }
 
@@ -64,8 +68,17 @@ impl ExitHandler for Board {
     }
 
     fn end_of_interrupt(&self, vector: u8) {
-        // Only asked for with an I/O APIC outside the kernel, which no machine has.
-        tracing::debug!(vector, "end of interrupt without an I/O APIC");
+        if let Some(chips) = self.chips.get() {
+            chips.end_of_interrupt(vector);
+        }
+    }
+
+    fn has_external_interrupt(&self) -> bool {
+        self.chips.get().is_some_and(|chips| chips.has_interrupt())
+    }
+
+    fn take_external_interrupt(&self) -> Option<u8> {
+        self.chips.get().map(|chips| chips.take_interrupt())
     }
 
     fn event(&self, index: u32, event: VcpuEvent) {

@@ -17,6 +17,9 @@ use super::options::Options;
 use super::pci::RootComplex;
 use super::resources::Resources;
 use super::rtc::TimedRtc;
+use super::split::SplitChips;
+use super::timed::Timed;
+use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
 use crate::devices::{self, Device};
 use crate::machine::bus::SharedDevice;
@@ -45,6 +48,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) board: &'a Arc<Board>,
     pub(crate) lines: &'a Lines,
     pub(crate) clock: &'a Arc<GuestClock>,
+    /// The interrupt controllers, when they are not in the kernel.
+    pub(crate) chips: Option<&'a Arc<SplitChips>>,
     /// How RAM is split, and how many vCPUs there are: firmware finds both in the clock's memory.
     pub(crate) split: Split,
     pub(crate) cpus: u32,
@@ -63,6 +68,8 @@ pub(crate) struct Devices {
     pub(crate) serials: Vec<(u16, u8)>,
     /// Port of the panic device.
     pub(crate) pvpanic: Option<u16>,
+    /// The timer, when it is not in the kernel.
+    pit: Option<Arc<Mutex<Timed<Pit>>>>,
     // Ends the thread that serves the devices' streams.
     _streams: Streams,
 }
@@ -75,6 +82,9 @@ impl Devices {
         for entry in &with.config.devices {
             assembly.plug(entry).map_err(|error| blame_device(entry, &error))?;
         }
+        let pit = assembly.add_timer()?;
+        // They come last, so that they forget what other devices' resets did to their lines.
+        assembly.all.extend(with.chips.iter().flat_map(|chips| chips.devices()));
         let streams = assembly.streams.start(with.config.debug_threads);
         Ok(Self {
             all: assembly.all,
@@ -84,6 +94,7 @@ impl Devices {
             rtc: assembly.rtc,
             serials: assembly.serials,
             pvpanic: assembly.pvpanic,
+            pit,
             _streams: streams.map_err(|error| Error::generic(format!("stream thread: {error}")))?,
         })
     }
@@ -91,6 +102,13 @@ impl Devices {
     /// Adds a device that was made later.
     pub(crate) fn add(&mut self, device: SharedDevice) {
         self.all.push(device);
+    }
+
+    /// Says whether the guest runs.
+    pub(crate) fn set_running(&self, runs: bool) {
+        if let Some(pit) = &self.pit {
+            pit.lock().unwrap_or_else(PoisonError::into_inner).set_running(runs);
+        }
     }
 
     /// Returns all devices to the state after power-on, in the order they were made.

@@ -10,6 +10,21 @@ use crate::devices::IrqLine;
 use crate::devices::pci::MsiSink;
 use crate::qapi::Error;
 
+/// What is at the other end of the lines.
+pub(crate) trait Inputs: Send + Sync {
+    /// Drives line `gsi`. Called when its level changes.
+    fn set(&self, gsi: u8, level: bool);
+}
+
+/// Interrupt controllers in the kernel.
+impl Inputs for kvm::Vm {
+    fn set(&self, gsi: u8, level: bool) {
+        if let Err(error) = self.set_irq_line(gsi.into(), level) {
+            tracing::warn!(gsi, level, %error, "KVM_IRQ_LINE");
+        }
+    }
+}
+
 /// All interrupt lines, by global interrupt number.
 pub(crate) struct Lines {
     wires: Vec<Arc<Wire>>,
@@ -18,10 +33,10 @@ pub(crate) struct Lines {
 
 impl Lines {
     /// The 24 inputs of the I/O APIC, of which the PICs share the first 16.
-    pub(crate) fn new(vm: &Arc<kvm::Vm>) -> Self {
+    pub(crate) fn new(vm: &Arc<kvm::Vm>, inputs: &Arc<dyn Inputs>) -> Self {
         let wire = |gsi| {
             Arc::new(Wire {
-                vm: Arc::clone(vm),
+                inputs: Arc::clone(inputs),
                 gsi,
                 high: Mutex::new(0),
             })
@@ -55,7 +70,7 @@ struct Messages {
 
 impl MsiSink for Messages {
     fn send(&self, address: u64, data: u32) {
-        if let Err(error) = self.vm.signal_msi(address, data) {
+        if let Err(error) = self.vm.signal_msi(kvm::Msi { address, data }) {
             tracing::warn!(address, data, %error, "KVM_SIGNAL_MSI");
         }
     }
@@ -63,8 +78,8 @@ impl MsiSink for Messages {
 
 /// A physical line, which several devices may drive.
 struct Wire {
-    vm: Arc<kvm::Vm>,
-    gsi: u32,
+    inputs: Arc<dyn Inputs>,
+    gsi: u8,
     /// Drivers that hold it high.
     high: Mutex<u32>,
 }
@@ -82,11 +97,8 @@ impl IrqLine for Driver {
         }
         *count = if level { *count + 1 } else { count.saturating_sub(1) };
         let changed = *count == u32::from(level);
-        if !changed {
-            return;
-        }
-        if let Err(error) = self.wire.vm.set_irq_line(self.wire.gsi, level) {
-            tracing::warn!(gsi = self.wire.gsi, level, %error, "KVM_IRQ_LINE");
+        if changed {
+            self.wire.inputs.set(self.wire.gsi, level);
         }
     }
 }

@@ -17,7 +17,9 @@ mod ram;
 mod resources;
 mod rtc;
 mod smbios;
+mod split;
 mod tables;
+mod timed;
 mod vcpus;
 mod vm;
 

@@ -142,11 +142,7 @@ impl Options {
     fn set_irqchip(&mut self, name: &str, value: &str) -> Result<(), Error> {
         self.irqchip = match value {
             "on" => IrqChip::Kernel,
-            "split" => {
-                return Err(Error::generic(format!(
-                    "{name}=split: an I/O APIC outside the kernel is not supported"
-                )));
-            }
+            "split" => IrqChip::Split,
             "off" => {
                 return Err(Error::generic(format!(
                     "{name}=off: interrupt controllers outside the kernel are not supported"
@@ -229,12 +225,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        for (name, value) in [
-            ("smm", "on"),
-            ("hpet", "on"),
-            ("usb", "on"),
-            ("kernel-irqchip", "split"),
-        ] {
+        for (name, value) in [("smm", "on"), ("hpet", "on"), ("usb", "on"), ("kernel-irqchip", "off")] {
             let error = options(&[(name, value)]).unwrap_err().desc;
             assert!(error.starts_with(&format!("{name}={value}: ")), "{error}");
         }

@@ -1,14 +1,13 @@
 //! The real-time clock in its machine: where its time comes from, what its memory tells firmware, and who calls it when
 //! an interrupt is due.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::signal::SigSet;
 use serde_json::Value;
 
 use super::layout::Split;
+use super::timed::{Timed, Timer};
 use crate::devices::rtc::{Now, Rtc};
 use crate::devices::{Clock, Device, DeviceState, PioDevice};
 use crate::machine::config::{RtcBase, RtcClock, RtcConfig};
@@ -112,35 +111,17 @@ fn boot_devices(order: &str) -> Result<[u8; 3], Error> {
 
 /// The clock with the thread that raises its interrupts in time.
 pub(crate) struct TimedRtc {
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    clock: Timed<Rtc>,
     order_after_reset: Option<BootOrder>,
     /// The machine is reset once when it is made.
     has_booted: bool,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-struct State {
-    rtc: Rtc,
-    ending: bool,
-}
-
 impl TimedRtc {
     /// Starts the thread. `order_after_reset` replaces the boot order that was for the first boot only.
     pub(crate) fn new(rtc: Rtc, order_after_reset: Option<BootOrder>) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State { rtc, ending: false }),
-            changed: Condvar::new(),
-        });
-        let served = Arc::clone(&shared);
-        let thread = Builder::new().spawn(move || served.serve());
         Ok(Self {
-            shared,
-            thread: Some(thread.map_err(|error| Error::generic(format!("clock thread: {error}")))?),
+            clock: Timed::new(rtc)?,
             order_after_reset,
             has_booted: false,
         })
@@ -152,55 +133,35 @@ impl TimedRtc {
     }
 
     fn poke(&mut self, at: u8, byte: u8) {
-        let mut state = self.shared.lock();
-        state.rtc.pio_write(INDEX, &[at]);
-        state.rtc.pio_write(DATA, &[byte]);
+        self.clock.pio_write(INDEX, &[at]);
+        self.clock.pio_write(DATA, &[byte]);
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Timer for Rtc {
+    // The host's time goes on; what it is for the guest is its own business.
+    const STOPS_WITH_GUEST: bool = false;
+
+    fn deadline(&self) -> Option<u64> {
+        self.deadline()
     }
 
-    fn serve(&self) {
-        if let Err(error) = SigSet::all().thread_set_mask() {
-            tracing::warn!(%error, "signals stay unblocked on the clock thread");
-        }
-        let mut state = self.lock();
-        while !state.ending {
-            state.rtc.expire();
-            state = match state.rtc.deadline() {
-                Some(wait) => {
-                    let wait = Duration::from_nanos(wait).max(Duration::from_micros(50));
-                    let result = self.changed.wait_timeout(state, wait);
-                    result.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
+    fn expire(&mut self) {
+        self.expire();
     }
-}
 
-impl Drop for TimedRtc {
-    fn drop(&mut self) {
-        self.shared.lock().ending = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the clock thread panicked");
-            }
-        }
+    fn moves_deadline(offset: u16) -> bool {
+        offset == DATA
     }
 }
 
 impl Device for TimedRtc {
     fn type_name(&self) -> &'static str {
-        self.shared.lock().rtc.type_name()
+        self.clock.type_name()
     }
 
     fn reset(&mut self) {
-        self.shared.lock().rtc.reset();
+        self.clock.reset();
         if !std::mem::replace(&mut self.has_booted, true) {
             return;
         }
@@ -210,39 +171,22 @@ impl Device for TimedRtc {
     }
 
     fn state(&self) -> DeviceState {
-        self.shared.lock().rtc.state()
+        self.clock.state()
     }
 
     fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        let result = self.shared.lock().rtc.restore(version, fields);
-        self.shared.changed.notify_all();
-        result
+        self.clock.restore(version, fields)
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
-        Some(self)
-    }
-}
-
-impl PioDevice for TimedRtc {
-    fn pio_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.shared.lock().rtc.pio_read(offset, data);
-    }
-
-    fn pio_write(&mut self, offset: u16, data: &[u8]) {
-        let mut state = self.shared.lock();
-        let before = state.rtc.deadline().is_some();
-        state.rtc.pio_write(offset, data);
-        // A deadline that moves is one that appears, or that of a rate the guest has just changed.
-        let after = state.rtc.deadline().is_some();
-        if offset == DATA && (before || after) {
-            self.shared.changed.notify_all();
-        }
+        self.clock.as_pio()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Condvar, Mutex};
+
     use super::*;
     use crate::devices::{IrqLine, Notifier};
     use crate::machine::q35::clock::GuestClock;
@@ -263,8 +207,8 @@ mod tests {
         let notifier: Notifier = Arc::new(|_| {});
         let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
         let mut rtc = TimedRtc::new(Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]), None).unwrap();
-        rtc.pio_write(0, &[0x0b]);
-        rtc.pio_write(1, &[0x42]);
+        rtc.clock.pio_write(0, &[0x0b]);
+        rtc.clock.pio_write(1, &[0x42]);
         let count = line.0.lock().unwrap();
         let result = line
             .1
@@ -311,9 +255,9 @@ mod tests {
         let mut rtc = TimedRtc::new(rtc, Some(later)).unwrap();
         for expected in [3, 2, 2] {
             rtc.reset();
-            rtc.pio_write(0, &[0x3d]);
+            rtc.clock.pio_write(0, &[0x3d]);
             let mut byte = [0];
-            rtc.pio_read(1, &mut byte);
+            rtc.clock.pio_read(1, &mut byte);
             assert_eq!(byte, [expected]);
         }
     }

@@ -7,8 +7,15 @@ use serde_json::json;
 
 use super::{Resources, Vm};
 use crate::devices::Notice;
+use crate::machine::config::MachineConfig;
 use crate::machine::guest::Guest;
 use crate::machine::q35::testing::{CODE, KernelFile, config, notices, run_until_notice, skip_without_kvm};
+
+/// The machine with its interrupt controllers in the kernel (`on`) or outside it (`split`).
+fn with_irqchip(mut config: MachineConfig, value: &str) -> MachineConfig {
+    config.machine_props.push(("kernel-irqchip".into(), value.into()));
+    config
+}
 
 /// `mov eax, [ebx]; mov [0x200000], eax; lidt [zeroes]; ud2`: a triple fault.
 const COPY_MAGIC_AND_FAULT: [u8; 16] = [
@@ -56,8 +63,14 @@ fn a_guest_prints_on_its_serial_port_and_powers_off() {
     if skip_without_kvm("a_guest_prints_on_its_serial_port_and_powers_off") {
         return;
     }
+    for irqchip in ["on", "split"] {
+        prints_and_powers_off(irqchip);
+    }
+}
+
+fn prints_and_powers_off(irqchip: &str) {
     let kernel = KernelFile::new(&print_and_power_off(b"hello from the guest\n"));
-    let mut config = kernel.config();
+    let mut config = with_irqchip(kernel.config(), irqchip);
     config.serials = vec!["charserial0".into()];
     let (ours, mut peer) = UnixStream::pair().unwrap();
     let resources = Resources {
@@ -89,7 +102,13 @@ fn firmware_runs_and_finds_the_chipset() {
         eprintln!("SKIPPED {NAME}: SeaBIOS is not installed");
         return;
     }
-    let mut config = config();
+    for irqchip in ["on", "split"] {
+        firmware_finds_the_chipset(irqchip);
+    }
+}
+
+fn firmware_finds_the_chipset(irqchip: &str) {
+    let mut config = with_irqchip(config(), irqchip);
     let console = json!({"driver": "isa-debugcon", "chardev": "log", "iobase": 0x402});
     config.devices = vec![console.as_object().unwrap().clone()];
     for number in 1..=2 {

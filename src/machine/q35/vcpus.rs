@@ -104,6 +104,11 @@ impl Vcpus {
         thread.call(job).map_err(|error| Error::generic(error.to_string()))
     }
 
+    /// A function that makes the boot vCPU look for interrupts of the PICs.
+    pub(crate) fn boot_kicker(&self) -> Option<impl Fn() + Send + Sync + use<>> {
+        self.threads.first().map(VcpuThread::kicker)
+    }
+
     /// What CPUID leaf 1 tells in EAX and, in the upper half, EDX.
     pub(crate) fn processor_id(&self) -> Result<u64, Error> {
         self.call(0, kvm::Vcpu::processor_id)

@@ -12,11 +12,12 @@ use super::{
     cpu,
     devices::{self, Devices, Surroundings},
     firmware_config,
-    lines::Lines,
+    lines::{Inputs, Lines},
     options::Options,
     pci::FunctionView,
     ram::{Ram, RamRequest},
     resources::Resources,
+    split::SplitChips,
     tables::Facts,
     vcpus::Vcpus,
 };
@@ -25,12 +26,13 @@ use crate::{
         ExitHandler, StatValue,
         kvm::{KvmError, x86_64 as kvm},
     },
-    cpu::x86::Processor,
+    cpu::x86::{IrqChip, Processor},
     devices::{Notifier, fw_cfg::FwCfg, pm::WakeReason},
     machine::{
         config::{MachineConfig, SmpConfig},
         info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
         numa::Numa,
+        topology,
         types::{self, MachineKind},
     },
     qapi::Error,
@@ -97,13 +99,22 @@ impl Vm {
         }
         let board = Arc::new(Board::new(notifier));
         let time = Arc::new(GuestClock::default());
+        let chips = match options.irqchip {
+            IrqChip::Kernel => None,
+            IrqChip::Split => Some(SplitChips::install(&kvm, &board)?),
+        };
+        let inputs: Arc<dyn Inputs> = match &chips {
+            Some(chips) => Arc::clone(chips) as _,
+            None => Arc::clone(&kvm) as _,
+        };
         let surroundings = Surroundings {
             config,
             options: &options,
             registry: &registry,
             board: &board,
-            lines: &Lines::new(&kvm),
+            lines: &Lines::new(&kvm, &inputs),
             clock: &time,
+            chips: chips.as_ref(),
             split: ram.split,
             cpus: smp.cpus,
             direct_boot: boot.is_direct(),
@@ -111,6 +122,9 @@ impl Vm {
         let mut devices = Devices::new(&surroundings, resources)?;
         let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
         let vcpus = Vcpus::new(&kvm, smp, &mut processor, &numa, &ram, &handler, config.debug_threads)?;
+        if let (Some(chips), Some(kick)) = (&chips, vcpus.boot_kicker()) {
+            chips.connect(kick);
+        }
         let facts = Facts {
             machine,
             config,
@@ -162,6 +176,7 @@ impl Vm {
         }
         *clock = KvmClock::Running;
         self.time.start();
+        self.devices.set_running(true);
         self.vcpus.resume();
         Ok(())
     }
@@ -173,6 +188,7 @@ impl Vm {
     pub fn pause(&self) -> Result<(), Error> {
         self.vcpus.pause();
         self.time.stop();
+        self.devices.set_running(false);
         let mut clock = lock(&self.kvmclock);
         if *clock == KvmClock::Running {
             let now = self
@@ -359,6 +375,7 @@ fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result
             irqchip: options.irqchip,
             lost_ticks: options.lost_ticks,
             max_vcpus: smp.max_cpus,
+            max_apic_id: topology::apic_id(smp.max_cpus.saturating_sub(1), &smp),
             keep_idle: config.cpu_pm,
         };
         match kvm::System::open().and_then(|system| kvm::Vm::new(system, vm_options)) {

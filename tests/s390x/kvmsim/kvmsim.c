@@ -6,8 +6,8 @@
  *
  * The rules are those of Linux arch/s390/kvm/kvm-s390.c: what widens a VM, what is refused after the first vCPU, what is
  * checked and what is stored unchecked, and how the instruction blocking control is clamped. Beyond them it ends the process
- * where a kernel would not notice: reserved bytes that are not zero, and reading the machine before all it could offer is
- * enabled.
+ * where a kernel would not notice: reserved bytes that are not zero, payloads of another size than the attribute's, and
+ * reading the machine before all it could offer is enabled.
  *
  * Descriptors are real ones (of empty memory files), so that mapping, duplicating and closing need no help.
  *
@@ -18,6 +18,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -206,10 +207,23 @@ static int has_attr(uint32_t group, uint64_t attr)
     return group == 3;
 }
 
+/*
+ * The kernel copies as many bytes as the attribute has, whatever lies there. We see more: a payload is an allocation of
+ * its own, of which malloc knows the size, give or take its alignment.
+ */
+static void check_size(uint64_t attr, const void *payload)
+{
+    static const size_t bytes[] = {2064, 4112, 128, 128, 2048, 2048, 8, 8};
+    size_t size = malloc_usable_size((void *)payload);
+    if (attr > 7 || size < bytes[attr] || size > bytes[attr] + 16)
+        die("a payload of the wrong size");
+}
+
 static int get_attr(struct vm *vm, uint32_t group, uint64_t attr, void *to)
 {
     if (group != 3 || !has_attr(group, attr))
         return fail(ENXIO);
+    check_size(attr, to);
     note("get %llu", (unsigned long long)attr);
     switch (attr) {
     case 0: memcpy(to, &vm->processor, sizeof vm->processor); break;
@@ -277,6 +291,7 @@ static int set_attr(struct vm *vm, uint32_t group, uint64_t attr, const void *fr
     note("set %u/%llu", group, (unsigned long long)attr);
     if (group != 3)
         return 0;
+    check_size(attr, from);
     switch (attr) {
     case 0: return set_processor(vm, from);
     case 2:

@@ -31,13 +31,13 @@ pub fn apply(vm: &impl VmControl, props: &ProcessorProps) -> Result<Applied, Con
     processor.ibc = props.ibc.to_be_bytes();
     processor.fac_list = props.fac_list.0.map(Be64::new);
     set(vm, attr::PROCESSOR, &*processor)?;
-    let feat = Feat {
-        feat: props.feat.map(Be64::new),
-    };
-    set(vm, attr::PROCESSOR_FEAT, &feat)?;
+    let mut feat = Feat::zeroed();
+    feat.feat = props.feat.map(Be64::new);
+    set(vm, attr::PROCESSOR_FEAT, &*feat)?;
     if vm.has_attr(attr::PROCESSOR_SUBFUNC) {
-        let blocks = *props.subfunctions.0;
-        set(vm, attr::PROCESSOR_SUBFUNC, &Subfunc { blocks })?;
+        let mut subfunc = Subfunc::zeroed();
+        subfunc.blocks = *props.subfunctions.0;
+        set(vm, attr::PROCESSOR_SUBFUNC, &*subfunc)?;
     }
     if props.cmma {
         turn_on(vm, attr::ENABLE_CMMA)?;
@@ -45,8 +45,9 @@ pub fn apply(vm: &impl VmControl, props: &ProcessorProps) -> Result<Applied, Con
     if props.apie {
         turn_on(vm, attr::ENABLE_APIE)?;
         if vm.has_attr(attr::PROCESSOR_UV_FEAT) {
-            let feat = Be64::new(props.uv_feat);
-            set(vm, attr::PROCESSOR_UV_FEAT, &UvFeat { feat })?;
+            let mut uv_feat = UvFeat::zeroed();
+            uv_feat.feat = Be64::new(props.uv_feat);
+            set(vm, attr::PROCESSOR_UV_FEAT, &*uv_feat)?;
         }
     }
     let set: Box<Processor> = get(vm, attr::PROCESSOR)?;

@@ -9,7 +9,7 @@ use std::{
 
 use kvm_bindings::{
     CpuId, KVM_CAP_HYPERV_ENLIGHTENED_VMCS, KVM_MAX_CPUID_ENTRIES, KVMIO, kvm_cpuid2, kvm_device_attr, kvm_enable_cap,
-    kvm_reinject_control, kvm_userspace_memory_region,
+    kvm_interrupt, kvm_reinject_control, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::libc::{SYS_arch_prctl, syscall};
@@ -20,6 +20,7 @@ use vmm_sys_util::{
 };
 
 ioctl_io_nr!(KVM_GET_STATS_FD, KVMIO, 0xce);
+ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 ioctl_io_nr!(KVM_REINJECT_CONTROL, KVMIO, 0x71);
 ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
 ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
@@ -106,6 +107,16 @@ pub(super) fn guest_xcomp(kvm: &Kvm) -> io::Result<u64> {
 pub(super) fn permit_xcomp(component: u32) -> io::Result<()> {
     // SAFETY: this request of arch_prctl takes a number and touches no memory.
     if unsafe { syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_GUEST_PERM, u64::from(component)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Gives a vCPU an interrupt of PICs outside the kernel (KVM_INTERRUPT).
+pub(super) fn interrupt(vcpu: &VcpuFd, vector: u8) -> io::Result<()> {
+    let interrupt = kvm_interrupt { irq: vector.into() };
+    // SAFETY: the kernel reads one `kvm_interrupt`.
+    if unsafe { ioctl_with_ref(vcpu, KVM_INTERRUPT(), &interrupt) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -1,9 +1,11 @@
 //! KVM on x86_64.
 
 mod configure;
+mod external;
 mod host;
 mod initial;
 mod ioctls;
+mod irqchip;
 mod registers;
 mod reset;
 mod stats;
@@ -13,6 +15,7 @@ mod vm;
 
 pub use host::probe;
 pub use initial::{BootState, EntryMode};
+pub use irqchip::Msi;
 pub use system::System;
 pub use vcpu::Vcpu;
 pub use vm::{IDENTITY_MAP, LostTickPolicy, Vm, VmOptions};

@@ -10,7 +10,8 @@ use nix::libc::{EAGAIN, EINTR};
 use vm_memory::GuestMemoryMmap;
 
 use super::{
-    configure::CORE_THREAD_COUNT, initial::BootState, ioctls, registers, reset::PowerOnState, stats, system::System,
+    configure::CORE_THREAD_COUNT, external::ExternalInput, initial::BootState, ioctls, registers, reset::PowerOnState,
+    stats, system::System,
 };
 use crate::accel::{ExitHandler, Processor, RunPage, StatValue, Step, VcpuEvent, kvm::KvmError};
 
@@ -27,6 +28,8 @@ pub struct Vcpu {
     run_size: usize,
     power_on: Option<PowerOnState>,
     core_thread_count: Option<u64>,
+    /// On the vCPU that PICs outside the kernel are wired to.
+    external: Option<ExternalInput>,
 }
 
 impl Vcpu {
@@ -49,7 +52,13 @@ impl Vcpu {
             run_size,
             power_on: None,
             core_thread_count,
+            external: None,
         })
+    }
+
+    /// Makes this the vCPU that PICs outside the kernel are wired to.
+    pub(super) fn take_external_interrupts(&mut self) {
+        self.external = Some(ExternalInput::default());
     }
 
     /// The vCPU's descriptor, to set its CPUID and feature registers before it first runs.
@@ -91,7 +100,10 @@ impl Vcpu {
     ///
     /// # Errors
     /// When KVM refuses; EINVAL before [`Vcpu::record_power_on_state`].
-    pub fn reset(&self, boot: BootState) -> io::Result<()> {
+    pub fn reset(&mut self, boot: BootState) -> io::Result<()> {
+        if let Some(external) = &mut self.external {
+            *external = ExternalInput::default();
+        }
         let boot = if self.index == 0 { boot } else { BootState::PowerOn };
         let state = self.power_on.as_ref().ok_or(nix::errno::Errno::EINVAL)?;
         state.restore(&self.fd, boot)
@@ -178,6 +190,27 @@ impl Vcpu {
 
 impl Processor for Vcpu {
     fn run(&mut self) -> Step {
+        if let Some(external) = &mut self.external {
+            if let Err(error) = external.offer(&mut self.fd, &*self.handler) {
+                return self.fail(&format!("error: KVM_INTERRUPT failed {error}"));
+            }
+        }
+        self.enter()
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..SETTLE_ATTEMPTS {
+            if self.enter() == Step::Interrupted {
+                return;
+            }
+        }
+        tracing::warn!(vcpu = self.index, "an exit is still half-done");
+    }
+}
+
+impl Vcpu {
+    /// KVM_RUN, and the answer to its exit.
+    fn enter(&mut self) -> Step {
         let handler = &self.handler;
         match self.fd.run() {
             Ok(VcpuExit::IoOut(port, data)) => {
@@ -233,14 +266,5 @@ impl Processor for Vcpu {
             Err(error) if error.errno() == EAGAIN => Step::Continue,
             Err(error) => self.fail(&format!("error: kvm run failed {error}")),
         }
-    }
-
-    fn settle(&mut self) {
-        for _ in 0..SETTLE_ATTEMPTS {
-            if self.run() == Step::Interrupted {
-                return;
-            }
-        }
-        tracing::warn!(vcpu = self.index, "an exit is still half-done");
     }
 }

@@ -9,14 +9,12 @@ use std::{
 };
 
 use kvm_bindings::{
-    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X86_DISABLE_EXITS, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQCHIP_IOAPIC,
-    KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_MEM_READONLY, KVM_PIT_SPEAKER_DUMMY, KvmIrqRouting,
-    kvm_clock_data, kvm_enable_cap, kvm_irq_routing_entry, kvm_msi, kvm_pit_config, kvm_userspace_memory_region,
+    KVM_CAP_X86_DISABLE_EXITS, KVM_MEM_READONLY, kvm_clock_data, kvm_enable_cap, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, VmFd};
 use vm_memory::{GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
-use super::{ioctls, stats, system::System, vcpu::Vcpu};
+use super::{ioctls, irqchip, stats, system::System, vcpu::Vcpu};
 use crate::accel::{ExitHandler, StatValue, kvm::KvmError};
 use crate::cpu::x86::IrqChip;
 
@@ -24,9 +22,6 @@ use crate::cpu::x86::IrqChip;
 /// segment follow. Firmware must keep the guest off all four.
 pub const IDENTITY_MAP: u64 = 0xfeff_c000;
 const TSS: usize = 0xfeff_d000;
-
-/// Pins of the I/O APIC that `kernel_irqchip=split` reserves routes for.
-const IOAPIC_PINS: u64 = 24;
 
 /// What happens to timer ticks the guest could not take in time (`kvm-pit.lost_tick_policy`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +42,8 @@ pub struct VmOptions {
     pub lost_ticks: LostTickPolicy,
     /// vCPUs there may ever be.
     pub max_vcpus: u32,
+    /// The largest id a local APIC may ever have.
+    pub max_apic_id: u32,
     /// Idle vCPUs keep their host CPU (`-overcommit cpu-pm=on`).
     pub keep_idle: bool,
 }
@@ -60,6 +57,8 @@ pub struct Vm {
     memory: Mutex<Vec<Arc<GuestRegionMmap>>>,
     next_slot: AtomicU32,
     irqchip: IrqChip,
+    /// Messages may have destinations of 32 bits.
+    pub(super) wide_ids: bool,
     /// What MSR_CORE_THREAD_COUNT reads as.
     pub(super) core_thread_count: OnceLock<u64>,
 }
@@ -86,9 +85,10 @@ impl Vm {
         fd.set_tss_address(TSS)
             .map_err(|error| KvmError::request("KVM_SET_TSS_ADDR", error))?;
         match options.irqchip {
-            IrqChip::Kernel => create_kernel_irqchip(&fd, options.lost_ticks)?,
-            IrqChip::Split => enable_split_irqchip(&fd)?,
+            IrqChip::Kernel => irqchip::create_in_kernel(&fd, options.lost_ticks)?,
+            IrqChip::Split => irqchip::create_split(&fd)?,
         }
+        let wide_ids = irqchip::widen_ids(&fd, options.max_apic_id)?;
         if options.keep_idle {
             disable_idle_exits(&fd)?;
         }
@@ -98,6 +98,7 @@ impl Vm {
             memory: Mutex::new(Vec::new()),
             next_slot: AtomicU32::new(0),
             irqchip: options.irqchip,
+            wide_ids,
             core_thread_count: OnceLock::new(),
         })
     }
@@ -118,7 +119,11 @@ impl Vm {
             .create_vcpu(u64::from(apic_id))
             .map_err(|error| KvmError::request("KVM_CREATE_VCPU", error))?;
         let core_thread_count = self.core_thread_count.get().copied();
-        Vcpu::new(fd, index, handler, memory, self.fd.run_size(), core_thread_count)
+        let mut vcpu = Vcpu::new(fd, index, handler, memory, self.fd.run_size(), core_thread_count)?;
+        if index == 0 && self.irqchip == IrqChip::Split {
+            vcpu.take_external_interrupts();
+        }
+        Ok(vcpu)
     }
 
     /// Gives the guest `size` bytes at `guest_addr`, taken from `memory` at `offset`.
@@ -153,29 +158,6 @@ impl Vm {
     #[must_use]
     pub fn irqchip(&self) -> IrqChip {
         self.irqchip
-    }
-
-    /// Drives the interrupt line `gsi` of the kernel's interrupt chips.
-    ///
-    /// # Errors
-    /// When KVM refuses (`kernel_irqchip=split` has no such lines).
-    pub fn set_irq_line(&self, gsi: u32, level: bool) -> io::Result<()> {
-        self.fd.set_irq_line(gsi, level).map_err(io::Error::from)
-    }
-
-    /// Sends a message-signalled interrupt.
-    ///
-    /// # Errors
-    /// When KVM refuses. A guest that blocks the message is no error.
-    pub fn signal_msi(&self, address: u64, data: u32) -> io::Result<()> {
-        let [lo, hi] = [address & 0xffff_ffff, address >> 32].map(|half| u32::try_from(half).unwrap_or_default());
-        let msi = kvm_msi {
-            address_lo: lo,
-            address_hi: hi,
-            data,
-            ..kvm_msi::default()
-        };
-        self.fd.signal_msi(msi).map(|_| ()).map_err(io::Error::from)
     }
 
     /// The VM's descriptor, for ioeventfds, irqfds and dirty logs.
@@ -240,71 +222,4 @@ fn disable_idle_exits(fd: &VmFd) -> Result<(), KvmError> {
     cap.args[0] = u64::try_from(supported).unwrap_or_default();
     fd.enable_cap(&cap)
         .map_err(|error| KvmError::request("KVM_CAP_X86_DISABLE_EXITS", error))
-}
-
-fn create_kernel_irqchip(fd: &VmFd, lost_ticks: LostTickPolicy) -> Result<(), KvmError> {
-    fd.create_irq_chip()
-        .map_err(|error| KvmError::request("KVM_CREATE_IRQCHIP", error))?;
-    let pit = kvm_pit_config {
-        flags: KVM_PIT_SPEAKER_DUMMY,
-        ..kvm_pit_config::default()
-    };
-    fd.create_pit2(pit)
-        .map_err(|error| KvmError::request("KVM_CREATE_PIT2", error))?;
-    if lost_ticks == LostTickPolicy::Discard {
-        ioctls::set_pit_reinject(fd, false).map_err(|error| KvmError::request("KVM_REINJECT_CONTROL", error))?;
-    }
-    let routing = KvmIrqRouting::from_entries(&isa_routes())
-        .map_err(|error| KvmError::request("irq routing", io::Error::other(format!("{error:?}"))))?;
-    fd.set_gsi_routing(&routing)
-        .map_err(|error| KvmError::request("KVM_SET_GSI_ROUTING", error))
-}
-
-/// The wiring of a PC: lines 0 to 15 reach both the PICs and the I/O APIC, where the timer's line 0 is on pin 2.
-fn isa_routes() -> Vec<kvm_irq_routing_entry> {
-    let master = (0..8)
-        .filter(|gsi| *gsi != 2)
-        .map(|gsi| (gsi, KVM_IRQCHIP_PIC_MASTER, gsi));
-    let slave = (8..16).map(|gsi| (gsi, KVM_IRQCHIP_PIC_SLAVE, gsi - 8));
-    let ioapic = (0..24)
-        .filter(|gsi| *gsi != 2)
-        .map(|gsi| (gsi, KVM_IRQCHIP_IOAPIC, if gsi == 0 { 2 } else { gsi }));
-    master
-        .chain(slave)
-        .chain(ioapic)
-        .map(|(gsi, irqchip, pin)| {
-            let mut entry = kvm_irq_routing_entry {
-                gsi,
-                type_: KVM_IRQ_ROUTING_IRQCHIP,
-                ..kvm_irq_routing_entry::default()
-            };
-            entry.u.irqchip.irqchip = irqchip;
-            entry.u.irqchip.pin = pin;
-            entry
-        })
-        .collect()
-}
-
-fn enable_split_irqchip(fd: &VmFd) -> Result<(), KvmError> {
-    let mut cap = kvm_enable_cap {
-        cap: KVM_CAP_SPLIT_IRQCHIP,
-        ..kvm_enable_cap::default()
-    };
-    cap.args[0] = IOAPIC_PINS;
-    fd.enable_cap(&cap)
-        .map_err(|error| KvmError::request("KVM_CAP_SPLIT_IRQCHIP", error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_timer_is_on_pin_two_of_the_io_apic() {
-        let routes = isa_routes();
-        assert_eq!(routes.iter().filter(|route| route.gsi == 0).count(), 2);
-        assert_eq!(routes.iter().filter(|route| route.gsi == 2).count(), 0);
-        assert_eq!(routes.iter().filter(|route| route.gsi == 20).count(), 1);
-        assert_eq!(routes.len(), 7 + 8 + 23);
-    }
 }

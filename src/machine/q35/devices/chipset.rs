@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{Assembly, Surroundings};
 use crate::devices::i8042::{self, I8042};
 use crate::devices::pci::{Lpc, Mch};
+use crate::devices::pit::Pit;
 use crate::devices::pm::{Pm, PmConfig};
 use crate::devices::port92::Port92;
 use crate::devices::rtc::{PORT as RTC_PORT, Rtc};
@@ -15,6 +16,7 @@ use crate::machine::q35::board::Board;
 use crate::machine::q35::pci::{ConfigPorts, MmConfig, RootComplex};
 use crate::machine::q35::resources::Resources;
 use crate::machine::q35::rtc::{self, BootOrder, TimedRtc};
+use crate::machine::q35::timed::Timed;
 use crate::machine::streams::StreamsBuilder;
 use crate::qapi::Error;
 
@@ -22,6 +24,8 @@ use crate::qapi::Error;
 const ROOT_BUS: &str = "pcie.0";
 /// Hard disk, floppy, CD-ROM.
 const DEFAULT_BOOT_ORDER: &str = "cad";
+/// Interrupt of the timer.
+const TIMER_IRQ: u8 = 0;
 /// Interrupt of the keyboard.
 const KEYBOARD_IRQ: u8 = 1;
 /// Interrupt of the real-time clock.
@@ -85,6 +89,21 @@ impl<'a> Assembly<'a> {
         let space = &self.with.board.space;
         let mapped = space.map_ports(command_port, 1, &keyboard, i8042::COMMAND_OFFSET);
         mapped.map_err(|error| Error::generic(error.to_string()))
+    }
+
+    /// The timer, unless the kernel has it.
+    pub(super) fn add_timer(&mut self) -> Result<Option<Arc<Mutex<Timed<Pit>>>>, Error> {
+        if self.with.chips.is_none() {
+            return Ok(None);
+        }
+        let line = self.with.lines.driver(TIMER_IRQ)?;
+        let pit = self.keep(Timed::new(Pit::new(line, Arc::clone(self.with.clock) as _))?);
+        let device = Arc::clone(&pit) as SharedDevice;
+        self.map_ports(Pit::PORT, Pit::LEN, &device)?;
+        let space = &self.with.board.space;
+        let mapped = space.map_ports(Pit::SPEAKER_PORT, 1, &device, Pit::SPEAKER_OFFSET);
+        mapped.map_err(|error| Error::generic(error.to_string()))?;
+        Ok(Some(pit))
     }
 
     /// The host bridge, which maps configuration space into memory.

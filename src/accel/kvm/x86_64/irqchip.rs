@@ -1,0 +1,184 @@
+//! Interrupt controllers: what of them is in the kernel, and how interrupts get there.
+
+use std::io;
+
+use kvm_bindings::{
+    KVM_CAP_SPLIT_IRQCHIP, KVM_CAP_X2APIC_API, KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC,
+    KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE, KVM_PIT_SPEAKER_DUMMY, KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK,
+    KVM_X2APIC_API_USE_32BIT_IDS, KvmIrqRouting, kvm_enable_cap, kvm_irq_routing_entry, kvm_msi, kvm_pit_config,
+};
+use kvm_ioctls::VmFd;
+
+use super::{
+    ioctls,
+    vm::{LostTickPolicy, Vm},
+};
+use crate::accel::kvm::KvmError;
+
+/// Pins of the I/O APIC that `kernel_irqchip=split` reserves routes for.
+const IOAPIC_PINS: u64 = 24;
+/// The largest id a local APIC has without x2APIC mode; 255 means all of them.
+const MAX_XAPIC_ID: u32 = 254;
+/// Bits 5 to 11 of a message's address: bits 8 to 14 of the destination (KVM_FEATURE_MSI_EXT_DEST_ID).
+const EXTENDED_DESTINATION: u64 = 0xfe0;
+
+/// A message-signalled interrupt: what is written where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Msi {
+    /// The guest physical address that is written to.
+    pub address: u64,
+    /// What is written.
+    pub data: u32,
+}
+
+impl Vm {
+    /// Drives the interrupt line `gsi` of the kernel's interrupt chips.
+    ///
+    /// # Errors
+    /// When KVM refuses (`kernel_irqchip=split` has no such lines).
+    pub fn set_irq_line(&self, gsi: u32, level: bool) -> io::Result<()> {
+        self.fd.set_irq_line(gsi, level).map_err(io::Error::from)
+    }
+
+    /// Sends a message-signalled interrupt.
+    ///
+    /// # Errors
+    /// When KVM refuses. A guest that blocks the message is no error.
+    pub fn signal_msi(&self, message: Msi) -> io::Result<()> {
+        let [address_lo, address_hi] = kernel_address(message.address, self.wide_ids);
+        let msi = kvm_msi {
+            address_lo,
+            address_hi,
+            data: message.data,
+            ..kvm_msi::default()
+        };
+        self.fd.signal_msi(msi).map(|_| ()).map_err(io::Error::from)
+    }
+
+    /// With `kernel_irqchip=split`, says for which level-triggered interrupts the end is to be told
+    /// ([`crate::accel::ExitHandler::end_of_interrupt`]): inputs of the I/O APIC and what they send. Replaces what was
+    /// said before.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn watch_interrupts(&self, inputs: &[(u8, Msi)]) -> io::Result<()> {
+        let route = |(pin, message): &(u8, Msi)| {
+            let mut entry = kvm_irq_routing_entry {
+                gsi: u32::from(*pin),
+                type_: KVM_IRQ_ROUTING_MSI,
+                ..kvm_irq_routing_entry::default()
+            };
+            let [address_lo, address_hi] = kernel_address(message.address, self.wide_ids);
+            entry.u.msi.address_lo = address_lo;
+            entry.u.msi.address_hi = address_hi;
+            entry.u.msi.data = message.data;
+            entry
+        };
+        let routes: Vec<_> = inputs.iter().map(route).collect();
+        set_routes(&self.fd, &routes)
+    }
+}
+
+/// The halves of a message's address as the kernel takes them: when ids have 32 bits, the upper 24 of the destination
+/// are in the upper half.
+fn kernel_address(address: u64, wide_ids: bool) -> [u32; 2] {
+    let (mut low, mut high) = (address & 0xffff_ffff, address >> 32);
+    if wide_ids {
+        high |= (low & EXTENDED_DESTINATION) >> 5 << 8;
+        low &= !EXTENDED_DESTINATION;
+    }
+    [low, high].map(|half| u32::try_from(half).unwrap_or_default())
+}
+
+/// Makes local APICs, I/O APIC, PICs and PIT.
+pub(super) fn create_in_kernel(fd: &VmFd, lost_ticks: LostTickPolicy) -> Result<(), KvmError> {
+    fd.create_irq_chip()
+        .map_err(|error| KvmError::request("KVM_CREATE_IRQCHIP", error))?;
+    let pit = kvm_pit_config {
+        flags: KVM_PIT_SPEAKER_DUMMY,
+        ..kvm_pit_config::default()
+    };
+    fd.create_pit2(pit)
+        .map_err(|error| KvmError::request("KVM_CREATE_PIT2", error))?;
+    if lost_ticks == LostTickPolicy::Discard {
+        ioctls::set_pit_reinject(fd, false).map_err(|error| KvmError::request("KVM_REINJECT_CONTROL", error))?;
+    }
+    set_routes(fd, &isa_routes()).map_err(|error| KvmError::request("KVM_SET_GSI_ROUTING", error))
+}
+
+/// Makes local APICs only.
+pub(super) fn create_split(fd: &VmFd) -> Result<(), KvmError> {
+    let mut cap = kvm_enable_cap {
+        cap: KVM_CAP_SPLIT_IRQCHIP,
+        ..kvm_enable_cap::default()
+    };
+    cap.args[0] = IOAPIC_PINS;
+    fd.enable_cap(&cap)
+        .map_err(|error| KvmError::request("KVM_CAP_SPLIT_IRQCHIP", error))
+}
+
+/// Prepares for local APICs with ids up to `max_apic_id`. Whether messages may have destinations of 32 bits.
+pub(super) fn widen_ids(fd: &VmFd, max_apic_id: u32) -> Result<bool, KvmError> {
+    if max_apic_id <= MAX_XAPIC_ID {
+        return Ok(false);
+    }
+    let mut cap = kvm_enable_cap {
+        cap: KVM_CAP_X2APIC_API,
+        ..kvm_enable_cap::default()
+    };
+    cap.args[0] = u64::from(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+    fd.enable_cap(&cap)
+        .map(|()| true)
+        .map_err(|error| KvmError::request("KVM_CAP_X2APIC_API", error))
+}
+
+fn set_routes(fd: &VmFd, routes: &[kvm_irq_routing_entry]) -> io::Result<()> {
+    let routing = KvmIrqRouting::from_entries(routes).map_err(|error| io::Error::other(format!("{error:?}")))?;
+    fd.set_gsi_routing(&routing).map_err(io::Error::from)
+}
+
+/// The wiring of a PC: lines 0 to 15 reach both the PICs and the I/O APIC, where the timer's line 0 is on pin 2.
+fn isa_routes() -> Vec<kvm_irq_routing_entry> {
+    let master = (0..8)
+        .filter(|gsi| *gsi != 2)
+        .map(|gsi| (gsi, KVM_IRQCHIP_PIC_MASTER, gsi));
+    let slave = (8..16).map(|gsi| (gsi, KVM_IRQCHIP_PIC_SLAVE, gsi - 8));
+    let ioapic = (0..24)
+        .filter(|gsi| *gsi != 2)
+        .map(|gsi| (gsi, KVM_IRQCHIP_IOAPIC, if gsi == 0 { 2 } else { gsi }));
+    master
+        .chain(slave)
+        .chain(ioapic)
+        .map(|(gsi, irqchip, pin)| {
+            let mut entry = kvm_irq_routing_entry {
+                gsi,
+                type_: KVM_IRQ_ROUTING_IRQCHIP,
+                ..kvm_irq_routing_entry::default()
+            };
+            entry.u.irqchip.irqchip = irqchip;
+            entry.u.irqchip.pin = pin;
+            entry
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timer_is_on_pin_two_of_the_io_apic() {
+        let routes = isa_routes();
+        assert_eq!(routes.iter().filter(|route| route.gsi == 0).count(), 2);
+        assert_eq!(routes.iter().filter(|route| route.gsi == 2).count(), 0);
+        assert_eq!(routes.iter().filter(|route| route.gsi == 20).count(), 1);
+        assert_eq!(routes.len(), 7 + 8 + 23);
+    }
+
+    #[test]
+    fn destinations_beyond_eight_bits_go_to_the_upper_half() {
+        let address = 0xfee0_0000 | 0x2c << 12 | 1 << 5 | 4;
+        assert_eq!(kernel_address(address, true), [0xfee2_c004, 0x100]);
+        assert_eq!(kernel_address(address, false), [0xfee2_c024, 0]);
+    }
+}
