@@ -14,8 +14,7 @@ pub(crate) struct CountingLine {
 }
 
 impl CountingLine {
-    /// How often it went high. Asked for by devices that only x86_64 machines have.
-    #[cfg(target_arch = "x86_64")]
+    /// How often it went high.
     pub(crate) fn pulses(&self) -> usize {
         self.state.lock().unwrap().1
     }
