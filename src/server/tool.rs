@@ -1,8 +1,17 @@
 //! The `remuda` command.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use super::{cputool, serve};
+use crate::accel::describe::describe;
+use crate::target::Target;
+
+const USAGE: &str = "\
+usage: remuda serve --control PATH      serve many guests
+       remuda cpu COMMAND ...           answer questions about CPU models
+       remuda host-describe             write this host's description, as -accel hostfile reads it
+";
 
 /// Runs the command named by this process's arguments.
 #[must_use]
@@ -11,12 +20,40 @@ pub fn main() -> ExitCode {
     match args.split_first() {
         Some((command, rest)) if command == "cpu" => cputool::main(rest),
         Some((command, rest)) if command == "serve" => serve::main(rest),
+        Some((command, [])) if command == "host-describe" => host_describe(),
+        Some((command, _)) if command == "help" || command == "--help" => print(USAGE.as_bytes()),
         Some((command, _)) => refuse(&format!("'{command}' is none of its commands")),
         None => refuse("a command is missing"),
     }
 }
 
+fn host_describe() -> ExitCode {
+    let here = [Target::X86_64, Target::S390x]
+        .into_iter()
+        .find(|target| target.is_native());
+    let Some(target) = here else {
+        return refuse("host-describe: hosts of this architecture are not known");
+    };
+    match describe(target, "kvm", &[]) {
+        Ok(mut text) => {
+            text.push(b'\n');
+            print(&text)
+        }
+        Err(reason) => {
+            eprintln!("remuda: host-describe: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &[u8]) -> ExitCode {
+    match std::io::stdout().write_all(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn refuse(what: &str) -> ExitCode {
-    eprintln!("remuda: {what}");
+    eprint!("remuda: {what}\n{USAGE}");
     ExitCode::from(2)
 }

@@ -17,6 +17,7 @@
 
 mod request;
 mod s390x;
+mod x86;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -70,6 +71,6 @@ fn run(args: &[String], out: &mut Vec<u8>) -> Result<Verdict, ToolError> {
     let request = Request::parse(args)?;
     match request.target()? {
         Target::S390x => s390x::run(&request, out),
-        Target::X86_64 => Err(ToolError::Failed("no models of x86_64 are known here".to_owned())),
+        Target::X86_64 => x86::run(&request, out),
     }
 }

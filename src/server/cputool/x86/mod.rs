@@ -1,0 +1,310 @@
+//! `remuda cpu` for x86_64 models.
+//!
+//! On this architecture QEMU neither compares models nor finds a baseline of them, so what these mean is ours: a CPU is
+//! the set of its features. One is a superset of another if it has all of the other's features, whatever vendor, family
+//! and levels they tell; a baseline is the named model with the most features that all have, and the features that it
+//! lacks on top.
+
+mod features;
+mod obstacle;
+
+use std::io::Write;
+use std::path::Path;
+
+use features::{baseline, named, nearest, relation};
+use obstacle::{Obstacle, obstacles};
+use serde_json::{Map, Value, json};
+
+use super::request::{Operand, Request, Verb, read};
+use super::{ToolError, Verdict};
+use crate::cpu::x86::{
+    Accel, Arguments, Cpu, Cpus, DEFAULT_MODEL, DefinitionInfo, Expansion, Host, IrqChip, MachineCompat, Model,
+    PropValue,
+};
+
+/// Answers one question.
+pub(super) fn run(request: &Request, out: &mut Vec<u8>) -> Result<Verdict, ToolError> {
+    let compat = match &request.machine {
+        Some(name) => MachineCompat::of_machine(name)
+            .ok_or_else(|| ToolError::Failed(format!("'{name}' is not a machine type of x86_64")))?,
+        None => MachineCompat::newest(),
+    };
+    let mut tool = Tool { compat, request, out };
+    match request.verb {
+        Verb::List => tool.list(),
+        Verb::Show => tool.show(),
+        Verb::Compare => tool.compare(),
+        Verb::Baseline => tool.baseline(),
+        Verb::Explain => tool.explain(),
+        Verb::Migratable => tool.migratable(),
+    }
+}
+
+struct Tool<'a> {
+    compat: MachineCompat,
+    request: &'a Request,
+    out: &'a mut Vec<u8>,
+}
+
+impl Tool<'_> {
+    fn list(&mut self) -> Result<Verdict, ToolError> {
+        let host = self.host_or_here()?;
+        let list = self.cpus(Some(&host)).definitions();
+        if self.request.json {
+            let list: Vec<Value> = list.iter().map(definition_json).collect();
+            return self.json(&json!(list));
+        }
+        for info in list {
+            let what = match (info.alias_of, &info.unavailable_features) {
+                (Some(target), _) => format!("is {target}"),
+                (None, Some(missing)) if !missing.is_empty() => format!("lacks {}", missing.join(" ")),
+                (None, _) => "runs".to_owned(),
+            };
+            self.line(&format!("{:<28} {what}", info.name));
+        }
+        Ok(Verdict::Yes)
+    }
+
+    fn show(&mut self) -> Result<Verdict, ToolError> {
+        let host = self.optional_host()?;
+        let (model, cpus) = self.model(self.only_model()?, host.as_ref())?;
+        let kind = match self.request.full {
+            true => Expansion::Full,
+            false => Expansion::Static,
+        };
+        let info = cpus.expand(kind, model.name(), None).map_err(|error| failed(&error))?;
+        if self.request.json {
+            return self.json(&json!({"model": {"name": info.name, "props": props_json(&info.props)}}));
+        }
+        self.line(model.name());
+        if let Some(target) = model.alias_of(self.compat) {
+            self.line(&format!("is {target}"));
+        }
+        let (features, others): (Vec<_>, Vec<_>) = info
+            .props
+            .iter()
+            .partition(|(_, value)| matches!(value, PropValue::Bool(_)));
+        for (name, value) in others {
+            self.line(&format!("{name} {}", plain(value)));
+        }
+        let on = features.iter().filter(|(_, value)| *value == PropValue::Bool(true));
+        let names: Vec<&str> = on.map(|(name, _)| *name).collect();
+        self.line(&format!("on {}", names.join(" ")));
+        Ok(Verdict::Yes)
+    }
+
+    fn compare(&mut self) -> Result<Verdict, ToolError> {
+        let [a, b] = [0, 1].map(|place| self.subject(&self.request.operands[place]));
+        let (a, b) = (a?, b?);
+        let (result, differing) = relation(a.features(), b.features());
+        if self.request.json {
+            return self.json(&json!({"result": result, "responsible-properties": differing}));
+        }
+        self.line(result);
+        if !differing.is_empty() {
+            self.line(&format!("differs in {}", differing.join(" ")));
+        }
+        Ok(Verdict::Yes)
+    }
+
+    fn baseline(&mut self) -> Result<Verdict, ToolError> {
+        let subjects = self.request.operands.iter().map(|operand| self.subject(operand));
+        let subjects = subjects.collect::<Result<Vec<Cpu>, _>>()?;
+        let hosts = self.request.operands.iter().filter_map(|operand| match operand {
+            Operand::Host(path) => Some(host_file(path)),
+            Operand::Model(_) => None,
+        });
+        let hosts = hosts.collect::<Result<Vec<Host>, _>>()?;
+        let (model, mut more) = baseline(&self.cpus(hosts.first()), &subjects);
+        for host in &hosts {
+            // What one host offers to its own model may depend on more than the feature: performance counters, say.
+            let text: String = more.iter().map(|name| format!(",{name}=on")).collect();
+            let (model, cpus) = self.model(&format!("{}{text}", model.name()), Some(host))?;
+            let cpu = cpus.filtered(model).map_err(|error| failed(&error))?;
+            let lost = named(cpu.filtered_features());
+            more.retain(|name| !lost.contains(name));
+        }
+        if self.request.json {
+            let props: Map<String, Value> = more.iter().map(|name| ((*name).to_owned(), json!(true))).collect();
+            return self.json(&json!({"model": {"name": model.name(), "props": props}}));
+        }
+        let switches: String = more.iter().map(|name| format!(",{name}=on")).collect();
+        self.line(&format!("{}{switches}", model.name()));
+        Ok(Verdict::Yes)
+    }
+
+    fn explain(&mut self) -> Result<Verdict, ToolError> {
+        let host = self.host_or_here()?;
+        let (model, cpus) = self.model(self.only_model()?, Some(&host))?;
+        let cpu = cpus.filtered(model).map_err(|error| failed(&error))?;
+        let missing = Obstacle::of_features(cpu.filtered_features());
+        let instead = nearest(
+            &self.cpus(Some(&host)),
+            &cpus.expanded(model).map_err(|error| failed(&error))?,
+        );
+        if self.request.json {
+            let nearest = instead.filter(|_| !missing.is_empty()).map(|model| model.name());
+            self.json(&json!({
+                "runnable": missing.is_empty(),
+                "obstacles": obstacle::list_json(&missing),
+                "nearest": nearest,
+            }))?;
+            return Ok(verdict(&missing));
+        }
+        for obstacle in &missing {
+            self.line(&obstacle.to_string());
+        }
+        match instead {
+            _ if missing.is_empty() => self.line("nothing keeps the host from running the model"),
+            Some(model) => self.line(&format!("the nearest model that runs is {}", model.name())),
+            None => self.line("no named model runs"),
+        }
+        Ok(verdict(&missing))
+    }
+
+    fn migratable(&mut self) -> Result<Verdict, ToolError> {
+        let (Some(from), Some(to)) = (&self.request.from, &self.request.to) else {
+            return Err(ToolError::Usage("--from and --to are needed".to_owned()));
+        };
+        let (from, to) = (host_file(from)?, host_file(to)?);
+        let text = self.request.cpu.as_deref().unwrap_or(DEFAULT_MODEL);
+        let (model, cpus) = self.model(text, Some(&from))?;
+        let guest = cpus.filtered(model).map_err(|error| failed(&error))?;
+        let there = self.cpus(Some(&to));
+        let found = obstacles(&guest, there.supported_features(), &from, &to);
+        if self.request.json {
+            let mut answer = json!({"migratable": found.is_empty(), "model": model.name()});
+            if !found.is_empty() {
+                answer["obstacles"] = obstacle::list_json(&found);
+            }
+            self.json(&answer)?;
+            return Ok(verdict(&found));
+        }
+        self.line(if found.is_empty() { "yes" } else { "no" });
+        for obstacle in &found {
+            self.line(&format!("  {obstacle}"));
+        }
+        let lost = named(guest.filtered_features());
+        if !lost.is_empty() {
+            self.line(&format!("  where it comes from the guest lacks {}", lost.join(" ")));
+        }
+        Ok(verdict(&found))
+    }
+
+    /// All models, on a host or without one.
+    fn cpus<'h>(&self, host: Option<&'h Host>) -> Cpus<'h> {
+        let accel = host.map(|host| Accel {
+            host,
+            irqchip: IrqChip::Kernel,
+            cpu_pm: false,
+        });
+        Cpus::new(self.compat, accel)
+    }
+
+    /// A model as for `-cpu`, and all models with what the text says about them.
+    fn model<'h>(&self, text: &str, host: Option<&'h Host>) -> Result<(Model, Cpus<'h>), ToolError> {
+        let (model, arguments) = Arguments::parse(text, self.compat).map_err(|error| failed(&error))?;
+        Ok((model, self.cpus(host).with_arguments(arguments)))
+    }
+
+    /// The CPU that an operand stands for; a host stands for all that it offers.
+    fn subject(&self, operand: &Operand) -> Result<Cpu, ToolError> {
+        match operand {
+            Operand::Host(path) => self.cpus(Some(&host_file(path)?)).expanded(Model::Host),
+            Operand::Model(text) => {
+                let (model, cpus) = self.model(text, None)?;
+                cpus.expanded(model)
+            }
+        }
+        .map_err(|error| failed(&error))
+    }
+
+    fn only_model(&self) -> Result<&str, ToolError> {
+        match &self.request.operands[0] {
+            Operand::Model(text) => Ok(text),
+            Operand::Host(path) => Err(ToolError::Usage(format!("{} is a host, not a model", path.display()))),
+        }
+    }
+
+    fn optional_host(&self) -> Result<Option<Host>, ToolError> {
+        self.request.host.as_deref().map(host_file).transpose()
+    }
+
+    /// The host that was named, or this one.
+    fn host_or_here(&self) -> Result<Host, ToolError> {
+        match self.optional_host()? {
+            Some(host) => Ok(host),
+            None => this_host(),
+        }
+    }
+
+    fn json(&mut self, value: &Value) -> Result<Verdict, ToolError> {
+        self.line(&value.to_string());
+        Ok(Verdict::Yes)
+    }
+
+    fn line(&mut self, text: &str) {
+        // Writing to a Vec does not fail.
+        let _ = writeln!(self.out, "{text}");
+    }
+}
+
+fn verdict(obstacles: &[Obstacle]) -> Verdict {
+    match obstacles.is_empty() {
+        true => Verdict::Yes,
+        false => Verdict::No,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn this_host() -> Result<Host, ToolError> {
+    crate::accel::kvm::x86_64::probe().map_err(|error| ToolError::failed(&error))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn this_host() -> Result<Host, ToolError> {
+    Err(ToolError::Failed(
+        "this machine runs no x86_64 guests: name a host with --host".to_owned(),
+    ))
+}
+
+fn host_file(path: &Path) -> Result<Host, ToolError> {
+    let other = || ToolError::Failed(format!("{}: not a host for x86_64 guests", path.display()));
+    read(path)?.into_x86().ok_or_else(other)
+}
+
+fn failed(error: &crate::cpu::x86::Error) -> ToolError {
+    ToolError::Failed(error.to_string())
+}
+
+fn plain(value: &PropValue) -> String {
+    match value.to_json() {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }
+}
+
+fn props_json(props: &[(&str, PropValue)]) -> Value {
+    let members = props.iter().map(|(name, value)| ((*name).to_owned(), value.to_json()));
+    Value::Object(members.collect())
+}
+
+fn definition_json(info: &DefinitionInfo) -> Value {
+    let mut entry = json!({
+        "name": info.name,
+        "typename": info.typename,
+        "static": info.is_static,
+        "migration-safe": info.migration_safe,
+        "deprecated": false,
+    });
+    if let Some(missing) = &info.unavailable_features {
+        entry["unavailable-features"] = json!(missing);
+    }
+    if let Some(target) = info.alias_of {
+        entry["alias-of"] = json!(target);
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests;
