@@ -1,5 +1,6 @@
 //! QMP and human monitor sessions, the event bus and the handlers of the commands that run in the monitor.
 
+mod attention;
 mod commands;
 pub mod cpu;
 pub mod events;

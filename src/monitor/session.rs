@@ -16,6 +16,7 @@ use crate::qapi::qmp::{API, Call, CommandId};
 use crate::qapi::session::{Config, Output, Request, Session, Ticket};
 use crate::qapi::visit::encoded;
 
+use super::attention::Attention;
 use super::guest::Guest;
 
 /// Where a command came from.
@@ -38,6 +39,7 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
     let FrontEnd { mut reader, writer } = front;
     let mut events = guest.events.subscribe();
     let (done, mut finished) = mpsc::unbounded_channel();
+    let attention = Attention::new();
     let mut clients = 0;
     let mut client: Option<Client> = None;
     loop {
@@ -71,6 +73,7 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
                         client.context.fds.borrow_mut().extend(chunk.fds);
                         let outputs = client.session.feed(&chunk.bytes);
                         client.act(outputs).await;
+                        attention.renew();
                     }
                 }
                 Some(FrontEvent::Closed) => client = None,

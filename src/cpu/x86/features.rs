@@ -50,11 +50,11 @@ impl Features {
 
     /// Every bit that is set, in the order of the words.
     pub fn bits(&self) -> impl Iterator<Item = (Word, u32)> {
-        let words = self.0.into_iter().enumerate().filter(|(_, value)| *value != 0);
-        words.flat_map(|(place, value)| {
-            (0..64)
-                .filter(move |bit| value >> bit & 1 != 0)
-                .map(move |bit| (Word(place), bit))
+        let lowest_off = |value: &u64| Some(value & value.wrapping_sub(1));
+        self.0.into_iter().enumerate().flat_map(move |(place, value)| {
+            std::iter::successors(Some(value), lowest_off)
+                .take_while(|rest| *rest != 0)
+                .map(move |rest| (Word(place), rest.trailing_zeros()))
         })
     }
 }

@@ -90,6 +90,7 @@ pub fn encoded_nothing() -> Vec<u8> {
 
 /// Appends `text` as a JSON string, all of it ASCII.
 pub fn encode_str(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
     let mut rest = text;
     while let Some(at) = first_strange(rest) {
@@ -108,16 +109,16 @@ pub fn encode_str(text: &str, out: &mut Vec<u8>) {
 /// Where the first byte is that does not stand for itself in a JSON string. Nearly every text has none, and eight bytes
 /// are looked at in one go.
 fn first_strange(text: &str) -> Option<usize> {
-    let words = text.as_bytes().chunks_exact(8);
-    let rest = words.remainder();
-    // A chunk has eight bytes; anything else would only be looked at byte by byte.
-    let plain = |word: &[u8]| word.try_into().is_ok_and(|word| is_plain(u64::from_ne_bytes(word)));
-    let start = match words.zip((0..).step_by(8)).find(|(word, _)| !plain(word)) {
-        Some((_, start)) => start,
-        None => text.len() - rest.len(),
-    };
-    let is_strange = |byte| !(b' '..=b'~').contains(&byte) || byte == b'"' || byte == b'\\';
-    let at = text.bytes().skip(start).position(is_strange);
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    while let Some(word) = bytes.get(start..start + 8).and_then(|word| word.try_into().ok()) {
+        if !is_plain(u64::from_ne_bytes(word)) {
+            break;
+        }
+        start += 8;
+    }
+    let is_strange = |byte: &u8| !(b' '..=b'~').contains(byte) || *byte == b'"' || *byte == b'\\';
+    let at = bytes[start..].iter().position(is_strange);
     at.map(|at| start + at)
 }
 
