@@ -9,7 +9,7 @@ import tty
 from harness.checks import Failure, eventually, expect_equal
 from harness.emulator import CPU, Console, test_guest
 
-from .host import virsh
+from .host import EMULATOR, virsh
 
 TEMPLATE = pathlib.Path(__file__).with_name("domain.xml")
 SERIAL_NUMBERS = iter(range(1, 1000))
@@ -28,7 +28,7 @@ class Domain:
     def __init__(self, start=True, paused=False, **fields):
         self.name = f"remuda-{os.environ.get('REMUDA_RUN', os.getpid())}-{next(SERIAL_NUMBERS)}"
         values = {"NAME": self.name, "VCPUS": "1", "KERNEL": test_guest(), "CPU": cpu_xml()}
-        values |= {"ON_REBOOT": "restart", "ON_CRASH": "destroy"} | fields
+        values |= {"ON_REBOOT": "restart", "ON_CRASH": "destroy", "EMULATOR": EMULATOR, "MACHINE": "q35"} | fields
         text = TEMPLATE.read_text()
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)

@@ -20,6 +20,9 @@ from harness.emulator import binary
 MARK = "REMUDA_PRIVATE_HOST"
 DIRECTORIES = {"etc": "/etc/libvirt", "lib": "/var/lib/libvirt", "cache": "/var/cache/libvirt", "log": "/var/log/libvirt"}
 LOG = pathlib.Path("/var/log/libvirt/libvirtd.log")
+# The emulator under test, and Debian's where that is another one.
+EMULATOR = "/usr/bin/qemu-system-x86_64"
+PEER = "/run/debian/bin/qemu-system-x86_64"
 EMULATOR_ERROR = re.compile(r": error : (qemu|virQEMU|virJSON|virCPU|x86|virDomain)\w+:\d+ :")
 LIBVIRTD_CONF = """
 auth_unix_ro = "none"
@@ -102,7 +105,18 @@ class Host:
             except Skip:
                 continue
             if target and program != os.path.realpath(target):
+                if target == EMULATOR:
+                    self._keep_peer(target)
                 run("mount", "--bind", program, target)
+
+    def _keep_peer(self, target):
+        """Debian's emulator under another name; it finds its modules and firmware from where it lies."""
+        peer = pathlib.Path(PEER)
+        peer.parent.mkdir(parents=True)
+        peer.touch()
+        run("mount", "--bind", target, PEER)
+        for name in ("lib", "share"):
+            (peer.parents[1] / name).symlink_to(f"/usr/{name}")
 
     def start_daemon(self, name):
         """Starts one of libvirt's daemons in the background."""
