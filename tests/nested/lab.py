@@ -11,7 +11,7 @@ import stat
 import subprocess
 import tempfile
 
-from harness.checks import Skip
+from harness.checks import Failure, Skip
 from harness.emulator import ROOT
 
 CACHE = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "nested"
@@ -87,18 +87,27 @@ def debian_kernel():
     if not (root / "complete").exists():
         shutil.rmtree(root, ignore_errors=True)
         root.mkdir(parents=True)
-        depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], capture_output=True, text=True)
-        found = re.search(r"Depends: (linux-image-[0-9]\S+)", depends.stdout)
+        found = kernel_package()
         if not found:
-            raise Skip("apt knows no linux-image-cloud-amd64 (apt-get update)")
+            # A fresh machine has no lists of packages yet.
+            subprocess.run(["apt-get", "update", "-qq"], capture_output=True, text=True)
+            found = kernel_package()
+        if not found:
+            raise Failure("apt knows no linux-image-cloud-amd64")
         with tempfile.TemporaryDirectory() as download:
             done = subprocess.run(["apt-get", "download", "-qq", found[1]], cwd=download, capture_output=True, text=True)
             packages = list(pathlib.Path(download).glob("*.deb"))
             if not packages:
-                raise Skip(f"{found[1]} cannot be downloaded: {done.stderr.strip()}")
+                raise Failure(f"{found[1]} cannot be downloaded: {done.stderr.strip()}")
             subprocess.run(["dpkg-deb", "-x", packages[0], root], check=True)
         (root / "complete").touch()
     return root
+
+
+def kernel_package():
+    """A match whose group 1 is the name of the package of the current cloud kernel."""
+    depends = subprocess.run(["apt-cache", "depends", "linux-image-cloud-amd64"], capture_output=True, text=True)
+    return re.search(r"Depends: (linux-image-[0-9]\S+)", depends.stdout)
 
 
 def kernel_image():
