@@ -21,6 +21,9 @@ pub fn main() -> ExitCode {
         Some((command, rest)) if command == "cpu" => cputool::main(rest),
         Some((command, rest)) if command == "serve" => serve::main(rest),
         Some((command, [])) if command == "host-describe" => host_describe(),
+        Some((command, [stray, ..])) if command == "host-describe" => {
+            refuse(&format!("host-describe: '{stray}' is none of its options"))
+        }
         Some((command, _)) if command == "help" || command == "--help" => print(USAGE.as_bytes()),
         Some((command, _)) => refuse(&format!("'{command}' is none of its commands")),
         None => refuse("a command is missing"),

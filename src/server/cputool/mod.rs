@@ -53,7 +53,7 @@ enum Verdict {
 /// A question that cannot be answered: the exit status 2.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum ToolError {
-    #[error("{0}\nusage: remuda cpu list|show|compare|baseline|explain|migratable ..., see remuda-cpu(1)")]
+    #[error("{0}\nusage: remuda cpu list|show|compare|baseline|explain|migratable ..., see remuda(1)")]
     Usage(String),
     #[error("{0}")]
     Failed(String),

@@ -15,6 +15,7 @@ use crate::cpu::s390x::{
     Compat, Cpus, DefinitionInfo, Expansion, FacilityList, Host, HostModel, Model, ModelInfo, Variant, baseline,
     compare, expand, inconsistencies, static_info,
 };
+use crate::target::Target;
 
 /// Answers one question.
 pub(super) fn run(request: &Request, out: &mut Vec<u8>) -> Result<Verdict, ToolError> {
@@ -219,6 +220,9 @@ impl Tool<'_> {
     fn host_or_here(&self) -> Result<Host, ToolError> {
         match self.optional_host()? {
             Some(host) => Ok(host),
+            None if !Target::S390x.is_native() => Err(ToolError::Failed(
+                "this machine runs no s390x guests: name a host with --host".to_owned(),
+            )),
             None => kvm::s390x::probe().map_err(|error| ToolError::failed(&error)),
         }
     }

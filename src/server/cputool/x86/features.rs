@@ -16,8 +16,18 @@ pub(super) fn named(features: &Features) -> Vec<&'static str> {
     names
 }
 
-/// How `a` relates to `b`, in QMP's words, and the features that only one has.
-pub(super) fn relation(a: &Features, b: &Features) -> (&'static str, Vec<&'static str>) {
+/// How two sets relate.
+pub(super) struct Relation {
+    /// How the first relates to the second, in QMP's words.
+    pub(super) result: &'static str,
+    /// The features that only the first has.
+    pub(super) only_a: Vec<&'static str>,
+    /// The features that only the second has.
+    pub(super) only_b: Vec<&'static str>,
+}
+
+/// How `a` relates to `b`.
+pub(super) fn relation(a: &Features, b: &Features) -> Relation {
     let (only_a, only_b) = (named(&minus(a, b)), named(&minus(b, a)));
     let result = match (only_a.is_empty(), only_b.is_empty()) {
         (true, true) => "identical",
@@ -25,7 +35,7 @@ pub(super) fn relation(a: &Features, b: &Features) -> (&'static str, Vec<&'stati
         (true, false) => "subset",
         (false, false) => "incompatible",
     };
-    (result, [only_a, only_b].concat())
+    Relation { result, only_a, only_b }
 }
 
 /// The named model with the most features that all CPUs have, and the features that all have on top of it.

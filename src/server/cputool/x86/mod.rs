@@ -11,7 +11,7 @@ mod obstacle;
 use std::io::Write;
 use std::path::Path;
 
-use features::{baseline, named, nearest, relation};
+use features::{Relation, baseline, named, nearest, relation};
 use obstacle::{Obstacle, obstacles};
 use serde_json::{Map, Value, json};
 
@@ -96,13 +96,16 @@ impl Tool<'_> {
     fn compare(&mut self) -> Result<Verdict, ToolError> {
         let [a, b] = [0, 1].map(|place| self.subject(&self.request.operands[place]));
         let (a, b) = (a?, b?);
-        let (result, differing) = relation(a.features(), b.features());
+        let Relation { result, only_a, only_b } = relation(a.features(), b.features());
         if self.request.json {
+            let differing = [only_a, only_b].concat();
             return self.json(&json!({"result": result, "responsible-properties": differing}));
         }
         self.line(result);
-        if !differing.is_empty() {
-            self.line(&format!("differs in {}", differing.join(" ")));
+        for (which, names) in [("first", only_a), ("second", only_b)] {
+            if !names.is_empty() {
+                self.line(&format!("only the {which} has {}", names.join(" ")));
+            }
         }
         Ok(Verdict::Yes)
     }
