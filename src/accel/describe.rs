@@ -30,6 +30,25 @@ pub fn describe(target: Target, name: &str, props: &[(String, String)]) -> Resul
     }
 }
 
+/// Describes this host as KVM shows it, with what takes a VM to find out.
+///
+/// # Errors
+/// Why KVM cannot be used.
+#[cfg(target_arch = "x86_64")]
+pub fn this_host() -> Result<Vec<u8>, String> {
+    let host = super::kvm::x86_64::probe().map_err(|error| chain(&error))?;
+    Ok(hostfile::x86::describe(&host).to_string().into_bytes())
+}
+
+/// Describes this host as KVM shows it.
+///
+/// # Errors
+/// Why KVM cannot be used.
+#[cfg(not(target_arch = "x86_64"))]
+pub fn this_host() -> Result<Vec<u8>, String> {
+    describe_kvm()
+}
+
 #[cfg(target_arch = "s390x")]
 fn describe_kvm() -> Result<Vec<u8>, String> {
     let host = super::kvm::s390x::probe().map_err(|error| chain(&error))?;
@@ -38,7 +57,8 @@ fn describe_kvm() -> Result<Vec<u8>, String> {
 
 #[cfg(target_arch = "x86_64")]
 fn describe_kvm() -> Result<Vec<u8>, String> {
-    let host = super::kvm::x86_64::probe().map_err(|error| chain(&error))?;
+    let system = super::kvm::x86_64::System::open();
+    let host = system.and_then(|system| system.host()).map_err(|error| chain(&error))?;
     Ok(hostfile::x86::describe(&host).to_string().into_bytes())
 }
 

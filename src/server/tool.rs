@@ -4,11 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use super::{cputool, serve};
-use crate::accel::describe::describe;
-use crate::target::Target;
+use crate::accel::describe::this_host;
 
 const USAGE: &str = "\
-usage: remuda serve --control PATH      serve many guests
+usage: remuda serve [--control PATH] [--directory PATH] [--target x86_64|s390x]
+                                        serve many guests
        remuda cpu COMMAND ...           answer questions about CPU models
        remuda host-describe             write this host's description, as -accel hostfile reads it
 ";
@@ -31,13 +31,7 @@ pub fn main() -> ExitCode {
 }
 
 fn host_describe() -> ExitCode {
-    let here = [Target::X86_64, Target::S390x]
-        .into_iter()
-        .find(|target| target.is_native());
-    let Some(target) = here else {
-        return refuse("host-describe: hosts of this architecture are not known");
-    };
-    match describe(target, "kvm", &[]) {
+    match this_host() {
         Ok(mut text) => {
             text.push(b'\n');
             print(&text)

@@ -40,9 +40,17 @@ impl<'a> ObjectWriter<'a> {
         Self { out, first: true }
     }
 
-    /// Writes a member.
+    /// Writes a member whose name, as all in schemas and tables of properties, consists of plain characters.
     pub fn member<T: Encode + ?Sized>(&mut self, name: &str, value: &T) {
         self.key(name);
+        value.encode(self.out);
+    }
+
+    /// Writes a member of any name.
+    fn strange_member<T: Encode + ?Sized>(&mut self, name: &str, value: &T) {
+        self.separate();
+        encode_str(name, self.out);
+        self.out.extend_from_slice(b": ");
         value.encode(self.out);
     }
 
@@ -65,12 +73,19 @@ impl<'a> ObjectWriter<'a> {
     }
 
     fn key(&mut self, name: &str) {
+        debug_assert_eq!(first_strange(name), None, "{name}");
+        self.separate();
+        self.out.reserve(name.len() + 4);
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\": ");
+    }
+
+    fn separate(&mut self) {
         if !self.first {
             self.out.extend_from_slice(b", ");
         }
         self.first = false;
-        encode_str(name, self.out);
-        self.out.extend_from_slice(b": ");
     }
 }
 
@@ -229,7 +244,7 @@ impl Encode for Map<String, Value> {
     fn encode(&self, out: &mut Vec<u8>) {
         let mut object = ObjectWriter::begin(out);
         for (name, value) in self {
-            object.member(name, value);
+            object.strange_member(name, value);
         }
         object.end();
     }
