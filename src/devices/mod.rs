@@ -19,7 +19,6 @@ pub mod pvpanic;
 mod ram;
 pub mod rtc;
 mod saved;
-#[cfg(target_arch = "x86_64")]
 pub mod serial;
 #[cfg(test)]
 mod testing;
@@ -35,14 +34,12 @@ use crate::target::Target;
 /// The devices that guests of `target` can have.
 pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
     let types: &'static [&'static TypeInfo] = match target {
-        #[cfg(target_arch = "x86_64")]
         Target::X86_64 => X86_64,
-        _ => &[],
+        Target::S390x => &[],
     };
     types.iter().copied()
 }
 
-#[cfg(target_arch = "x86_64")]
 static X86_64: &[&TypeInfo] = &[
     &serial::TYPE,
     &debug_exit::TYPE,

@@ -1,5 +1,3 @@
-//! `isa-serial`: a 16550A serial port (National Semiconductor PC16550D).
-//!
 //! The chip is `vm-superio`'s. Around it: the interrupt line, the byte stream to the host, and saved state.
 
 use std::convert::Infallible;
@@ -10,41 +8,8 @@ use serde_json::{Value, json};
 use vm_superio::Trigger;
 use vm_superio::serial::{Serial, SerialEvents, SerialState};
 
-use super::{Device, DeviceState, IrqLine, PioDevice};
-use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
-
-/// Ports it occupies.
-pub const PORTS: u16 = 8;
-/// First port and interrupt of the four classic serial ports.
-pub const PLACES: [(u16, u8); 4] = [(0x3f8, 4), (0x2f8, 3), (0x3e8, 4), (0x2e8, 3)];
-
-/// `isa-serial`.
-pub static TYPE: TypeInfo = TypeInfo {
-    name: "isa-serial",
-    parent: Some("isa-device"),
-    is_abstract: false,
-    interfaces: &[],
-    bus: Some("ISA"),
-    user_creatable: true,
-    hotpluggable: false,
-    description: "Serial port (16550A)",
-    properties: &[
-        PropertyInfo::new(
-            "chardev",
-            PropertyKind::Chardev,
-            Default::None,
-            "Character device that it is connected to",
-        ),
-        PropertyInfo::new(
-            "index",
-            PropertyKind::Uint32,
-            Default::Uint(0xffff_ffff),
-            "Which of the four ports it is",
-        ),
-        PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "First port"),
-        PropertyInfo::new("irq", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "Interrupt"),
-    ],
-};
+use super::TYPE;
+use crate::devices::{Device, DeviceState, IrqLine, PioDevice};
 
 /// Where the guest's bytes go. Must not wait.
 pub type Output = Box<dyn FnMut(&[u8]) + Send>;
@@ -230,6 +195,7 @@ impl PioDevice for IsaSerial {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::serial::PORTS;
     use crate::devices::testing::{CountingLine, random_accesses};
     use proptest::prelude::*;
     use std::sync::Mutex;
