@@ -314,6 +314,32 @@ def stats():
         expect_equal(sorted({s["target"] for s in schemas}), ["vcpu", "vm"], "targets")
 
 
+@check("guest: firmware shows below 1 MiB before it has run, may write there, and is as it was after a reset")
+def firmware_shadow():
+    need_kvm()
+    rom = bytearray(b"\xf4" * (64 << 10))
+    # To the copy below 1 MiB, there "mov byte ptr cs:[0x100], 0x5a" and "hlt".
+    rom[-16:-11] = b"\xea\x00\x00\x00\xf0"
+    rom[0:7] = b"\x2e\xc6\x06\x00\x01\x5a\xf4"
+    with tempfile.NamedTemporaryFile(suffix=".bin") as image:
+        image.write(rom)
+        image.flush()
+        with Emulator("-bios", image.name, guest=False, paused=True) as emulator:
+            monitor = emulator.qmp()
+
+            def shadow():
+                saved = pathlib.Path(emulator.directory, "memory")
+                monitor.command("pmemsave", val=0xF0000, size=64 << 10, filename=str(saved))
+                return saved.read_bytes()
+
+            expect(shadow() == rom, "the firmware is there")
+            monitor.command("cont")
+            eventually("the firmware ran, and wrote to its copy", 20, lambda: shadow()[0x100] == 0x5A)
+            monitor.command("stop")
+            monitor.command("system_reset")
+            eventually("the reset brings the firmware back", 20, lambda: shadow() == rom)
+
+
 @check("guest: a kernel image that is none is refused")
 def bad_kernel():
     need_kvm()

@@ -30,8 +30,6 @@ impl Vcpus {
         handler: &Arc<dyn ExitHandler>,
         debug_threads: bool,
     ) -> Result<Self, Error> {
-        vm.prepare(&processor.vm())
-            .map_err(|error| Error::generic(error.to_string()))?;
         let create = |index| -> Result<VcpuThread<kvm::Vcpu>, KvmError> {
             let apic_id = processor.topology().apic_id(index);
             let mut vcpu = vm.create_vcpu(index, apic_id, Arc::clone(handler), ram.memory.clone())?;

@@ -80,6 +80,8 @@ impl Vm {
         let numa = Numa::from_entries(&config.numa, &smp)?;
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
         let mut processor = cpu::realize(&kvm, config)?;
+        kvm.prepare(&processor.vm())
+            .map_err(|error| Error::generic(error.to_string()))?;
         let registry = devices::registry();
         if config.mem_lock {
             lock_memory()?;
@@ -97,6 +99,8 @@ impl Vm {
         if let Boot::Firmware(firmware) = &boot {
             firmware.plug_into(&kvm)?;
         }
+        kvm.create_irqchip()
+            .map_err(|error| Error::generic(error.to_string()))?;
         let board = Arc::new(Board::new(notifier));
         let time = Arc::new(GuestClock::default());
         let chips = match options.irqchip {
@@ -165,8 +169,9 @@ impl Vm {
     /// Lets the guest run, with its clock where it was when it was paused.
     ///
     /// # Errors
-    /// When KVM refuses to set the clock.
+    /// When KVM refuses to set the clock, or guest memory cannot be written.
     pub fn start(&self) -> Result<(), Error> {
+        lock(&self.boot).complete(&self.ram)?;
         let mut clock = lock(&self.kvmclock);
         if let KvmClock::Stopped(at) = *clock {
             self.kvm
@@ -275,6 +280,7 @@ impl Vm {
     /// # Errors
     /// When there is no RAM.
     pub fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error> {
+        lock(&self.boot).complete(&self.ram)?;
         self.ram
             .memory
             .read_slice(data, GuestAddress(addr))

@@ -17,7 +17,8 @@ use crate::cpu::x86::{CpuidEntry, RealizedVcpu, RealizedVm};
 pub(super) const CORE_THREAD_COUNT: u32 = 0x35;
 
 impl Vm {
-    /// Prepares for vCPUs of a CPU model. Before the first of them.
+    /// Prepares for vCPUs of a CPU model. Before the first of them, and before memory: a filter that is set just after a
+    /// memory slot waits for milliseconds until the kernel has retired what the slot replaced.
     ///
     /// # Errors
     /// When the kernel refuses the permission for state that the model has, or the filter for registers that KVM leaves

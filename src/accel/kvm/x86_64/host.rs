@@ -49,7 +49,7 @@ const INDEXED: [u32; 19] = [
     0x8000_001d,
     0x8000_0020,
 ];
-/// The leaf of XSAVE: one subleaf for each of 64 state components, most of which are not there.
+/// The leaf of XSAVE: its first two subleaves list the state components, each of which has a subleaf of its own.
 const XSAVE: u32 = 0xd;
 /// Most subleaves of other leaves; all end sooner.
 const SUBLEAVES: u32 = 32;
@@ -124,10 +124,7 @@ fn native() -> Vec<CpuidEntry> {
         }
         for leaf in first..=last {
             match leaf {
-                XSAVE => found.extend((0..64).map(|index| indexed(leaf, index)).filter(|entry| {
-                    let there = entry.registers() != [0; 4];
-                    there || entry.index < 2
-                })),
+                XSAVE => found.extend(xsave_subleaves()),
                 _ if INDEXED.contains(&leaf) => found.extend(subleaves(leaf)),
                 _ => found.push(CpuidEntry {
                     flags: 0,
@@ -136,6 +133,18 @@ fn native() -> Vec<CpuidEntry> {
             }
         }
     }
+    found
+}
+
+/// The subleaves of XSAVE that are there. Asking for all 64 takes long where the instruction traps.
+fn xsave_subleaves() -> Vec<CpuidEntry> {
+    let (user, supervisor) = (indexed(XSAVE, 0), indexed(XSAVE, 1));
+    let low = user.eax | supervisor.ecx;
+    let high = user.edx | supervisor.edx;
+    let components = u64::from(high) << 32 | u64::from(low);
+    let listed = (2..64).filter(|index| components >> index & 1 != 0);
+    let mut found = vec![user, supervisor];
+    found.extend(listed.map(|index| indexed(XSAVE, index)));
     found
 }
 
@@ -150,7 +159,8 @@ fn subleaves(leaf: u32) -> Vec<CpuidEntry> {
         let is_end = match leaf {
             0x4 | 0x8000_001d => entry.eax & 0x1f == 0,
             0xb | 0x1f => entry.ecx & 0xff00 == 0,
-            _ => says_nothing && index > 2,
+            // The first may be empty though others are not, but not all of its registers: one of them lists the others.
+            _ => says_nothing && (index > 2 || entry.registers() == [0; 4] && index == 0),
         };
         if is_end {
             break;

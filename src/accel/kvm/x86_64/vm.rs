@@ -57,6 +57,7 @@ pub struct Vm {
     memory: Mutex<Vec<Arc<GuestRegionMmap>>>,
     next_slot: AtomicU32,
     irqchip: IrqChip,
+    lost_ticks: LostTickPolicy,
     /// Messages may have destinations of 32 bits.
     pub(super) wide_ids: bool,
     /// What MSR_CORE_THREAD_COUNT reads as.
@@ -64,7 +65,7 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Makes a VM with its interrupt chips and without memory or vCPUs.
+    /// Makes a VM without memory, interrupt chips or vCPUs.
     ///
     /// # Errors
     /// When KVM refuses a request, or cannot run that many vCPUs.
@@ -84,10 +85,6 @@ impl Vm {
         }
         fd.set_tss_address(TSS)
             .map_err(|error| KvmError::request("KVM_SET_TSS_ADDR", error))?;
-        match options.irqchip {
-            IrqChip::Kernel => irqchip::create_in_kernel(&fd, options.lost_ticks)?,
-            IrqChip::Split => irqchip::create_split(&fd)?,
-        }
         let wide_ids = irqchip::widen_ids(&fd, options.max_apic_id)?;
         if options.keep_idle {
             disable_idle_exits(&fd)?;
@@ -98,9 +95,22 @@ impl Vm {
             memory: Mutex::new(Vec::new()),
             next_slot: AtomicU32::new(0),
             irqchip: options.irqchip,
+            lost_ticks: options.lost_ticks,
             wide_ids,
             core_thread_count: OnceLock::new(),
         })
+    }
+
+    /// Makes the interrupt chips: after all memory, before vCPUs. The kernel retires what a chip's registration replaces
+    /// in its own time, some milliseconds, and whoever changes memory slots next waits for that.
+    ///
+    /// # Errors
+    /// When KVM refuses a request.
+    pub fn create_irqchip(&self) -> Result<(), KvmError> {
+        match self.irqchip {
+            IrqChip::Kernel => irqchip::create_in_kernel(&self.fd, self.lost_ticks),
+            IrqChip::Split => irqchip::create_split(&self.fd),
+        }
     }
 
     /// Makes vCPU number `index`, whose APIC id is `apic_id`. Guest memory is for crash reports.

@@ -6,7 +6,9 @@ use std::{
     sync::Arc,
 };
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MemoryRegionAddress, MmapRegion};
+use vm_memory::{
+    Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestRegionMmap, MemoryRegionAddress, MmapRegion, Permissions,
+};
 
 use crate::{
     accel::kvm::x86_64 as kvm,
@@ -37,6 +39,8 @@ const LOW_SIZE: usize = 128 << 10;
 pub(crate) struct Firmware {
     region: Arc<GuestRegionMmap>,
     low: Vec<u8>,
+    /// Whether the end of the ROM shows below 1 MiB.
+    is_shadowed: bool,
 }
 
 impl Firmware {
@@ -63,6 +67,7 @@ impl Firmware {
         Ok(Self {
             region: Arc::new(region),
             low: image[image.len() - LOW_SIZE.min(image.len())..].to_vec(),
+            is_shadowed: false,
         })
     }
 
@@ -74,10 +79,30 @@ impl Firmware {
             .map_err(|error| Error::generic(error.to_string()))
     }
 
-    /// Copies the ROM's end below 1 MiB. That is RAM which firmware may write to, as after it has been shadowed.
-    pub(crate) fn load(&self, memory: &GuestMemoryMmap) -> Result<(), Error> {
-        let start = ONE_MIB - u64::try_from(self.low.len()).unwrap_or_default();
-        super::put(memory, start, &self.low)
+    /// Makes sure that there is RAM for the ROM's end below 1 MiB, and lets [`Self::shadow`] copy it again.
+    pub(crate) fn load(&mut self, memory: &GuestMemoryMmap) -> Result<(), Error> {
+        let start = self.low_start();
+        if !memory.check_range(GuestAddress(start), self.low.len(), Permissions::Write) {
+            return Err(Error::generic(format!("no RAM at 0x{start:x} for the PC BIOS")));
+        }
+        self.is_shadowed = false;
+        Ok(())
+    }
+
+    /// Copies the ROM's end below 1 MiB, unless that was done since the last reset. That is RAM which firmware may write
+    /// to, as after it has been shadowed. Left to when somebody looks there: the first page of a guest's memory that is
+    /// touched may cost as much as 2 MiB, which a guest that is only prepared need not have.
+    pub(crate) fn shadow(&mut self, memory: &GuestMemoryMmap) -> Result<(), Error> {
+        if self.is_shadowed {
+            return Ok(());
+        }
+        super::put(memory, self.low_start(), &self.low)?;
+        self.is_shadowed = true;
+        Ok(())
+    }
+
+    fn low_start(&self) -> u64 {
+        ONE_MIB - u64::try_from(self.low.len()).unwrap_or_default()
     }
 }
 

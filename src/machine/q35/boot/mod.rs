@@ -59,6 +59,14 @@ impl Boot {
         }
     }
 
+    /// Completes what [`Self::load`] has begun: before the guest runs, or its memory is looked at.
+    pub(crate) fn complete(&mut self, ram: &Ram) -> Result<(), Error> {
+        match self {
+            Self::Direct(_) => Ok(()),
+            Self::Firmware(firmware) => firmware.shadow(&ram.memory),
+        }
+    }
+
     /// Where the boot vCPU goes on after sleep (ACPI S3): firmware finds that out by itself.
     pub(crate) fn waking_state(&self, ram: &Ram, tables: &FirmwareTables) -> Result<BootState, Error> {
         if !self.is_direct() {
