@@ -6,31 +6,26 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::LazyLock;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 /// How long to look: about what a client needs to read a reply and write the next command.
 const SPAN: Duration = Duration::from_micros(50);
 
+/// With one processor the client could not write while we look.
+static IS_USEFUL: LazyLock<bool> = LazyLock::new(|| available_parallelism().is_ok_and(|count| count.get() > 1));
+
 /// Looks for the next command of a session.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Attention {
     until: Rc<Cell<Option<Instant>>>,
-    /// With one processor the client could not write while we look.
-    is_useful: bool,
 }
 
 impl Attention {
-    pub(super) fn new() -> Self {
-        Self {
-            until: Rc::default(),
-            is_useful: available_parallelism().is_ok_and(|count| count.get() > 1),
-        }
-    }
-
     /// A command was answered: look for the next one.
     pub(super) fn renew(&self) {
-        if !self.is_useful {
+        if !*IS_USEFUL {
             return;
         }
         let looks_already = self.until.replace(Some(Instant::now() + SPAN)).is_some();

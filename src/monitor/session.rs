@@ -39,7 +39,7 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
     let FrontEnd { mut reader, writer } = front;
     let mut events = guest.events.subscribe();
     let (done, mut finished) = mpsc::unbounded_channel();
-    let attention = Attention::new();
+    let attention = Attention::default();
     let mut clients = 0;
     let mut client: Option<Client> = None;
     loop {
@@ -74,6 +74,7 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
                         let outputs = client.session.feed(&chunk.bytes);
                         client.act(outputs).await;
                         attention.renew();
+                        ask_ahead(&guest);
                     }
                 }
                 Some(FrontEvent::Closed) => client = None,
@@ -81,6 +82,16 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
                 None => return,
             },
         }
+    }
+}
+
+/// Has the accelerators probed while the client is busy with the reply to its first command.
+fn ask_ahead(guest: &Rc<Guest>) {
+    if guest.hosts.expect_questions() {
+        let guest = Rc::clone(guest);
+        tokio::task::spawn_local(async move {
+            guest.hosts.all().await;
+        });
     }
 }
 

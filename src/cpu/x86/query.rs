@@ -233,6 +233,9 @@ fn full_props(cpu: &Cpu) -> Vec<(&'static str, PropValue)> {
         ("start-powered-off", PropValue::Bool(false)),
     ];
     let mut props = Vec::with_capacity(PROPERTIES.len() + of_every_device.len());
-    props.extend(cpu.properties().chain(of_every_device));
+    for property in cpu.properties() {
+        props.push(property);
+    }
+    props.extend(of_every_device);
     props
 }
