@@ -11,6 +11,7 @@ usage: remuda serve [--control PATH] [--directory PATH] [--target x86_64|s390x]
                                         serve many guests
        remuda cpu COMMAND ...           answer questions about CPU models
        remuda host-describe             write this host's description, as -accel hostfile reads it
+remuda(1) says more.
 ";
 
 /// Runs the command named by this process's arguments.
@@ -18,6 +19,7 @@ usage: remuda serve [--control PATH] [--directory PATH] [--target x86_64|s390x]
 pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.split_first() {
+        Some((_, [flag, ..])) if flag == "--help" => print(USAGE.as_bytes()),
         Some((command, rest)) if command == "cpu" => cputool::main(rest),
         Some((command, rest)) if command == "serve" => serve::main(rest),
         Some((command, [])) if command == "host-describe" => host_describe(),

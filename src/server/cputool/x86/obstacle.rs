@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::cpu::x86::tables::{Word, feature};
+use crate::cpu::x86::tables::{Location, Word, feature};
 use crate::cpu::x86::{BitName, Cpu, Features, Host, PropValue};
 
 /// One thing in the way.
@@ -36,24 +36,50 @@ impl Obstacle {
         features.bits().map(|(word, bit)| Self::Feature(word, bit)).collect()
     }
 
-    /// One word for programs: the name of the feature where it has one.
-    fn name(&self) -> String {
-        match self {
-            Self::Feature(word, bit) => match word.bit_name(*bit) {
-                "" => BitName(*word, *bit).to_string(),
-                name => name.to_owned(),
-            },
-            Self::FixedTsc => "invtsc".to_owned(),
-            Self::Vendor { .. } => "vendor".to_owned(),
-            Self::PhysicalAddresses { .. } => "phys-bits".to_owned(),
+    fn to_json(&self) -> Value {
+        let mut value = match self {
+            Self::Feature(word, bit) => feature_json(*word, *bit),
+            Self::FixedTsc => json!({"kind": "feature", "name": "invtsc"}),
+            Self::Vendor { guest, host } => json!({"kind": "vendor", "guest": guest, "host": host}),
+            Self::PhysicalAddresses { guest, host } => json!({"kind": "phys-bits", "guest": guest, "host": host}),
+        };
+        value["text"] = json!(self.to_string());
+        value
+    }
+}
+
+/// A feature and where a guest finds it: a register of a CPUID leaf, or a model-specific register.
+fn feature_json(word: Word, bit: u32) -> Value {
+    let mut value = json!({"kind": "feature", "name": feature_name(word, bit), "bit": bit});
+    match word.location() {
+        Location::Cpuid {
+            leaf,
+            subleaf,
+            register,
+        } => {
+            value["leaf"] = json!(leaf);
+            value["register"] = json!(register.name());
+            if let Some(subleaf) = subleaf {
+                value["subleaf"] = json!(subleaf);
+            }
         }
+        Location::Msr(index) => value["msr"] = json!(index),
+    }
+    value
+}
+
+/// The name of a feature; where it is for one that has none.
+fn feature_name(word: Word, bit: u32) -> String {
+    match word.bit_name(bit) {
+        "" => BitName(word, bit).to_string(),
+        name => name.to_owned(),
     }
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Feature(word, bit) => write!(f, "{}: {}", self.name(), BitName(*word, *bit)),
+            Self::Feature(word, bit) => write!(f, "{}: {}", feature_name(*word, *bit), BitName(*word, *bit)),
             Self::FixedTsc => write!(
                 f,
                 "invtsc: the time stamp counter would change its rate; set tsc-frequency"
@@ -66,10 +92,9 @@ impl fmt::Display for Obstacle {
     }
 }
 
-/// Obstacles as JSON: names and texts.
+/// The list in a reply: each with its kind and what it is about, and the text for people.
 pub(super) fn list_json(obstacles: &[Obstacle]) -> Value {
-    let entry = |obstacle: &Obstacle| json!({"name": obstacle.name(), "what": obstacle.to_string()});
-    obstacles.iter().map(entry).collect()
+    obstacles.iter().map(Obstacle::to_json).collect()
 }
 
 /// What keeps a running guest from a host that supports these features.

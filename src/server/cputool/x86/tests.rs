@@ -93,6 +93,10 @@ fn what_is_in_the_way_is_named_with_its_place() {
         text.ends_with('\n') && text.contains("the nearest model that runs is Icelake-Server"),
         "{text}"
     );
+    let (_, answer) = json_of("explain SapphireRapids --host @icx");
+    let tile = json!({"kind": "feature", "name": "amx-tile", "leaf": 7, "subleaf": 0, "register": "EDX", "bit": 24,
+        "text": "amx-tile: CPUID[eax=07h,ecx=00h].EDX.amx-tile [bit 24]"});
+    assert!(answer["obstacles"].as_array().unwrap().contains(&tile), "{answer}");
     let (verdict, answer) = json_of("explain Icelake-Server-v4 --host @icx");
     assert_eq!(verdict, Ok(Verdict::Yes));
     assert_eq!(answer, json!({"runnable": true, "obstacles": [], "nearest": null}));
@@ -113,7 +117,7 @@ fn a_guest_moves_where_its_features_are() {
     assert_eq!(verdict, Ok(Verdict::No));
     let obstacles = answer["obstacles"].as_array().unwrap();
     assert!(
-        obstacles.iter().any(|obstacle| obstacle["name"] == "vendor"),
+        obstacles.iter().any(|obstacle| obstacle["kind"] == "vendor"),
         "{answer}"
     );
 }
