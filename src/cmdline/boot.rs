@@ -42,7 +42,7 @@ pub(super) fn apply_bios(builder: &mut Builder, path: &str) -> Result<(), Error>
 
 /// `-L`.
 pub(super) fn apply_data_dir(builder: &mut Builder, path: &str) -> Result<(), Error> {
-    builder.config.data_dirs.push(PathBuf::from(path));
+    builder.config.machine.data_dirs.push(PathBuf::from(path));
     Ok(())
 }
 

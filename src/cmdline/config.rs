@@ -85,8 +85,6 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// `-D`, `-d`, `-trace`, `-msg`.
     pub log: LogConfig,
-    /// `-L`: where to look for firmware, before the built-in places.
-    pub data_dirs: Vec<PathBuf>,
     /// What to tell the user although nothing is wrong; each to be printed after `warning: `.
     pub warnings: Vec<String>,
 }
@@ -110,7 +108,6 @@ impl Config {
             fds: Vec::new(),
             sandbox: Sandbox::default(),
             log: LogConfig::default(),
-            data_dirs: Vec::new(),
             warnings: Vec::new(),
         }
     }

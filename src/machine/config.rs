@@ -36,6 +36,8 @@ pub struct MachineConfig {
     pub kernel: Option<KernelConfig>,
     /// `-bios`.
     pub bios: Option<PathBuf>,
+    /// `-L`: where to look for firmware, before the built-in places.
+    pub data_dirs: Vec<PathBuf>,
     /// `-fw_cfg`.
     pub fw_cfg: Vec<Map<String, Value>>,
     /// `-smbios`.

@@ -321,10 +321,9 @@ def firmware_shadow():
     # To the copy below 1 MiB, there "mov byte ptr cs:[0x100], 0x5a" and "hlt".
     rom[-16:-11] = b"\xea\x00\x00\x00\xf0"
     rom[0:7] = b"\x2e\xc6\x06\x00\x01\x5a\xf4"
-    with tempfile.NamedTemporaryFile(suffix=".bin") as image:
-        image.write(rom)
-        image.flush()
-        with Emulator("-bios", image.name, guest=False, paused=True) as emulator:
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "rom").write_bytes(rom)
+        with Emulator("-L", folder, "-bios", "rom", guest=False, paused=True) as emulator:
             monitor = emulator.qmp()
 
             def shadow():

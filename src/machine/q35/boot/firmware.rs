@@ -18,7 +18,7 @@ use crate::{
 
 /// The firmware of a machine that names none.
 const DEFAULT_NAME: &str = "bios-256k.bin";
-/// Where firmware lies when only its name is given.
+/// Where firmware lies when only its name is given, after the folders of `-L`.
 const FOLDERS: [&str; 6] = [
     "/usr/share/seabios",
     "/usr/share/qemu",
@@ -44,12 +44,12 @@ pub(crate) struct Firmware {
 }
 
 impl Firmware {
-    /// Reads the file that `-bios` names, or the default one.
-    pub(crate) fn open(name: Option<&Path>) -> Result<Self, Error> {
+    /// Reads the file that `-bios` names, or the default one, from where it lies or from one of `folders`.
+    pub(crate) fn open(name: Option<&Path>, folders: &[PathBuf]) -> Result<Self, Error> {
         let name = name.unwrap_or(Path::new(DEFAULT_NAME));
         let fail =
             |why: &dyn std::fmt::Display| Error::generic(format!("could not load PC BIOS '{}': {why}", name.display()));
-        let path = find(name).ok_or_else(|| fail(&"no such file here or in the folders for firmware"))?;
+        let path = find(name, folders).ok_or_else(|| fail(&"no such file here or in the folders for firmware"))?;
         let image = fs::read(&path).map_err(|error| fail(&error))?;
         if image.is_empty() || image.len() % ALIGN != 0 || image.len() > MAX_SIZE {
             return Err(fail(&format_args!(
@@ -106,10 +106,12 @@ impl Firmware {
     }
 }
 
-fn find(name: &Path) -> Option<PathBuf> {
-    let folders = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
+fn find(name: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
+    let given = folders.iter().map(|folder| folder.join(name));
+    let built_in = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
     std::iter::once(name.to_owned())
-        .chain(folders)
+        .chain(given)
+        .chain(built_in)
         .find(|path| path.is_file())
 }
 
@@ -119,12 +121,16 @@ mod tests {
 
     #[test]
     fn a_missing_or_odd_file_is_named() {
-        let error = Firmware::open(Some(Path::new("no-such-bios.bin"))).unwrap_err().desc;
+        let error = Firmware::open(Some(Path::new("no-such-bios.bin")), &[])
+            .unwrap_err()
+            .desc;
         assert!(
             error.starts_with("could not load PC BIOS 'no-such-bios.bin': no such file"),
             "{error}"
         );
-        let error = Firmware::open(Some(Path::new("/etc/passwd"))).unwrap_err().desc;
+        let error = Firmware::open(Some(Path::new("passwd")), &[PathBuf::from("/etc")])
+            .unwrap_err()
+            .desc;
         assert!(error.contains("is not a multiple of 64 KiB"), "{error}");
     }
 }

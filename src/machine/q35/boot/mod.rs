@@ -42,7 +42,7 @@ impl Boot {
     pub(crate) fn open(config: &MachineConfig) -> Result<Self, Error> {
         match (&config.kernel, &config.bios) {
             (Some(kernel), None) => DirectBoot::open(kernel).map(Self::Direct),
-            (_, bios) => Firmware::open(bios.as_deref()).map(Self::Firmware),
+            (_, bios) => Firmware::open(bios.as_deref(), &config.data_dirs).map(Self::Firmware),
         }
     }
 
