@@ -1,13 +1,14 @@
 //! Firmware: a ROM that ends at 4 GiB, its last part also below 1 MiB.
 
 use std::{
-    fs,
+    fs::File,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use vm_memory::{
-    Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestRegionMmap, MemoryRegionAddress, MmapRegion, Permissions,
+    Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress,
+    MmapRegion, Permissions,
 };
 
 use crate::{
@@ -32,13 +33,12 @@ const MAX_SIZE: usize = 8 << 20;
 /// The ROM's size is a multiple of this.
 const ALIGN: usize = 64 << 10;
 /// How much of the ROM's end shows below 1 MiB.
-const LOW_SIZE: usize = 128 << 10;
+const LOW_SIZE: u64 = 128 << 10;
 
 /// A ROM.
 #[derive(Debug)]
 pub(crate) struct Firmware {
     region: Arc<GuestRegionMmap>,
-    low: Vec<u8>,
     /// Whether the end of the ROM shows below 1 MiB.
     is_shadowed: bool,
 }
@@ -50,30 +50,28 @@ impl Firmware {
         let fail =
             |why: &dyn std::fmt::Display| Error::generic(format!("could not load PC BIOS '{}': {why}", name.display()));
         let path = find(name, folders).ok_or_else(|| fail(&"no such file here or in the folders for firmware"))?;
-        let image = fs::read(&path).map_err(|error| fail(&error))?;
-        if image.is_empty() || image.len() % ALIGN != 0 || image.len() > MAX_SIZE {
+        let mut file = File::open(&path).map_err(|error| fail(&error))?;
+        let size = file.metadata().map_err(|error| fail(&error))?.len();
+        let len = usize::try_from(size).unwrap_or(usize::MAX);
+        if len == 0 || len % ALIGN != 0 || len > MAX_SIZE {
             return Err(fail(&format_args!(
-                "its size of {} bytes is not a multiple of 64 KiB up to 8 MiB",
-                image.len()
+                "its size of {size} bytes is not a multiple of 64 KiB up to 8 MiB"
             )));
         }
-        let region = MmapRegion::new(image.len()).map_err(|error| fail(&error))?;
-        let base = FOUR_GIB - u64::try_from(image.len()).unwrap_or_default();
-        let region = GuestRegionMmap::new(region, GuestAddress(base)).ok_or_else(|| fail(&"address"))?;
+        let region = MmapRegion::new(len).map_err(|error| fail(&error))?;
+        let region = GuestRegionMmap::new(region, GuestAddress(FOUR_GIB - size)).ok_or_else(|| fail(&"address"))?;
         region
-            .write_slice(&image, MemoryRegionAddress(0))
+            .read_exact_volatile_from(MemoryRegionAddress(0), &mut file, len)
             .map_err(|error| fail(&error))?;
-        tracing::debug!(path = %path.display(), size = image.len(), "firmware");
+        tracing::debug!(path = %path.display(), size, "firmware");
         Ok(Self {
             region: Arc::new(region),
-            low: image[image.len() - LOW_SIZE.min(image.len())..].to_vec(),
             is_shadowed: false,
         })
     }
 
     /// Maps the ROM below 4 GiB.
     pub(crate) fn plug_into(&self, vm: &kvm::Vm) -> Result<(), Error> {
-        use vm_memory::GuestMemoryRegion;
         vm.add_memory_slot(self.region.start_addr().0, self.region.len(), &self.region, 0, true)
             .map(|_| ())
             .map_err(|error| Error::generic(error.to_string()))
@@ -81,8 +79,9 @@ impl Firmware {
 
     /// Makes sure that there is RAM for the ROM's end below 1 MiB, and lets [`Self::shadow`] copy it again.
     pub(crate) fn load(&mut self, memory: &GuestMemoryMmap) -> Result<(), Error> {
-        let start = self.low_start();
-        if !memory.check_range(GuestAddress(start), self.low.len(), Permissions::Write) {
+        let start = ONE_MIB - self.low_size();
+        let len = usize::try_from(self.low_size()).unwrap_or(usize::MAX);
+        if !memory.check_range(GuestAddress(start), len, Permissions::Write) {
             return Err(Error::generic(format!("no RAM at 0x{start:x} for the PC BIOS")));
         }
         self.is_shadowed = false;
@@ -96,13 +95,19 @@ impl Firmware {
         if self.is_shadowed {
             return Ok(());
         }
-        super::put(memory, self.low_start(), &self.low)?;
+        let size = self.low_size();
+        let mut low = vec![0; usize::try_from(size).unwrap_or_default()];
+        self.region
+            .read_slice(&mut low, MemoryRegionAddress(self.region.len() - size))
+            .map_err(|error| Error::generic(format!("the PC BIOS: {error}")))?;
+        super::put(memory, ONE_MIB - size, &low)?;
         self.is_shadowed = true;
         Ok(())
     }
 
-    fn low_start(&self) -> u64 {
-        ONE_MIB - u64::try_from(self.low.len()).unwrap_or_default()
+    /// Bytes of the ROM's end that show below 1 MiB.
+    fn low_size(&self) -> u64 {
+        self.region.len().min(LOW_SIZE)
     }
 }
 
