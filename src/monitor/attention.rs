@@ -10,8 +10,9 @@ use std::sync::LazyLock;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
-/// How long to look: about what a client needs to read a reply and write the next command.
-const SPAN: Duration = Duration::from_micros(50);
+/// How long to look: longer than a client needs to read a reply and write the next command, held up by this or that. A
+/// client that asks now and then costs this much of a processor each time.
+const SPAN: Duration = Duration::from_micros(200);
 
 /// With one processor the client could not write while we look.
 static IS_USEFUL: LazyLock<bool> = LazyLock::new(|| available_parallelism().is_ok_and(|count| count.get() > 1));
