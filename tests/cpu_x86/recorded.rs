@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use remuda::accel::hostfile::x86;
 use remuda::cpu::x86::tables::Level;
 use remuda::cpu::x86::{
-    Accel, Arguments, CacheLevels, CpuidEntry, Cpus, Error, Expansion, Host, IrqChip, MachineCompat, Model, Processor,
-    RealizedVcpu, Topology, Warning,
+    Accel, Arguments, CacheLevels, CpuidEntry, Cpus, Error, Expansion, ExpansionInfo, Host, IrqChip, MachineCompat,
+    Model, Processor, RealizedVcpu, Topology, Warning,
 };
 use serde_json::{Map, Value, json};
 
@@ -398,15 +398,20 @@ fn expansions_are_those_recorded() {
         for record in records {
             let info = cpus.expand(kind, text(record, "of"), None).unwrap();
             assert_eq!(info.name, text(record, "name"));
-            let made = info
-                .props
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), value.to_json()))
-                .collect();
+            let made = made(&info);
             let off = words(text(booleans, "booleans")).chain(words(text(record, "more")));
             assert_props(&format!("{file}: {}", text(record, "of")), &made, &props(record, off));
         }
     }
+}
+
+/// The properties of an expansion.
+fn made(info: &ExpansionInfo) -> BTreeMap<String, Value> {
+    let mut props = BTreeMap::new();
+    info.for_each_prop(|name, value| {
+        props.insert(name.to_owned(), value.to_json());
+    });
+    props
 }
 
 #[test]
@@ -427,11 +432,7 @@ fn odd_requests_are_answered_as_recorded() {
             match cpus.expand(kind, name, model.get("props")) {
                 Ok(info) => {
                     assert_eq!(info.name, text(reply, "name"), "{request}");
-                    let made = info
-                        .props
-                        .iter()
-                        .map(|(name, value)| ((*name).to_owned(), value.to_json()))
-                        .collect();
+                    let made = made(&info);
                     assert_props(&request.to_string(), &made, &props(reply, words(text(reply, "off"))));
                 }
                 Err(error) => assert_eq!(json!(error.to_string()), reply["error"]["desc"], "{request}"),

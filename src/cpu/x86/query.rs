@@ -11,7 +11,7 @@ use super::model::Model;
 use super::props::PropValue;
 use super::realize::Processor;
 use super::supported::{Accel, supported};
-use super::tables::{PROPERTIES, TYPES};
+use super::tables::TYPES;
 use super::topology::Topology;
 
 /// CPU models as a process sees them: with its machine type, its accelerator and its `-cpu`.
@@ -50,12 +50,26 @@ pub enum Expansion {
 }
 
 /// The answer of `query-cpu-model-expansion`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ExpansionInfo {
     /// The model to start from.
     pub name: String,
-    /// Properties to set.
-    pub props: Vec<(&'static str, PropValue)>,
+    kind: Expansion,
+    cpu: Cpu,
+}
+
+impl ExpansionInfo {
+    /// Gives each property to set to `take`, with its value.
+    pub fn for_each_prop(&self, mut take: impl FnMut(&'static str, PropValue)) {
+        let mut take = |(name, value)| take(name, value);
+        match self.kind {
+            Expansion::Static => static_props(&self.cpu).for_each(take),
+            Expansion::Full => {
+                self.cpu.properties().for_each(&mut take);
+                of_every_device().into_iter().for_each(take);
+            }
+        }
+    }
 }
 
 /// Properties beside features that a static expansion tells.
@@ -186,15 +200,14 @@ impl<'a> Cpus<'a> {
             }
         }
         cpu.expand(&context, &Topology::default())?;
-        Ok(match kind {
-            Expansion::Static => ExpansionInfo {
-                name: "base".to_owned(),
-                props: static_props(&cpu),
-            },
-            Expansion::Full => ExpansionInfo {
-                name: name.to_owned(),
-                props: full_props(&cpu),
-            },
+        let name = match kind {
+            Expansion::Static => "base",
+            Expansion::Full => name,
+        };
+        Ok(ExpansionInfo {
+            name: name.to_owned(),
+            kind,
+            cpu,
         })
     }
 
@@ -219,23 +232,16 @@ impl<'a> Cpus<'a> {
     }
 }
 
-fn static_props(cpu: &Cpu) -> Vec<(&'static str, PropValue)> {
+fn static_props(cpu: &Cpu) -> impl Iterator<Item = (&'static str, PropValue)> {
     let scalars = STATIC_PROPS.into_iter().filter_map(|name| Some((name, cpu.get(name)?)));
-    scalars
-        .chain(cpu.named_features().map(|(name, on)| (name, PropValue::Bool(on))))
-        .collect()
+    scalars.chain(cpu.named_features().map(|(name, on)| (name, PropValue::Bool(on))))
 }
 
-fn full_props(cpu: &Cpu) -> Vec<(&'static str, PropValue)> {
-    let of_every_device = [
+/// Properties that a CPU has because it is a device, as one has them that is not in use.
+fn of_every_device() -> [(&'static str, PropValue); 3] {
+    [
         ("memory", PropValue::Text("/machine/unattached/system[0]".into())),
         ("realized", PropValue::Bool(false)),
         ("start-powered-off", PropValue::Bool(false)),
-    ];
-    let mut props = Vec::with_capacity(PROPERTIES.len() + of_every_device.len());
-    for property in cpu.properties() {
-        props.push(property);
-    }
-    props.extend(of_every_device);
-    props
+    ]
 }

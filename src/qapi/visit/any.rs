@@ -24,7 +24,8 @@ impl Any {
     /// An object with the members that `write` gives it.
     #[must_use]
     pub fn object(write: impl FnOnce(&mut ObjectWriter<'_>)) -> Self {
-        let mut text = Vec::new();
+        // The usual object, the properties of a CPU, has some hundred members.
+        let mut text = Vec::with_capacity(16 << 10);
         let mut object = ObjectWriter::begin(&mut text);
         write(&mut object);
         object.end();

@@ -1,6 +1,5 @@
 //! x86_64 CPU models.
 
-use super::props;
 use crate::accel::hostfile::HostDescription;
 use crate::cpu::x86::{Cpus, DEFAULT_MODEL, DefinitionInfo, Expansion, Host, PropValue};
 use crate::machine::processor::ProcessorRequest;
@@ -78,8 +77,10 @@ pub(super) async fn expansion(guest: &Guest, args: QueryCpuModelExpansionArgs) -
         .map_err(|error| Error::generic(error.to_string()))?;
     Ok(CpuModelExpansionInfo {
         model: CpuModelInfo {
+            props: Some(Any::object(|props| {
+                expanded.for_each_prop(|name, value| props.member(name, &value));
+            })),
             name: expanded.name,
-            props: Some(props(expanded.props)),
         },
         deprecated_props: None,
     })

@@ -18,8 +18,8 @@ use serde_json::{Map, Value, json};
 use super::request::{Operand, Request, Verb, read};
 use super::{ToolError, Verdict};
 use crate::cpu::x86::{
-    Accel, Arguments, Cpu, Cpus, DEFAULT_MODEL, DefinitionInfo, Expansion, Host, IrqChip, MachineCompat, Model,
-    PropValue,
+    Accel, Arguments, Cpu, Cpus, DEFAULT_MODEL, DefinitionInfo, Expansion, ExpansionInfo, Host, IrqChip, MachineCompat,
+    Model, PropValue,
 };
 
 /// Answers one question.
@@ -74,22 +74,19 @@ impl Tool<'_> {
         };
         let info = cpus.expand(kind, model.name(), None).map_err(|error| failed(&error))?;
         if self.request.json {
-            return self.json(&json!({"model": {"name": info.name, "props": props_json(&info.props)}}));
+            return self.json(&json!({"model": {"name": info.name, "props": props_json(&info)}}));
         }
         self.line(model.name());
         if let Some(target) = model.alias_of(self.compat) {
             self.line(&format!("is {target}"));
         }
-        let (features, others): (Vec<_>, Vec<_>) = info
-            .props
-            .iter()
-            .partition(|(_, value)| matches!(value, PropValue::Bool(_)));
-        for (name, value) in others {
-            self.line(&format!("{name} {}", plain(value)));
-        }
-        let on = features.iter().filter(|(_, value)| *value == PropValue::Bool(true));
-        let names: Vec<&str> = on.map(|(name, _)| *name).collect();
-        self.line(&format!("on {}", names.join(" ")));
+        let mut on = Vec::new();
+        info.for_each_prop(|name, value| match value {
+            PropValue::Bool(true) => on.push(name),
+            PropValue::Bool(false) => {}
+            other => self.line(&format!("{name} {}", plain(&other))),
+        });
+        self.line(&format!("on {}", on.join(" ")));
         Ok(Verdict::Yes)
     }
 
@@ -287,9 +284,12 @@ fn plain(value: &PropValue) -> String {
     }
 }
 
-fn props_json(props: &[(&str, PropValue)]) -> Value {
-    let members = props.iter().map(|(name, value)| ((*name).to_owned(), value.to_json()));
-    Value::Object(members.collect())
+fn props_json(info: &ExpansionInfo) -> Value {
+    let mut members = Map::new();
+    info.for_each_prop(|name, value| {
+        members.insert(name.to_owned(), value.to_json());
+    });
+    Value::Object(members)
 }
 
 fn definition_json(info: &DefinitionInfo) -> Value {
