@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use qmp::Qmp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -84,6 +84,7 @@ fn converse(console: &UnixListener, monitor: &Path) -> Result<(), Box<dyn Error>
     println!("vCPU 0 is thread {} at {}", cpus[0]["thread-id"], cpus[0]["qom-path"]);
     println!("CPU model: {}", qmp.command("query-cpu-model", &json!({}))?);
     show_host_cpu(&mut qmp)?;
+    show_models(&mut qmp)?;
 
     println!("pressing the power button");
     qmp.command("system_powerdown", &json!({}))?;
@@ -121,6 +122,7 @@ fn probe(emulator: &str, directory: &Path) -> Result<(), Box<dyn Error>> {
             .filter_map(|m| m["name"].as_str())
             .collect();
         println!("machines: {}", names.join(" "));
+        show_models(&mut qmp)?;
         qmp.command("quit", &json!({}))?;
         Ok(())
     });
@@ -140,11 +142,25 @@ fn show_version(qmp: &mut Qmp) -> Result<(), Box<dyn Error>> {
 fn show_host_cpu(qmp: &mut Qmp) -> Result<(), Box<dyn Error>> {
     let arguments = json!({"type": "full", "model": {"name": "host"}});
     let expansion = qmp.command("query-cpu-model-expansion", &arguments)?;
-    let on = |value: &serde_json::Value| value.as_bool() == Some(true);
+    let on = |value: &Value| value.as_bool() == Some(true);
     let count = expansion["model"]["props"]
         .as_object()
         .map_or(0, |props| props.values().filter(|v| on(v)).count());
-    println!("model host stands for {count} features here");
+    println!("model host has {count} properties on here");
+    Ok(())
+}
+
+/// Shows which CPU models run here, by the accelerator that says so.
+fn show_models(qmp: &mut Qmp) -> Result<(), Box<dyn Error>> {
+    let models = qmp.command("query-cpu-definitions", &json!({}))?;
+    let models = models.as_array().ok_or("the CPU definitions are no list")?;
+    let runs = |model: &&Value| model["accelerators"][0]["runnable"] == true;
+    let count = models.iter().filter(runs).count();
+    println!("of {} CPU models {count} run here", models.len());
+    let blocked = models.iter().find(|model| !runs(model));
+    if let Some(model) = blocked.filter(|model| model["accelerators"].is_array()) {
+        println!("{} lacks {}", model["name"], model["unavailable-features"]);
+    }
     Ok(())
 }
 

@@ -202,7 +202,7 @@ static const u8 *find_table(const char *signature)
 /* The first element of the package \_S5 in the DSDT, which is what SLP_TYP wants. */
 static int find_sleep_type(const u8 *dsdt)
 {
-    for (u32 at = 36; at + 12 < read32(dsdt + 4); at++) {
+    for (u32 at = 36; at + 8 <= read32(dsdt + 4); at++) {
         if (!same((const char *)dsdt + at, "_S5_\x12", 5)) continue;
         const u8 *package = dsdt + at + 5;
         package += (package[0] >> 6) + 2;
