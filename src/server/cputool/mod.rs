@@ -15,6 +15,7 @@
 //! `--target` names the architecture where no file tells it, `--machine` the machine type whose rules hold, and
 //! `--json` asks for replies in the form QMP gives them.
 
+mod answer;
 mod request;
 mod s390x;
 mod x86;

@@ -2,13 +2,13 @@
 
 mod obstacle;
 
-use std::io::Write;
 use std::path::Path;
 
 use obstacle::{Obstacle, list_json, obstacles};
 use serde_json::{Map, Value, json};
 
-use super::request::{Operand, Request, Verb, read};
+use super::answer::{Answers, Definition, Output};
+use super::request::{Operand, Request, read};
 use super::{ToolError, Verdict};
 use crate::accel::kvm;
 use crate::cpu::s390x::{
@@ -24,30 +24,24 @@ pub(super) fn run(request: &Request, out: &mut Vec<u8>) -> Result<Verdict, ToolE
             .ok_or_else(|| ToolError::Failed(format!("'{name}' is not a machine type of s390x")))?,
         None => Compat::newest(),
     };
-    let mut tool = Tool { compat, request, out };
-    match request.verb {
-        Verb::List => tool.list(),
-        Verb::Show => tool.show(),
-        Verb::Compare => tool.compare(),
-        Verb::Baseline => tool.baseline(),
-        Verb::Explain => tool.explain(),
-        Verb::Migratable => tool.migratable(),
-    }
+    let out = Output(out);
+    Tool { compat, request, out }.answer(request.verb)
 }
 
 struct Tool<'a> {
     compat: Compat,
     request: &'a Request,
-    out: &'a mut Vec<u8>,
+    out: Output<'a>,
 }
 
-impl Tool<'_> {
+impl Answers for Tool<'_> {
     fn list(&mut self) -> Result<Verdict, ToolError> {
         let host = self.host_or_here()?;
         let list = Cpus::new(self.compat, Some(&host)).definitions(std::slice::from_ref(&host));
         if self.request.json {
-            let list: Vec<Value> = list.iter().map(definition_json).collect();
-            return self.json(&json!(list));
+            let list: Vec<Definition<'_>> = list.iter().map(definition).collect();
+            self.out.json(&json!(list));
+            return Ok(Verdict::Yes);
         }
         for info in list {
             let name = info.name;
@@ -57,7 +51,7 @@ impl Tool<'_> {
                 (None, Some(missing)) if missing.is_empty() => "runs".to_owned(),
                 (None, Some(missing)) => format!("lacks {}", missing.join(" ")),
             };
-            self.line(&format!("{name:<14} {what}"));
+            self.out.line(&format!("{name:<14} {what}"));
         }
         Ok(Verdict::Yes)
     }
@@ -72,15 +66,17 @@ impl Tool<'_> {
         };
         let info = expand(&model, kind);
         if self.request.json {
-            return self.json(&json!({"deprecated-props": info.deprecated_props, "model": model_json(&info.model)}));
+            self.out
+                .json(&json!({"deprecated-props": info.deprecated_props, "model": model_json(&info.model)}));
+            return Ok(Verdict::Yes);
         }
         let definition = model.definition;
-        self.line(&cpu_text(&info.model));
-        self.line(&format!(
+        self.out.line(&cpu_text(&info.model));
+        self.out.line(&format!(
             "machine type {:04x} GA {}, generation {} GA {}, known as {}",
             definition.machine_type, definition.own_ga, definition.generation, definition.ga, definition.seed_name
         ));
-        self.line(&match definition.ibc {
+        self.out.line(&match definition.ibc {
             0 => "no instruction blocking control".to_owned(),
             ibc => format!("instruction blocking control {ibc:#05x}"),
         });
@@ -88,13 +84,13 @@ impl Tool<'_> {
             .iter()
             .map(|number| number.to_string())
             .collect();
-        self.line(&format!("facilities {}", numbers.join(" ")));
+        self.out.line(&format!("facilities {}", numbers.join(" ")));
         let deprecated = expand(&model, Expansion::Static).deprecated_props;
         if !deprecated.is_empty() {
-            self.line(&format!("deprecated {}", deprecated.join(" ")));
+            self.out.line(&format!("deprecated {}", deprecated.join(" ")));
         }
         for odd in inconsistencies(&model) {
-            self.line(&format!("warning: {odd}"));
+            self.out.line(&format!("warning: {odd}"));
         }
         Ok(Verdict::Yes)
     }
@@ -103,14 +99,16 @@ impl Tool<'_> {
         let [a, b] = [0, 1].map(|place| self.operand(&self.request.operands[place], None));
         let info = compare(&a?, &b?);
         if self.request.json {
-            return self.json(&json!({
+            self.out.json(&json!({
                 "result": info.result.as_str(),
                 "responsible-properties": info.responsible_properties,
             }));
+            return Ok(Verdict::Yes);
         }
-        self.line(info.result.as_str());
+        self.out.line(info.result.as_str());
         if !info.responsible_properties.is_empty() {
-            self.line(&format!("differs in {}", info.responsible_properties.join(" ")));
+            self.out
+                .line(&format!("differs in {}", info.responsible_properties.join(" ")));
         }
         Ok(Verdict::Yes)
     }
@@ -125,9 +123,10 @@ impl Tool<'_> {
         })?;
         let info = static_info(&model);
         if self.request.json {
-            return self.json(&json!({"model": model_json(&info)}));
+            self.out.json(&json!({"model": model_json(&info)}));
+            return Ok(Verdict::Yes);
         }
-        self.line(&cpu_text(&info));
+        self.out.line(&cpu_text(&info));
         Ok(Verdict::Yes)
     }
 
@@ -139,16 +138,28 @@ impl Tool<'_> {
             true => Verdict::Yes,
             false => Verdict::No,
         };
+        let instead = match verdict {
+            Verdict::Yes => None,
+            Verdict::No => self.nearest(&model, &host),
+        };
         if self.request.json {
-            let model = model_json(&static_info(&model));
-            self.json(&json!({"runnable": obstacles.is_empty(), "model": model, "obstacles": list_json(&obstacles)}))?;
+            self.out.json(&json!({
+                "runnable": obstacles.is_empty(),
+                "model": model_json(&static_info(&model)),
+                "obstacles": list_json(&obstacles),
+                "nearest": instead.as_ref().map(Model::name),
+            }));
             return Ok(verdict);
         }
         for obstacle in &obstacles {
-            self.line(&obstacle.to_string());
+            self.out.line(&obstacle.to_string());
         }
-        if obstacles.is_empty() {
-            self.line("nothing keeps the host from running the model");
+        match (verdict, instead) {
+            (Verdict::Yes, _) => self.out.line("nothing keeps the host from running the model"),
+            (Verdict::No, Some(model)) => self
+                .out
+                .line(&format!("the nearest model that runs is {}", model.name())),
+            (Verdict::No, None) => self.out.line("no named model runs"),
         }
         Ok(verdict)
     }
@@ -171,33 +182,58 @@ impl Tool<'_> {
             return self.migratable_json(&model, place, &obstacles);
         }
         if !obstacles.is_empty() {
-            self.line(match place {
+            self.out.line(match place {
                 "from" => "no: the guest cannot run where it is to come from",
                 _ => "no",
             });
             obstacles
                 .iter()
-                .for_each(|obstacle| self.line(&format!("  {obstacle}")));
+                .for_each(|obstacle| self.out.line(&format!("  {obstacle}")));
             return Ok(Verdict::No);
         }
-        self.line("yes");
+        self.out.line("yes");
         if matches!(model.variant, Variant::Host | Variant::Max) {
             let text = cpu_text(&static_info(&model));
-            self.line(&format!(
+            self.out.line(&format!(
                 "  '{}' means something else on the other host: start the guest with -cpu {text}",
                 model.name()
             ));
         }
         Ok(Verdict::Yes)
     }
+}
+
+impl Tool<'_> {
+    /// The newest named model that is not newer than the one wanted and runs on a host; with its default features, if
+    /// these run.
+    fn nearest(&self, wanted: &Model, host: &Host) -> Option<Model> {
+        let cpus = Cpus::new(self.compat, Some(host));
+        let list = cpus.definitions(std::slice::from_ref(host)).into_iter();
+        let running =
+            list.filter(|info| info.alias_of.is_none() && info.accelerators.iter().any(|there| there.runnable));
+        let models = running.filter_map(|info| cpus.named(info.name).ok());
+        let named = models.filter(|model| matches!(model.variant, Variant::Base | Variant::Default));
+        named
+            .filter(|model| !model.definition.is_newer_than(wanted.definition))
+            .reduce(|best, next| {
+                let is_same = std::ptr::eq(next.definition, best.definition);
+                let is_better = is_same && next.variant == Variant::Default;
+                match is_better || next.definition.is_newer_than(best.definition) {
+                    true => next,
+                    false => best,
+                }
+            })
+    }
 
     fn migratable_json(&mut self, model: &Model, place: &str, obstacles: &[Obstacle]) -> Result<Verdict, ToolError> {
         let model = model_json(&static_info(model));
         if obstacles.is_empty() {
-            return self.json(&json!({"migratable": true, "model": model}));
+            self.out.json(&json!({"migratable": true, "model": model}));
+            return Ok(Verdict::Yes);
         }
         let obstacles = list_json(obstacles);
-        self.json(&json!({"migratable": false, "model": model, "blocked-at": place, "obstacles": obstacles}))?;
+        self.out
+            .json(&json!({"migratable": false, "model": model, "blocked-at": place, "obstacles": obstacles}));
         Ok(Verdict::No)
     }
 
@@ -225,16 +261,6 @@ impl Tool<'_> {
             )),
             None => kvm::s390x::probe().map_err(|error| ToolError::failed(&error)),
         }
-    }
-
-    fn json(&mut self, value: &Value) -> Result<Verdict, ToolError> {
-        self.line(&value.to_string());
-        Ok(Verdict::Yes)
-    }
-
-    fn line(&mut self, text: &str) {
-        // Writing to a Vec does not fail.
-        let _ = writeln!(self.out, "{text}");
     }
 }
 
@@ -270,132 +296,17 @@ fn model_json(info: &ModelInfo) -> Value {
     }
 }
 
-fn definition_json(info: &DefinitionInfo) -> Value {
-    let mut entry = json!({
-        "name": info.name,
-        "typename": info.typename,
-        "static": info.is_static,
-        "migration-safe": info.migration_safe,
-        "deprecated": false,
-    });
-    if let Some(missing) = &info.unavailable_features {
-        entry["unavailable-features"] = json!(missing);
+fn definition(info: &DefinitionInfo) -> Definition<'_> {
+    Definition {
+        name: info.name,
+        typename: info.typename,
+        is_static: info.is_static,
+        migration_safe: info.migration_safe,
+        deprecated: false,
+        unavailable_features: info.unavailable_features.as_deref(),
+        alias_of: info.alias_of,
     }
-    if let Some(target) = info.alias_of {
-        entry["alias-of"] = json!(target);
-    }
-    entry
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::run;
-    use super::*;
-
-    /// Exit status and output of `remuda cpu TEXT`; HOSTS stands for the folder of recorded hosts.
-    fn remuda(text: &str) -> (Result<Verdict, ToolError>, String) {
-        let hosts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/s390x/hosts");
-        let args: Vec<String> = text.split_whitespace().map(|arg| arg.replace("HOSTS", hosts)).collect();
-        let mut out = Vec::new();
-        let verdict = run(&args, &mut out);
-        (verdict, String::from_utf8(out).unwrap())
-    }
-
-    const Z15: &str = "HOSTS/6.0.0/sim_host.json";
-    const Z15_RESTRICTED: &str = "HOSTS/8.1.0/sim_host.json";
-    const Z16: &str = "HOSTS/9.2.0/sim_host.json";
-
-    #[test]
-    fn a_guest_moves_up_but_not_down() {
-        let (verdict, text) = remuda(&format!("migratable --from {Z15} --to {Z16} --cpu z14"));
-        assert_eq!((verdict, text.as_str()), (Ok(Verdict::Yes), "yes\n"));
-        let (verdict, text) = remuda(&format!("migratable --from {Z16} --to {Z15} --cpu gen16a"));
-        assert_eq!(verdict, Ok(Verdict::No));
-        assert!(
-            text.starts_with(
-                "no\n  type: gen16a is of generation 16 GA 1, the host is a gen15a of generation 15 GA 1\n"
-            ),
-            "{text}"
-        );
-        assert!(
-            text.contains("\n  nnpa: neural network processing assist, facility 165; the machine must have it\n"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_hosts_own_model_moves_by_its_features() {
-        let (verdict, text) = remuda(&format!("migratable --from {Z15} --to {Z15_RESTRICTED}"));
-        assert_eq!(verdict, Ok(Verdict::No));
-        assert!(
-            text.contains("\n  ri: runtime instrumentation, facility 64; the kernel must have KVM_CAP_S390_RI"),
-            "{text}"
-        );
-        let (verdict, text) = remuda(&format!("migratable --from {Z15_RESTRICTED} --to {Z16}"));
-        assert_eq!(verdict, Ok(Verdict::Yes), "{text}");
-        assert!(text.contains("start the guest with -cpu gen15a-base,"), "{text}");
-    }
-
-    #[test]
-    fn a_baseline_of_hosts_runs_on_each() {
-        let (verdict, text) = remuda(&format!("baseline {Z15} {Z15_RESTRICTED} {Z16}"));
-        assert_eq!(verdict, Ok(Verdict::Yes));
-        let model = text.trim();
-        assert!(
-            model.starts_with("gen15a-base,") && !model.contains(",ri=") && model.contains(",vx=on"),
-            "{model}"
-        );
-        for host in [Z15, Z15_RESTRICTED, Z16] {
-            let (verdict, text) = remuda(&format!("explain {model} --host {host}"));
-            assert_eq!(
-                (verdict, text.as_str()),
-                (Ok(Verdict::Yes), "nothing keeps the host from running the model\n")
-            );
-        }
-    }
-
-    #[test]
-    fn models_are_shown_listed_and_compared() {
-        let (_, text) = remuda("show 2066-ga1 --target s390x");
-        assert_eq!(text.lines().next(), Some("z800-base"));
-        assert!(
-            text.contains("machine type 2066 GA 1, generation 7 GA 3, known as 2066-ga1"),
-            "{text}"
-        );
-        let (_, text) = remuda("compare z13.2 2965-ga1 --target s390x");
-        assert_eq!(text, "identical\n");
-        let (_, text) = remuda(&format!("list --host {Z16}"));
-        assert!(text.contains("\nz14            runs\n"), "{text}");
-        assert!(text.contains("\n2964-ga1       is z13\n"), "{text}");
-        let (_, text) = remuda(&format!("list --host {Z15} --json"));
-        let list: Value = serde_json::from_str(&text).unwrap();
-        assert!(
-            list.as_array()
-                .unwrap()
-                .iter()
-                .any(|entry| entry["alias-of"] == json!("gen16a"))
-        );
-    }
-
-    #[test]
-    fn a_question_about_nothing_is_refused() {
-        let (verdict, _) = remuda("show z99 --target s390x");
-        assert_eq!(
-            verdict,
-            Err(ToolError::Failed("unable to find CPU model 'z99'".to_owned()))
-        );
-        let (verdict, _) = remuda("list --host /no/such/file");
-        let Err(ToolError::Failed(text)) = verdict else {
-            panic!()
-        };
-        assert!(
-            text.starts_with("/no/such/file: cannot read the host description: No such file"),
-            "{text}"
-        );
-        let (verdict, _) = remuda("show z13 --target s390x --machine pc");
-        assert_eq!(
-            verdict,
-            Err(ToolError::Failed("'pc' is not a machine type of s390x".to_owned()))
-        );
-    }
-}
+mod tests;

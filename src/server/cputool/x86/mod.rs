@@ -8,14 +8,14 @@
 mod features;
 mod obstacle;
 
-use std::io::Write;
 use std::path::Path;
 
 use features::{Relation, baseline, named, nearest, relation};
 use obstacle::{Obstacle, obstacles};
 use serde_json::{Map, Value, json};
 
-use super::request::{Operand, Request, Verb, read};
+use super::answer::{Answers, Definition, Output};
+use super::request::{Operand, Request, read};
 use super::{ToolError, Verdict};
 use crate::cpu::x86::{
     Accel, Arguments, Cpu, Cpus, DEFAULT_MODEL, DefinitionInfo, Expansion, ExpansionInfo, Host, IrqChip, MachineCompat,
@@ -29,30 +29,24 @@ pub(super) fn run(request: &Request, out: &mut Vec<u8>) -> Result<Verdict, ToolE
             .ok_or_else(|| ToolError::Failed(format!("'{name}' is not a machine type of x86_64")))?,
         None => MachineCompat::newest(),
     };
-    let mut tool = Tool { compat, request, out };
-    match request.verb {
-        Verb::List => tool.list(),
-        Verb::Show => tool.show(),
-        Verb::Compare => tool.compare(),
-        Verb::Baseline => tool.baseline(),
-        Verb::Explain => tool.explain(),
-        Verb::Migratable => tool.migratable(),
-    }
+    let out = Output(out);
+    Tool { compat, request, out }.answer(request.verb)
 }
 
 struct Tool<'a> {
     compat: MachineCompat,
     request: &'a Request,
-    out: &'a mut Vec<u8>,
+    out: Output<'a>,
 }
 
-impl Tool<'_> {
+impl Answers for Tool<'_> {
     fn list(&mut self) -> Result<Verdict, ToolError> {
         let host = self.host_or_here()?;
         let list = self.cpus(Some(&host)).definitions();
         if self.request.json {
-            let list: Vec<Value> = list.iter().map(definition_json).collect();
-            return self.json(&json!(list));
+            let list: Vec<Definition<'_>> = list.iter().map(definition).collect();
+            self.out.json(&json!(list));
+            return Ok(Verdict::Yes);
         }
         for info in list {
             let what = match (info.alias_of, &info.unavailable_features) {
@@ -60,7 +54,7 @@ impl Tool<'_> {
                 (None, Some(missing)) if !missing.is_empty() => format!("lacks {}", missing.join(" ")),
                 (None, _) => "runs".to_owned(),
             };
-            self.line(&format!("{:<28} {what}", info.name));
+            self.out.line(&format!("{:<28} {what}", info.name));
         }
         Ok(Verdict::Yes)
     }
@@ -74,19 +68,21 @@ impl Tool<'_> {
         };
         let info = cpus.expand(kind, model.name(), None).map_err(|error| failed(&error))?;
         if self.request.json {
-            return self.json(&json!({"model": {"name": info.name, "props": props_json(&info)}}));
+            self.out
+                .json(&json!({"model": {"name": info.name, "props": props_json(&info)}}));
+            return Ok(Verdict::Yes);
         }
-        self.line(model.name());
+        self.out.line(model.name());
         if let Some(target) = model.alias_of(self.compat) {
-            self.line(&format!("is {target}"));
+            self.out.line(&format!("is {target}"));
         }
         let mut on = Vec::new();
         info.for_each_prop(|name, value| match value {
             PropValue::Bool(true) => on.push(name),
             PropValue::Bool(false) => {}
-            other => self.line(&format!("{name} {}", plain(&other))),
+            other => self.out.line(&format!("{name} {}", plain(&other))),
         });
-        self.line(&format!("on {}", on.join(" ")));
+        self.out.line(&format!("on {}", on.join(" ")));
         Ok(Verdict::Yes)
     }
 
@@ -96,12 +92,14 @@ impl Tool<'_> {
         let Relation { result, only_a, only_b } = relation(a.features(), b.features());
         if self.request.json {
             let differing = [only_a, only_b].concat();
-            return self.json(&json!({"result": result, "responsible-properties": differing}));
+            self.out
+                .json(&json!({"result": result, "responsible-properties": differing}));
+            return Ok(Verdict::Yes);
         }
-        self.line(result);
+        self.out.line(result);
         for (which, names) in [("first", only_a), ("second", only_b)] {
             if !names.is_empty() {
-                self.line(&format!("only the {which} has {}", names.join(" ")));
+                self.out.line(&format!("only the {which} has {}", names.join(" ")));
             }
         }
         Ok(Verdict::Yes)
@@ -126,10 +124,11 @@ impl Tool<'_> {
         }
         if self.request.json {
             let props: Map<String, Value> = more.iter().map(|name| ((*name).to_owned(), json!(true))).collect();
-            return self.json(&json!({"model": {"name": model.name(), "props": props}}));
+            self.out.json(&json!({"model": {"name": model.name(), "props": props}}));
+            return Ok(Verdict::Yes);
         }
         let switches: String = more.iter().map(|name| format!(",{name}=on")).collect();
-        self.line(&format!("{}{switches}", model.name()));
+        self.out.line(&format!("{}{switches}", model.name()));
         Ok(Verdict::Yes)
     }
 
@@ -144,20 +143,22 @@ impl Tool<'_> {
         );
         if self.request.json {
             let nearest = instead.filter(|_| !missing.is_empty()).map(|model| model.name());
-            self.json(&json!({
+            self.out.json(&json!({
                 "runnable": missing.is_empty(),
                 "obstacles": obstacle::list_json(&missing),
                 "nearest": nearest,
-            }))?;
+            }));
             return Ok(verdict(&missing));
         }
         for obstacle in &missing {
-            self.line(&obstacle.to_string());
+            self.out.line(&obstacle.to_string());
         }
         match instead {
-            _ if missing.is_empty() => self.line("nothing keeps the host from running the model"),
-            Some(model) => self.line(&format!("the nearest model that runs is {}", model.name())),
-            None => self.line("no named model runs"),
+            _ if missing.is_empty() => self.out.line("nothing keeps the host from running the model"),
+            Some(model) => self
+                .out
+                .line(&format!("the nearest model that runs is {}", model.name())),
+            None => self.out.line("no named model runs"),
         }
         Ok(verdict(&missing))
     }
@@ -177,20 +178,23 @@ impl Tool<'_> {
             if !found.is_empty() {
                 answer["obstacles"] = obstacle::list_json(&found);
             }
-            self.json(&answer)?;
+            self.out.json(&answer);
             return Ok(verdict(&found));
         }
-        self.line(if found.is_empty() { "yes" } else { "no" });
+        self.out.line(if found.is_empty() { "yes" } else { "no" });
         for obstacle in &found {
-            self.line(&format!("  {obstacle}"));
+            self.out.line(&format!("  {obstacle}"));
         }
         let lost = named(guest.filtered_features());
         if !lost.is_empty() {
-            self.line(&format!("  where it comes from the guest lacks {}", lost.join(" ")));
+            self.out
+                .line(&format!("  where it comes from the guest lacks {}", lost.join(" ")));
         }
         Ok(verdict(&found))
     }
+}
 
+impl Tool<'_> {
     /// All models, on a host or without one.
     fn cpus<'h>(&self, host: Option<&'h Host>) -> Cpus<'h> {
         let accel = host.map(|host| Accel {
@@ -237,16 +241,6 @@ impl Tool<'_> {
             None => this_host(),
         }
     }
-
-    fn json(&mut self, value: &Value) -> Result<Verdict, ToolError> {
-        self.line(&value.to_string());
-        Ok(Verdict::Yes)
-    }
-
-    fn line(&mut self, text: &str) {
-        // Writing to a Vec does not fail.
-        let _ = writeln!(self.out, "{text}");
-    }
 }
 
 fn verdict(obstacles: &[Obstacle]) -> Verdict {
@@ -292,21 +286,16 @@ fn props_json(info: &ExpansionInfo) -> Value {
     Value::Object(members)
 }
 
-fn definition_json(info: &DefinitionInfo) -> Value {
-    let mut entry = json!({
-        "name": info.name,
-        "typename": info.typename,
-        "static": info.is_static,
-        "migration-safe": info.migration_safe,
-        "deprecated": false,
-    });
-    if let Some(missing) = &info.unavailable_features {
-        entry["unavailable-features"] = json!(missing);
+fn definition(info: &DefinitionInfo) -> Definition<'_> {
+    Definition {
+        name: info.name,
+        typename: info.typename,
+        is_static: info.is_static,
+        migration_safe: info.migration_safe,
+        deprecated: false,
+        unavailable_features: info.unavailable_features.as_deref(),
+        alias_of: info.alias_of,
     }
-    if let Some(target) = info.alias_of {
-        entry["alias-of"] = json!(target);
-    }
-    entry
 }
 
 #[cfg(test)]
