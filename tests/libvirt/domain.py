@@ -6,7 +6,7 @@ import pty
 import subprocess
 import tty
 
-from harness.checks import Failure, eventually, expect_equal
+from harness.checks import Failure, eventually
 from harness.emulator import CPU, Console, test_guest
 
 from .host import EMULATOR, virsh
@@ -59,16 +59,17 @@ class Domain:
 
     def expect_state(self, wanted, seconds=20):
         """Waits for a state with its reason, as `virsh domstate --reason` shows it."""
-        seen = []
+        state = None
 
         def reached():
-            seen[:] = [virsh("domstate", self.name, "--reason")]
-            return seen == [wanted]
+            nonlocal state
+            state = virsh("domstate", self.name, "--reason")
+            return state == wanted
 
         try:
-            eventually("", seconds, reached)
-        except Exception:
-            expect_equal(seen[0], wanted, "domstate --reason")
+            eventually("domstate --reason", seconds, reached)
+        except Failure as failure:
+            raise Failure(f"{failure}: saw {state!r}, wanted {wanted!r}") from failure
 
     def open_console(self):
         """Runs `virsh console` on a terminal of ours and waits for the guest to be up."""

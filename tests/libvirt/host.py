@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 
 from harness.checks import Failure, Skip, eventually
 from harness.emulator import binary
@@ -170,19 +169,32 @@ def virsh_fails(*arguments):
 
 
 class Events:
-    """`virsh event --all` in the background; `stop` returns the lines it has printed."""
+    """`virsh event --all` in the background, from when it is known to watch."""
 
     def __init__(self, domain):
         command = ["stdbuf", "-oL", "virsh", "event", "--all", "--loop", "--domain", domain]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-        time.sleep(0.5)
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        os.set_blocking(self.process.stdout.fileno(), False)
+        self.text = ""
 
-    def stop(self, after=0.5):
-        """Ends the watching `after` seconds from now."""
-        time.sleep(after)
-        self.process.send_signal(signal.SIGINT)
+        def heard():
+            virsh("desc", domain, "--config", "watched")
+            return "metadata-change" in self.read()
+
+        eventually("virsh event watches", 20, heard)
+
+    def read(self):
+        """All that was printed so far."""
+        self.text += (self.process.stdout.read() or b"").decode()
+        return self.text
+
+    def stop(self, last):
+        """Ends the watching after an event with the text `last`; returns the lines printed."""
         try:
-            return self.process.communicate(timeout=10)[0]
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.communicate()[0]
+            eventually(f"an event {last}", 20, lambda: last in self.read())
+        except Failure as failure:
+            raise Failure(f"{failure}: saw {self.text!r}") from failure
+        finally:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(10)
+        return self.text

@@ -119,7 +119,7 @@ def events():
         domain.console.type("r")
         domain.console.expect("READY")
         virsh("destroy", domain.name)
-        text = watch.stop()
+        text = watch.stop("Stopped Destroyed")
         kinds = [re.sub(r"event '([^']+)' for domain '?[^:' ]+'?:? ?", r"\1 ", line).strip() for line in text.splitlines()]
         wanted = ["lifecycle Resumed Unpaused", "lifecycle Started Booted", "lifecycle Suspended Paused"]
         wanted += ["lifecycle Resumed Unpaused", "reboot", "lifecycle Stopped Destroyed"]
