@@ -78,9 +78,9 @@ pub async fn serve_worker(config: Config, socket: UnixStream, start: Option<Star
     }
     let (chardevs, mut line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
     if let Err(error) = open_chardevs(&config, &chardevs).await {
+        let status = refuse(outcome, error);
         // The worker ends as well, and does not say that it was left alone.
         link.send(ToWorker::Abort, Vec::new());
-        let status = refuse(outcome, error);
         while messages.recv().await.is_some() {}
         return status;
     }

@@ -38,10 +38,12 @@ pub fn run(config: Config, socket: UnixStream, monitor: Option<Pid>, daemon: Opt
             worker.end(status)
         }
         Err(reason) => {
+            // A server tells the client that asked for the guest. libvirt reads what was printed as soon as the monitor has
+            // closed its sockets, and so before.
+            let status = if monitor.is_some() { give_up(&reason) } else { 1 };
             // The monitor may be gone as well.
-            let _ = writer.send(&FromWorker::Failed(reason.clone()).into_frame());
-            // A server tells the client that asked for the guest.
-            if monitor.is_some() { give_up(&reason) } else { 1 }
+            let _ = writer.send(&FromWorker::Failed(reason).into_frame());
+            status
         }
     }
 }

@@ -1,8 +1,10 @@
 """The processes behind one guest: monitor and worker end together, and nothing is left behind."""
 
+import contextlib
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import tempfile
 
@@ -136,3 +138,22 @@ def process_name():
     with Emulator("-name", "guest,process=stallion", machine="none") as emulator:
         emulator.qmp()
         expect_equal(pathlib.Path(f"/proc/{emulator.process.pid}/comm").read_text().strip(), "stallion", "name")
+
+
+@check("processes: a start that fails has said why when its monitor closes")
+def why_first():
+    need_kvm()
+    for _ in range(20):
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as client:
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(f"{folder}/monitor")
+            listener.listen(1)
+            client.settimeout(20)
+            client.connect(f"{folder}/monitor")
+            monitor = ["-chardev", f"socket,id=early,fd={listener.fileno()},server=on,wait=off", "-mon", "early,mode=control"]
+            with Emulator("-kernel", "/dev/null", *monitor, guest=False, console=False, pass_fds=[listener]) as emulator:
+                # A connection that was not accepted yet is reset.
+                with contextlib.suppress(ConnectionResetError):
+                    while client.recv(4096):
+                        pass
+                expect("kernel" in emulator.errors(), f"standard error when the monitor closed: {emulator.errors()!r}")
