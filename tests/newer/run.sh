@@ -64,10 +64,10 @@ try() {
 
 try_suite() {
     local suite=$1 root=$target/roots/$1 libvirt qemu
-    make_root "$suite" "$root" || {
+    if ! make_root "$suite" "$root"; then
         skip "no root with Debian's $suite: $(grep -a '^E: ' "$root.log" | head -1)"
         return
-    }
+    fi
     libvirt=$(chroot "$root" virsh --version)
     qemu=$(chroot "$root" qemu-system-s390x -version | sed -nE '1s/.*version ([0-9.]+).*/\1/p')
     try "libvirt $libvirt" "$root" "$top/tests/libvirt/run.py"
