@@ -23,6 +23,8 @@ use crate::qapi::Error;
 
 /// How often it is asked whether somebody has opened the terminal.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is asked whether the last bytes have been read.
+const LAST_INTERVAL: Duration = Duration::from_millis(1);
 /// The most bytes one read takes.
 const READ_SIZE: usize = 4096;
 
@@ -127,6 +129,24 @@ async fn wait_until_open(master: &OwnedFd, port: &mut BackPort) {
     }
 }
 
+/// Waits until whoever has the terminal `path` open has read all that was written to it: what is unread when our end
+/// closes is lost.
+pub(super) async fn read_to_end(path: &str) {
+    let flags = OFlag::O_RDONLY | OFlag::O_NOCTTY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    let Ok(terminal) = open(path, flags, Mode::empty()) else {
+        return;
+    };
+    while has_unread(&terminal) {
+        tokio::time::sleep(LAST_INTERVAL).await;
+    }
+}
+
+/// Whether something can be read from the terminal.
+fn has_unread(terminal: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(terminal.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+}
+
 /// Whether somebody has the terminal open.
 fn is_open(master: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(master.as_fd(), PollFlags::POLLOUT)];
@@ -173,4 +193,30 @@ async fn write_all(watched: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<(
         bytes = &bytes[written..];
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn last_bytes_are_waited_for_until_they_are_read() {
+        let pty = Pty::open(None).unwrap();
+        read_to_end(pty.path()).await;
+        let mut terminal = std::fs::File::open(pty.path()).unwrap();
+        nix::unistd::write(&pty.master, b"last words").unwrap();
+        for part in ["last ", "words"] {
+            tokio::select! {
+                biased;
+                () = read_to_end(pty.path()) => panic!("there is still something to read"),
+                () = tokio::task::yield_now() => {}
+            }
+            let mut bytes = [0; 5];
+            terminal.read_exact(&mut bytes).unwrap();
+            assert_eq!(bytes, part.as_bytes());
+        }
+        read_to_end(pty.path()).await;
+    }
 }

@@ -13,9 +13,9 @@ use super::guest::{ChardevEvent, GuestLine};
 use super::mux::Mux;
 use super::options::{BackendOptions, ChardevOptions};
 use super::port::{BackPort, FrontEnd, Port};
-use super::reason;
 use super::ringbuf::Ringbuf;
 use super::running::{Backend, Running, open_log};
+use super::{pty, reason};
 use crate::qapi::{Error, base64};
 use crate::report;
 
@@ -68,6 +68,8 @@ struct Plain {
     /// None only while the back end is being replaced.
     running: Option<Running>,
     ringbuf: Option<Ringbuf>,
+    /// The path of its terminal, of a pseudo-terminal.
+    pty: Option<String>,
     guest: Option<GuestLine>,
 }
 
@@ -237,6 +239,7 @@ impl ChardevRegistry {
         let mut state = self.lock();
         let plain = state.plain_mut(&id).ok_or_else(missing)?;
         plain.ringbuf = backend.ringbuf();
+        plain.pty = backend.pty();
         plain.running = Some(Running::start(backend, port));
         Ok(added)
     }
@@ -442,6 +445,7 @@ impl ChardevRegistry {
             port,
             running: Some(Running::start(backend, back)),
             ringbuf,
+            pty: added.pty.clone(),
             guest: None,
         };
         let wait = matches!(&options.backend, BackendOptions::Socket(socket) if socket.wait);
@@ -541,13 +545,20 @@ impl Plain {
     /// Passes on what was sent so far and ends.
     async fn finish(self) {
         let Self {
-            port, running, guest, ..
+            port,
+            running,
+            pty,
+            guest,
+            ..
         } = self;
         flush(async {
             if let Some(line) = guest {
                 line.finish().await;
             }
             port.flushed().await;
+            if let Some(path) = pty {
+                pty::read_to_end(&path).await;
+            }
         })
         .await;
         if let Some(running) = running {

@@ -301,6 +301,24 @@ async fn a_guests_last_words_get_out() {
 }
 
 #[tokio::test]
+async fn a_guests_last_words_stay_until_whoever_has_its_terminal_open_has_read_them() {
+    let registry = registry();
+    let path = add(&registry, "pty,id=serial0").await.pty.unwrap();
+    let terminal = open_terminal(&path);
+    let mut line = guest(&registry, "serial0").await;
+    line.write_all(b"reboot: Power down\n").await.unwrap();
+    drop(line);
+    let mut shutdown = std::pin::pin!(registry.shutdown());
+    let words = tokio::select! {
+        biased;
+        () = &mut shutdown => panic!("the terminal is closed before it is read"),
+        words = read_file(&terminal, 19) => words,
+    };
+    assert_eq!(words, "reboot: Power down\n");
+    shutdown.await;
+}
+
+#[tokio::test]
 async fn a_set_of_descriptors_is_a_file() {
     let (reader, writer) = nix::unistd::pipe().unwrap();
     let registry = registry();

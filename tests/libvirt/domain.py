@@ -28,7 +28,8 @@ class Domain:
     def __init__(self, start=True, paused=False, **fields):
         self.name = f"remuda-{os.environ.get('REMUDA_RUN', os.getpid())}-{next(SERIAL_NUMBERS)}"
         values = {"NAME": self.name, "VCPUS": "1", "KERNEL": test_guest(), "CPU": cpu_xml()}
-        values |= {"ON_REBOOT": "restart", "ON_CRASH": "destroy", "EMULATOR": EMULATOR, "MACHINE": "q35"} | fields
+        values |= {"ON_REBOOT": "restart", "ON_CRASH": "destroy", "EMULATOR": EMULATOR, "MACHINE": "q35"}
+        values |= {"SERIAL_LOG": ""} | fields
         text = TEMPLATE.read_text()
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)

@@ -1,10 +1,11 @@
 """A guest on KVM: its console, its run states, and the events that tell of them."""
 
+import os
 import pathlib
 import tempfile
 
 from harness.checks import check, eventually, expect, expect_equal
-from harness.emulator import Emulator, need_kvm
+from harness.emulator import Console, Emulator, need_kvm
 from harness.qmp import QmpError
 
 
@@ -127,6 +128,22 @@ def power_button():
         event = emulator.monitor.wait_event("SHUTDOWN")
         expect_equal(data(event), {"guest": True, "reason": "guest-shutdown"}, "data of SHUTDOWN")
         expect("POWER-BUTTON" in emulator.console.expect("POWER-OFF"), "the guest saw the button")
+        expect_equal(emulator.wait(), 0, "exit status")
+
+
+@check("guest: its last words reach whoever has its terminal open")
+def last_words():
+    need_kvm()
+    with Emulator("-serial", "pty", paused=True, console=False) as emulator:
+        qmp = emulator.qmp()
+        (serial,) = [device for device in qmp.command("query-chardev") if device["label"] == "serial0"]
+        terminal = Console(os.open(serial["filename"].removeprefix("pty:"), os.O_RDWR | os.O_NOCTTY))
+        qmp.command("cont")
+        terminal.expect("READY")
+        qmp.command("system_powerdown")
+        qmp.wait_event("SHUTDOWN")
+        expect("POWER-BUTTON" in terminal.expect("POWER-OFF\r\n"), "the guest saw the button")
+        os.close(terminal.fd)
         expect_equal(emulator.wait(), 0, "exit status")
 
 
