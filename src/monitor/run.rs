@@ -6,6 +6,7 @@ use std::process::id;
 use std::rc::Rc;
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::getppid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -46,9 +47,11 @@ pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
             tokio::select! {
                 status = &mut serving => break status.unwrap_or(1),
                 () = received(&mut terminate) => {
-                    // The signal also comes when the worker dies; the end of its socket then tells more.
+                    // The signal also comes when the worker dies; the end of its socket then tells more. Else whoever
+                    // sent it, perhaps to all processes of a service, wants the guest to end, which the worker does in
+                    // good order. A worker that is gone in this instant needs no signal.
                     if getppid() == parent {
-                        break fail("ended by a signal");
+                        let _ = kill(parent, Signal::SIGTERM);
                     }
                 }
             }

@@ -129,6 +129,8 @@ impl Sources {
                 info.ssi_signo, info.ssi_pid
             ));
             handler.terminate(ShutdownCause::HostSignal);
+            // One is enough; more come where a service manager ends all processes at once.
+            return;
         }
     }
 

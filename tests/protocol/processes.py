@@ -71,6 +71,20 @@ def monitor_dies():
         expect("monitor" in emulator.errors(), f"the reason is on stderr: {emulator.errors()!r}")
 
 
+@check("processes: SIGTERM to the worker, the monitor or both ends the guest in good order")
+def terminated():
+    for order in [[0], [1], [0, 1], [1, 0]]:
+        emulator, child = two_processes()
+        with emulator:
+            for which in order:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill([emulator.process.pid, child][which], signal.SIGTERM)
+            event = emulator.monitor.wait_event("SHUTDOWN")
+            expect_equal(event["data"], {"guest": False, "reason": "host-signal"}, "data of SHUTDOWN")
+            expect_equal(emulator.wait(5), 0, "exit status")
+            expect_equal(emulator.errors().count("terminating on signal 15"), 1, "how often it says so")
+
+
 @check("processes: -daemonize returns when pidfile and socket are there")
 def daemonize():
     with tempfile.TemporaryDirectory() as directory:
