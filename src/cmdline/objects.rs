@@ -10,6 +10,7 @@ use super::opts::Opts;
 use super::table::GLOBAL;
 use crate::machine::config::Global;
 use crate::qapi::text;
+use crate::qom;
 
 /// `-object`.
 pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
@@ -24,6 +25,7 @@ pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -
     if has_id(&builder.config.machine.objects, id) {
         return Err(Error::new(format!("Duplicate ID '{id}' for object")));
     }
+    qom::objects::check(required_text(&map, "qom-type")?, &map).map_err(|error| Error::new(error.desc))?;
     builder.config.machine.objects.push(map);
     Ok(())
 }
@@ -203,7 +205,7 @@ mod tests {
             "-object",
             r#"{"qom-type":"memory-backend-ram","id":"pc.ram","size":268435456}"#,
             "-object",
-            "memory-backend-memfd,id=m1,size=1M,host-nodes=0,host-nodes=2-3,share=on",
+            "memory-backend-memfd,id=m1,size=1M,host-nodes=0,host-nodes=2-3,policy=bind",
         ])
         .machine;
         assert_eq!(machine.objects[0]["size"], 268_435_456);
@@ -218,9 +220,24 @@ mod tests {
         );
         assert_eq!(message(&["-object", ""]), "-object : Parameter 'qom-type' is missing");
         assert_eq!(
-            message(&["-object", "secret,id=a", "-object", "secret,id=a"]),
-            "-object secret,id=a: Duplicate ID 'a' for object"
+            message(&["-object", "iothread,id=a", "-object", "iothread,id=a"]),
+            "-object iothread,id=a: Duplicate ID 'a' for object"
         );
+        for (argument, complaint) in [
+            ("frob,id=a", "Parameter 'qom-type' does not accept value 'frob'"),
+            ("memory-backend-ram,id=a", "Parameter 'size' is missing"),
+            (
+                "memory-backend-ram,id=a,size=x",
+                "Parameter 'size' expects a size value",
+            ),
+            ("iothread,id=a,frob=on", "Parameter 'frob' is unexpected"),
+            ("secret,id=a", "Either 'file' or 'data' must be provided"),
+        ] {
+            assert_eq!(
+                message(&["-object", argument]),
+                format!("-object {argument}: {complaint}")
+            );
+        }
         assert!(message(&["-object", "{"]).starts_with("-object {: JSON parse error, "));
     }
 

@@ -9,6 +9,9 @@ pub use iothread::IoThreadConfig;
 pub use memory_backend::{MemoryBackendConfig, MemorySource, NumaPolicy};
 pub use secret::{SecretConfig, SecretError, SecretFormat, SecretSource};
 
+use serde_json::{Map, Value};
+
+use super::Registry;
 use super::types::{PropertyInfo, TypeInfo};
 use crate::qapi::Error;
 
@@ -17,6 +20,21 @@ pub(super) fn types() -> impl Iterator<Item = &'static TypeInfo> {
     [iothread::TYPES, memory_backend::TYPES, secret::TYPES]
         .into_iter()
         .flatten()
+}
+
+/// Checks the properties of an object that is asked for, before it is made.
+///
+/// # Errors
+/// Names the property that does not exist, does not take its value, or is missing.
+pub fn check(type_name: &str, properties: &Map<String, Value>) -> Result<(), Error> {
+    let registry = Registry::new();
+    registry.check_object_type(type_name)?;
+    let values = registry.values(type_name, properties, [])?;
+    match type_name {
+        "secret" => SecretConfig::from_values(&values).map(drop),
+        "iothread" => IoThreadConfig::from_values(&values).map(drop),
+        _ => MemoryBackendConfig::from_values(type_name, &values).map(drop),
+    }
 }
 
 const fn object(
