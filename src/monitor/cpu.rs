@@ -1,7 +1,5 @@
 //! What the accelerators of a command line offer to CPU models.
 
-use std::cell::Cell;
-
 use tokio::sync::OnceCell;
 
 use crate::accel::choice;
@@ -17,11 +15,11 @@ use crate::worker::message::ToWorker;
 use super::link::WorkerLink;
 use super::probe::Probe;
 
-/// The accelerators of a command line; each is asked at most once, when there is a client who wants to know.
+/// The accelerators of a command line; each is asked at most once: without a guest right at the start, else
+/// when a client wants to know.
 pub struct Hosts {
     source: Source,
     answers: OnceCell<Vec<Probed>>,
-    is_expected: Cell<bool>,
 }
 
 enum Source {
@@ -49,7 +47,6 @@ impl Hosts {
         Self {
             source: Source::Worker(link),
             answers: OnceCell::new(),
-            is_expected: Cell::new(false),
         }
     }
 
@@ -74,15 +71,7 @@ impl Hosts {
         Ok(Self {
             source: Source::Probes(target, accels),
             answers: OnceCell::new(),
-            is_expected: Cell::new(false),
         })
-    }
-
-    /// Whether the accelerators should be asked before anybody wants to know: once, when there is a client of a monitor
-    /// without a guest, who has come for nothing else.
-    #[must_use]
-    pub fn expect_questions(&self) -> bool {
-        matches!(self.source, Source::Probes(..)) && !self.is_expected.replace(true)
     }
 
     /// Every accelerator, in order, with what it said.

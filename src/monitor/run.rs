@@ -135,6 +135,7 @@ pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
             Ok(made) => made,
             Err(error) => return fail(&error.desc),
         };
+        tokio::task::spawn_local(probe_accelerators(Rc::clone(&guest)));
         tokio::task::spawn_local(throttle(Rc::clone(&guest)));
         if let Err(error) = guest.open_monitors().await {
             return fail(&error.desc);
@@ -162,6 +163,11 @@ pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
         farewell(&guest).await;
         0
     })
+}
+
+/// Initialises every accelerator, whose answers are there once a client has introduced itself.
+async fn probe_accelerators(guest: Rc<Guest>) {
+    guest.hosts.all().await;
 }
 
 /// Confines a process that starts one probe process for each accelerator.

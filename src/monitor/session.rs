@@ -74,7 +74,6 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
                         let outputs = client.session.feed(&chunk.bytes);
                         client.act(outputs).await;
                         attention.renew();
-                        ask_ahead(&guest);
                     }
                 }
                 Some(FrontEvent::Closed) => client = None,
@@ -82,16 +81,6 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
                 None => return,
             },
         }
-    }
-}
-
-/// Has the accelerators probed while the client is busy with the reply to its first command.
-fn ask_ahead(guest: &Rc<Guest>) {
-    if guest.hosts.expect_questions() {
-        let guest = Rc::clone(guest);
-        tokio::task::spawn_local(async move {
-            guest.hosts.all().await;
-        });
     }
 }
 

