@@ -30,8 +30,15 @@ pub(super) struct Mux {
 
 #[derive(Debug)]
 enum Order {
-    Join(InputSender, OutputReceiver),
+    Join(User, InputSender, OutputReceiver),
     Break,
+}
+
+/// Who uses a multiplexer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum User {
+    Monitor,
+    Guest,
 }
 
 impl Mux {
@@ -62,8 +69,9 @@ impl Mux {
         }
     }
 
-    /// Adds a front end, which has the input from now on; none if there are too many.
-    pub(super) fn connect(&mut self) -> Option<FrontEnd> {
+    /// Adds a front end; none if there are too many. It has the input from now on, but a monitor leaves it to the guest: who
+    /// starts a guest on a terminal wants to see the guest.
+    pub(super) fn connect(&mut self, user: User) -> Option<FrontEnd> {
         self.forget_the_gone();
         if self.users.len() >= Self::MAX_USERS {
             return None;
@@ -71,7 +79,7 @@ impl Mux {
         let (port, back) = Port::new("mux", None);
         let front = port.attach();
         self.users.push(port);
-        self.orders.send(Order::Join(back.input, back.output)).ok()?;
+        self.orders.send(Order::Join(user, back.input, back.output)).ok()?;
         front
     }
 
@@ -101,7 +109,7 @@ impl Mux {
 struct Switch {
     id: String,
     events: mpsc::UnboundedSender<ChardevEvent>,
-    users: Vec<InputSender>,
+    users: Vec<(User, InputSender)>,
     /// The index of the one that has the input.
     focus: usize,
     /// Ctrl-A was the last key.
@@ -119,9 +127,9 @@ impl Switch {
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
-                    Some(Order::Join(input, output)) => {
+                    Some(Order::Join(user, input, output)) => {
                         forwarders.spawn(forward(output, writer.clone(), log.clone()));
-                        self.join(input);
+                        self.join(user, input);
                     }
                     Some(Order::Break) => self.give_break(),
                     None => return,
@@ -140,12 +148,12 @@ impl Switch {
         match event {
             FrontEvent::Opened => {
                 self.open = true;
-                self.users.iter_mut().for_each(|user| user.opened("mux"));
+                self.users.iter_mut().for_each(|(_, input)| input.opened("mux"));
             }
             FrontEvent::Closed => {
                 self.open = false;
-                for user in &mut self.users {
-                    user.closed("mux");
+                for (_, input) in &mut self.users {
+                    input.closed("mux");
                 }
             }
             FrontEvent::Data(chunk) => self.type_keys(&chunk.bytes, writer).await,
@@ -154,13 +162,28 @@ impl Switch {
         }
     }
 
-    fn join(&mut self, mut user: InputSender) {
-        self.users.retain(InputSender::has_reader);
-        if self.open {
-            user.opened("mux");
+    fn join(&mut self, user: User, mut input: InputSender) {
+        let holder = self.forget_the_gone();
+        let takes_focus = user == User::Guest || holder != Some(User::Guest);
+        if !takes_focus {
+            input.focus(false);
         }
-        self.users.push(user);
-        self.set_focus(self.users.len() - 1);
+        if self.open {
+            input.opened("mux");
+        }
+        self.users.push((user, input));
+        if takes_focus {
+            self.set_focus(self.users.len() - 1);
+        }
+    }
+
+    /// Returns who has the input, if that one is still there.
+    fn forget_the_gone(&mut self) -> Option<User> {
+        let is_there = |(_, input): &&(User, InputSender)| input.has_reader();
+        let holder = self.users.get(self.focus).filter(is_there).map(|(user, _)| *user);
+        self.focus = self.users.iter().take(self.focus).filter(is_there).count();
+        self.users.retain(|(_, input)| input.has_reader());
+        holder
     }
 
     async fn type_keys(&mut self, keys: &[u8], writer: &FrontWriter) {
@@ -202,19 +225,19 @@ impl Switch {
         let count = self.users.len();
         let next = (1..=count)
             .map(|step| (self.focus + step) % count)
-            .find(|index| self.users[*index].has_reader());
+            .find(|index| self.users[*index].1.has_reader());
         if let Some(next) = next {
             self.set_focus(next);
         }
     }
 
     fn set_focus(&mut self, next: usize) {
-        if let Some(user) = self.users.get_mut(self.focus).filter(|_| self.focus != next) {
-            user.focus(false);
+        if let Some((_, input)) = self.users.get_mut(self.focus).filter(|_| self.focus != next) {
+            input.focus(false);
         }
         self.focus = next;
-        if let Some(user) = self.users.get_mut(next) {
-            user.focus(true);
+        if let Some((_, input)) = self.users.get_mut(next) {
+            input.focus(true);
         }
     }
 
@@ -223,14 +246,14 @@ impl Switch {
             return;
         }
         // Nobody can wait for a front end that has left.
-        if let Some(user) = self.users.get_mut(self.focus).filter(|user| user.has_reader()) {
-            user.data(Chunk { bytes, fds: Vec::new() }).await;
+        if let Some((_, input)) = self.users.get_mut(self.focus).filter(|(_, input)| input.has_reader()) {
+            input.data(Chunk { bytes, fds: Vec::new() }).await;
         }
     }
 
     fn give_break(&mut self) {
-        if let Some(user) = self.users.get_mut(self.focus) {
-            user.broke();
+        if let Some((_, input)) = self.users.get_mut(self.focus) {
+            input.broke();
         }
     }
 }

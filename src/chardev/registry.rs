@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::FdTable;
 use super::guest::{ChardevEvent, GuestLine};
-use super::mux::Mux;
+use super::mux::{Mux, User};
 use super::options::{BackendOptions, ChardevOptions};
 use super::port::{BackPort, FrontEnd, Port};
 use super::ringbuf::Ringbuf;
@@ -274,6 +274,10 @@ impl ChardevRegistry {
     /// # Errors
     /// It does not exist or is in use.
     pub async fn connect(&self, id: &str) -> Result<FrontEnd, Error> {
+        self.attach(id, User::Monitor).await
+    }
+
+    async fn attach(&self, id: &str, user: User) -> Result<FrontEnd, Error> {
         let gone = self
             .lock()
             .plain_mut(id)
@@ -287,7 +291,7 @@ impl ChardevRegistry {
             .ok_or_else(|| Error::generic(format!("chardev \"{id}\" not found")))?;
         match &mut device.kind {
             Kind::Plain(plain) => plain.port.attach().ok_or_else(|| in_use(id)),
-            Kind::Mux(mux) => mux.connect().ok_or_else(|| {
+            Kind::Mux(mux) => mux.connect(user).ok_or_else(|| {
                 Error::generic(format!(
                     "too many uses of multiplexed chardev '{id}' (maximum is {})",
                     Mux::MAX_USERS
@@ -302,7 +306,7 @@ impl ChardevRegistry {
     /// # Errors
     /// It does not exist or is in use, or there are no more descriptors.
     pub async fn connect_guest(&self, id: &str) -> Result<OwnedFd, Error> {
-        let front = self.connect(id).await?;
+        let front = self.attach(id, User::Guest).await?;
         let started = GuestLine::start(id, front, self.inner.events.clone());
         let (line, fd) = started.map_err(|error| {
             Error::generic(format!(

@@ -596,6 +596,34 @@ async fn a_multiplexer_is_switched_from_the_keyboard() {
 }
 
 #[tokio::test]
+async fn a_multiplexer_stays_with_the_guest_when_a_monitor_comes() {
+    let folder = Folder::new("focus");
+    let path = folder.path("socket");
+    let registry = registry();
+    add(
+        &registry,
+        &format!("socket,id=shared,path={path},server=on,wait=off,mux=on"),
+    )
+    .await;
+    let mut line = guest(&registry, "shared").await;
+    let mut monitor = registry.connect("shared").await.unwrap();
+    assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusOut)));
+    let mut client = UnixStream::connect(&path).await.unwrap();
+    opened(&mut monitor).await;
+    client.write_all(b"to guest\x01cto monitor").await.unwrap();
+    assert_eq!(read_text(&mut line, 8).await, "to guest");
+    assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusIn)));
+    assert_eq!(data(&mut monitor).await.bytes, b"to monitor");
+    drop(line);
+    drop(monitor);
+    let mut heir = registry.connect("shared").await.unwrap();
+    opened(&mut heir).await;
+    assert!(matches!(heir.reader.recv().await, Some(FrontEvent::FocusIn)));
+    client.write_all(b"to the next monitor").await.unwrap();
+    assert_eq!(data(&mut heir).await.bytes, b"to the next monitor");
+}
+
+#[tokio::test]
 async fn telnet_clients_are_understood() {
     let registry = registry();
     add(

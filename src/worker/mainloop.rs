@@ -125,8 +125,9 @@ impl Sources {
                 continue;
             }
             report::error(format!(
-                "terminating on signal {} from pid {}",
-                info.ssi_signo, info.ssi_pid
+                "terminating on signal {}{}",
+                info.ssi_signo,
+                sender(info.ssi_pid)
             ));
             handler.terminate(ShutdownCause::HostSignal);
             // One is enough; more come where a service manager ends all processes at once.
@@ -147,4 +148,15 @@ impl Sources {
             _ => String::new(),
         }
     }
+}
+
+/// Who sent a signal; nothing of one that a terminal sent.
+fn sender(pid: u32) -> String {
+    if pid == 0 {
+        return String::new();
+    }
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let name = words.split(|byte| *byte == 0).next().filter(|name| !name.is_empty());
+    let name = name.map_or("<unknown process>".into(), String::from_utf8_lossy);
+    format!(" from pid {pid} ({name})")
 }

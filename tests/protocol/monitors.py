@@ -1,11 +1,14 @@
 """Monitors on every kind of chardev: several at once, one after the other, on TCP, on a passed socket, human ones."""
 
+import os
+import pty
 import select
 import socket
+import subprocess
 import tempfile
 
 from harness.checks import Skip, check, expect, expect_equal
-from harness.emulator import Emulator, binary, is_ours, need_kvm
+from harness.emulator import CPU, Console, Emulator, binary, is_ours, need_kvm, test_guest
 from harness.qmp import Qmp, connect
 
 
@@ -108,6 +111,36 @@ def human():
             qmp = emulator.qmp()
             expect(qmp.hmp("info status").startswith("VM status: "), "info status by QMP")
             expect("unknown command: 'frobnicate'" in qmp.hmp("frobnicate x"), "an unknown command by QMP")
+
+
+@check("monitors: with -nographic the terminal is the guest's, and the monitor's after C-a c")
+def terminal():
+    need_kvm()
+    ours, theirs = pty.openpty()
+    command = [binary(), "-machine", "q35,accel=kvm", "-cpu", CPU, "-m", "128", "-kernel", test_guest(), "-nographic"]
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    console = Console(ours)
+    try:
+        console.expect("READY")
+        console.type("e to the guest")
+        console.expect("ECHO to the guest")
+        expect(b"(qemu)" not in console.seen, "the monitor says nothing before it is asked")
+        os.write(ours, b"\x01c")
+        console.expect("monitor - type 'help' for more information")
+        console.expect("(qemu) ")
+        console.type("info status")
+        console.expect("VM status: running")
+        os.write(ours, b"\x01c")
+        console.type("e to the guest again")
+        console.expect("ECHO to the guest again")
+        os.write(ours, b"\x01x")
+        console.expect("QEMU: Terminated")
+        expect_equal(process.wait(20), 0, "exit status")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
 
 
 @check("monitors: pretty=on spreads a reply over lines")

@@ -13,19 +13,29 @@ pub async fn serve(host: &impl HmpHost, front: FrontEnd) {
     let mut person = Person {
         editor: Editor::new(PROMPT),
         state: MonitorState::default(),
+        present: false,
+        focused: true,
         greeted: false,
         writer,
     };
     while let Some(event) = reader.recv().await {
         match event {
-            FrontEvent::Opened => person.greet(host).await,
+            FrontEvent::Opened => {
+                person.present = true;
+                person.welcome(host).await;
+            }
             FrontEvent::Data(chunk) => person.type_keys(host, &chunk.bytes).await,
-            FrontEvent::FocusIn if person.greeted => person.show("\r\n").await,
+            FrontEvent::FocusIn if person.focused => {}
+            FrontEvent::FocusIn => {
+                person.focused = true;
+                person.welcome(host).await;
+            }
+            FrontEvent::FocusOut => person.focused = false,
             FrontEvent::Closed => {
                 person.editor.clear();
-                person.greeted = false;
+                (person.present, person.greeted) = (false, false);
             }
-            FrontEvent::Break | FrontEvent::FocusIn | FrontEvent::FocusOut => {}
+            FrontEvent::Break => {}
         }
     }
 }
@@ -33,11 +43,24 @@ pub async fn serve(host: &impl HmpHost, front: FrontEnd) {
 struct Person {
     editor: Editor,
     state: MonitorState,
+    /// Somebody is at the keyboard.
+    present: bool,
+    /// What is typed is meant for the monitor, not for another user of a multiplexer.
+    focused: bool,
     greeted: bool,
     writer: FrontWriter,
 }
 
 impl Person {
+    /// Greets whoever has come to the monitor, or shows the prompt to one who has come back.
+    async fn welcome(&mut self, host: &impl HmpHost) {
+        match (self.present && self.focused, self.greeted) {
+            (false, _) => {}
+            (true, false) => self.greet(host).await,
+            (true, true) => self.show("\r\n").await,
+        }
+    }
+
     async fn greet(&mut self, host: &impl HmpHost) {
         let version = execute(host, &mut self.state, "info version").await;
         let number: String = version
