@@ -1,6 +1,6 @@
 //! Messages for the person or the log that started the emulator, in the form QEMU prints them.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,6 +42,15 @@ pub fn info(message: impl AsRef<str>) {
     line("info: ", message.as_ref());
 }
 
+/// What the system said, without its number, as in other programs' messages.
+#[must_use]
+pub fn reason(error: &io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
+        None => error.to_string(),
+    }
+}
+
 fn line(severity: &str, message: &str) {
     let mut text = String::with_capacity(message.len() + 64);
     if TIMESTAMP.load(Ordering::Relaxed) {
@@ -58,7 +67,7 @@ fn line(severity: &str, message: &str) {
     text.push_str(message);
     text.push('\n');
     // One write keeps lines of different processes apart. Nobody is left to tell if standard error is gone.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// `YYYY-MM-DDTHH:MM:SS.ffffffZ`.

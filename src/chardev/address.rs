@@ -15,8 +15,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::options::{FdAddress, InetAddress, SocketAddress, UnixAddress};
 use super::wire::set_nonblocking;
-use super::{FdTable, raw_fd, reason};
+use super::{FdTable, raw_fd};
 use crate::qapi::Error;
+use crate::report::reason;
 
 /// Room for the path in a Unix address, in bytes, a final zero included (`struct sockaddr_un`).
 const UNIX_PATH_SIZE: usize = 108;

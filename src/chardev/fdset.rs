@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 
 use super::raw_fd;
 use crate::qapi::Error;
+use crate::report::reason;
 
 /// One guest's descriptors. Clones are the same table.
 #[derive(Clone, Debug, Default)]
@@ -281,7 +282,7 @@ fn no_descriptor() -> Error {
 }
 
 fn cannot_duplicate(error: &io::Error) -> Error {
-    Error::generic(format!("error duplicating fd: {}", super::reason(error)))
+    Error::generic(format!("error duplicating fd: {}", reason(error)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `logfile=`: a copy of everything the front end sends.
 
 use super::host_file::HostFile;
+use crate::report::reason;
 
 /// A log file. A log that cannot be written is given up, the guest goes on.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ impl LogFile {
     pub(super) async fn write(&mut self, bytes: &[u8]) {
         let Some(file) = &self.file else { return };
         if let Err(error) = file.write_all(bytes).await {
-            tracing::warn!("character device log is given up: {}", super::reason(&error));
+            tracing::warn!("character device log is given up: {}", reason(&error));
             self.file = None;
         }
     }

@@ -36,11 +36,3 @@ pub use options::{
 };
 pub use port::{Chunk, FrontEnd, FrontEvent, FrontReader, FrontWriter};
 pub use registry::{Added, ChardevInfo, ChardevRegistry, DataFormat};
-
-/// What the system says about an error, without the number that `std` adds.
-fn reason(error: &std::io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
-}

@@ -18,8 +18,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::port::{BackPort, Chunk};
-use super::{raw_fd, reason};
+use super::raw_fd;
 use crate::qapi::Error;
+use crate::report::reason;
 
 /// How often it is asked whether somebody has opened the terminal.
 const INTERVAL: Duration = Duration::from_secs(1);

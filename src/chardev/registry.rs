@@ -13,11 +13,11 @@ use super::guest::{ChardevEvent, GuestLine};
 use super::mux::{Mux, User};
 use super::options::{BackendOptions, ChardevOptions};
 use super::port::{BackPort, FrontEnd, Port};
+use super::pty;
 use super::ringbuf::Ringbuf;
 use super::running::{Backend, Running, open_log};
-use super::{pty, reason};
 use crate::qapi::{Error, base64};
-use crate::report;
+use crate::report::{self, reason};
 
 /// How long the last output of a guest may take to get out.
 const FLUSH_TIME: Duration = Duration::from_secs(1);

@@ -14,6 +14,7 @@ use super::socket::SocketBackend;
 use super::stream::StreamBackend;
 use super::udp::UdpBackend;
 use crate::qapi::Error;
+use crate::report::reason;
 
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
@@ -142,6 +143,6 @@ pub(super) fn open_log(options: Option<&LogOptions>, fds: &FdTable) -> Result<Op
             true => format!("Could not dup FD for {path} flags {:x}", flags.bits()),
             false => format!("Could not create '{path}'"),
         };
-        Error::generic(format!("{what}: {}", super::reason(&error)))
+        Error::generic(format!("{what}: {}", reason(&error)))
     })
 }

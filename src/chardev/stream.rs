@@ -9,10 +9,11 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
+use super::FdTable;
 use super::host_file::HostFile;
 use super::port::{BackPort, Chunk};
-use super::{FdTable, reason};
 use crate::qapi::Error;
+use crate::report::reason;
 
 /// Whether a character device has standard input and output.
 static STDIO_IN_USE: AtomicBool = AtomicBool::new(false);

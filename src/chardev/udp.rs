@@ -10,8 +10,9 @@ use tokio::io::unix::AsyncFd;
 use super::address;
 use super::options::InetAddress;
 use super::port::{BackPort, Chunk};
-use super::{raw_fd, reason};
+use super::raw_fd;
 use crate::qapi::Error;
+use crate::report::reason;
 
 /// The largest datagram.
 const DATAGRAM_SIZE: usize = 65536;

@@ -8,6 +8,7 @@
 use super::builder::Builder;
 use super::error::Error;
 use super::parser;
+use crate::report::reason;
 
 /// `-readconfig`.
 pub(super) fn apply(builder: &mut Builder, path: &str) -> Result<(), Error> {
@@ -18,14 +19,6 @@ pub(super) fn apply(builder: &mut Builder, path: &str) -> Result<(), Error> {
         section.apply(builder).map_err(|error| error.at(&section.place))?;
     }
     Ok(())
-}
-
-fn reason(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((reason, _)) => reason.to_owned(),
-        None => text,
-    }
 }
 
 struct Section {

@@ -24,6 +24,7 @@ use super::info::MemdevInfo;
 use crate::qapi::Error;
 use crate::qom::Registry;
 use crate::qom::objects::{MemoryBackendConfig, MemorySource, NumaPolicy};
+use crate::report::reason;
 
 /// QOM types of memory backends.
 const QOM_TYPES: [&str; 3] = ["memory-backend-ram", "memory-backend-file", "memory-backend-memfd"];
@@ -235,7 +236,8 @@ impl Backend {
 
     /// Makes a memfd. Shared memory without a name is one as well, so that its two halves may be mapped apart.
     fn create(&mut self, flags: MFdFlags) -> Result<(), Error> {
-        let fail = |error: io::Error| Error::generic(format!("failed to create memfd for '{}': {error}", self.id));
+        let fail =
+            |error: io::Error| Error::generic(format!("failed to create memfd for '{}': {}", self.id, reason(&error)));
         let file = File::from(memfd_create(self.id.as_str(), flags).map_err(|error| fail(error.into()))?);
         file.set_len(self.config.size).map_err(fail)?;
         if flags.contains(MFdFlags::MFD_ALLOW_SEALING) {
@@ -301,14 +303,6 @@ fn open_backing_file(path: &Path) -> io::Result<File> {
         return unnamed_file(path);
     }
     options.create(true).open(path)
-}
-
-/// What the system said, without its number, as in other programs' messages.
-fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_owned(),
-        None => error.to_string(),
-    }
 }
 
 fn unnamed_file(dir: &Path) -> io::Result<File> {

@@ -48,7 +48,8 @@ fn run(config: Config) -> Result<ExitCode, String> {
         report::set_guest_name(name);
     }
     if let Some(path) = &config.log.file {
-        File::create(path).map_err(|error| format!("could not open '{}': {error}", path.display()))?;
+        File::create(path)
+            .map_err(|error| format!("could not open '{}': {}", path.display(), report::reason(&error)))?;
     }
     for warning in &config.warnings {
         report::warning(warning);

@@ -15,6 +15,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::cmdline::LogConfig;
+use crate::report;
 
 /// Starts the log of this process.
 ///
@@ -28,7 +29,8 @@ pub(super) fn start(config: &LogConfig) -> Result<(), String> {
         Some(path) => {
             // Monitor and worker write to the same file, each whole lines at its end.
             let file = File::options().append(true).create(true).open(path);
-            let file = file.map_err(|error| format!("could not open '{}': {error}", path.display()))?;
+            let file =
+                file.map_err(|error| format!("could not open '{}': {}", path.display(), report::reason(&error)))?;
             output.with_writer(Mutex::new(file)).with_filter(filter).boxed()
         }
         None => output.with_writer(io::stderr).with_filter(filter).boxed(),

@@ -13,6 +13,7 @@ use crate::qapi::visit::{At, Decode, Mode};
 use crate::qom::objects::{IoThreadConfig, MemoryBackendConfig, SecretConfig, SecretSource};
 use crate::qom::tree::{Simple, Tree};
 use crate::qom::{GlobalValue, Registry, Values};
+use crate::report::reason;
 
 use super::iothread::IoThread;
 
@@ -159,7 +160,7 @@ fn check_secret(values: &Values) -> Result<UserObject, Error> {
     let written = match config.source {
         SecretSource::Data(data) => data.into_bytes(),
         SecretSource::File(path) => std::fs::read(&path)
-            .map_err(|error| Error::generic(format!("Unable to read {}: {error}", path.display())))?,
+            .map_err(|error| Error::generic(format!("Unable to read {}: {}", path.display(), reason(&error))))?,
     };
     config
         .format

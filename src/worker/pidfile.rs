@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
+use crate::report::reason;
+
 /// A pid file, locked while its process lives and removed when the value goes.
 #[derive(Debug)]
 pub struct PidFile {
@@ -21,8 +23,12 @@ impl PidFile {
     /// # Errors
     /// The file cannot be made, or another live process holds it.
     pub fn create(path: &Path) -> Result<Self, String> {
-        let failed = |doing: &str, error: &dyn std::fmt::Display| {
-            format!("cannot create PID file: {doing} '{}': {error}", path.display())
+        let failed = |doing: &str, error: std::io::Error| {
+            format!(
+                "cannot create PID file: {doing} '{}': {}",
+                path.display(),
+                reason(&error)
+            )
         };
         loop {
             let mut file = OpenOptions::new()
@@ -32,15 +38,15 @@ impl PidFile {
                 .truncate(false)
                 .mode(0o644)
                 .open(path)
-                .map_err(|error| failed("cannot open", &error))?;
-            fcntl(&file, FcntlArg::F_SETLK(&whole_file_lock())).map_err(|error| failed("cannot lock", &error))?;
+                .map_err(|error| failed("cannot open", error))?;
+            fcntl(&file, FcntlArg::F_SETLK(&whole_file_lock())).map_err(|error| failed("cannot lock", error.into()))?;
             // Between opening and locking, the former owner may have removed the name.
-            let ours = file.metadata().map_err(|error| failed("cannot read", &error))?;
+            let ours = file.metadata().map_err(|error| failed("cannot read", error))?;
             if !std::fs::metadata(path).is_ok_and(|named| named.ino() == ours.ino() && named.dev() == ours.dev()) {
                 continue;
             }
-            file.set_len(0).map_err(|error| failed("cannot truncate", &error))?;
-            writeln!(file, "{}", std::process::id()).map_err(|error| failed("cannot write", &error))?;
+            file.set_len(0).map_err(|error| failed("cannot truncate", error))?;
+            writeln!(file, "{}", std::process::id()).map_err(|error| failed("cannot write", error))?;
             // A daemon changes its directory, so the name has to stay true from anywhere.
             let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
             return Ok(Self { path, _file: file });

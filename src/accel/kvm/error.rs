@@ -2,11 +2,13 @@
 
 use std::io;
 
+use crate::report::reason;
+
 /// An error of the KVM accelerator.
 #[derive(Debug, thiserror::Error)]
 pub enum KvmError {
     /// `/dev/kvm` cannot be opened.
-    #[error("Could not access KVM kernel module: {}", os_text(.0))]
+    #[error("Could not access KVM kernel module: {}", reason(.0))]
     Access(#[source] io::Error),
     /// The kernel speaks another version of the interface than 12.
     #[error("kvm version {0} not supported, 12 is needed")]
@@ -39,7 +41,7 @@ pub enum KvmError {
         value: u64,
     },
     /// A request to the kernel failed.
-    #[error("{what}: {}", os_text(.source))]
+    #[error("{what}: {}", reason(.source))]
     Request {
         /// The request, in KVM's terms.
         what: &'static str,
@@ -54,7 +56,7 @@ impl KvmError {
     #[must_use]
     pub fn os_text(&self) -> String {
         match self {
-            Self::Access(source) | Self::Request { source, .. } => os_text(source),
+            Self::Access(source) | Self::Request { source, .. } => reason(source),
             Self::Version(_) | Self::MissingCapability(_) => nix::errno::Errno::EINVAL.desc().into(),
             Self::TooManyVcpus { .. } | Self::TscRate { .. } | Self::Msr { .. } => {
                 nix::errno::Errno::EINVAL.desc().into()
@@ -67,15 +69,6 @@ impl KvmError {
             what,
             source: source.into(),
         }
-    }
-}
-
-/// The text of an operating system error as C programs print it, without Rust's `(os error N)`.
-fn os_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::machine::bus::SharedDevice;
 use crate::machine::config::{BootConfig, KernelConfig};
 use crate::machine::topology;
 use crate::qapi::Error;
+use crate::report::reason;
 
 /// Makes the device.
 pub(crate) fn device(facts: &Facts<'_>, boot: &Boot) -> Result<SharedDevice, Error> {
@@ -60,7 +61,9 @@ fn add_entry(items: &mut Items, entry: &Map<String, Value>) -> Result<(), Error>
     let text = |name| entry.get(name).and_then(Value::as_str);
     let name = text("name").ok_or_else(|| Error::generic("Parameter 'name' is missing"))?;
     let bytes = match (text("file"), text("string")) {
-        (Some(path), None) => fs::read(path).map_err(|error| Error::generic(format!("can't load {path}: {error}")))?,
+        (Some(path), None) => {
+            fs::read(path).map_err(|error| Error::generic(format!("can't load {path}: {}", reason(&error))))?
+        }
         (None, Some(string)) => string.as_bytes().to_vec(),
         _ => {
             return Err(Error::generic(
@@ -93,8 +96,13 @@ fn boot_files(boot: &BootConfig) -> Vec<(&'static str, Vec<u8>)> {
 /// A kernel that firmware starts: OVMF takes it from here.
 fn add_kernel(items: &mut Items, config: &KernelConfig) -> Result<(), Error> {
     let read = |path: &std::path::Path| {
-        fs::read(path)
-            .map_err(|error| Error::generic(format!("could not open kernel file '{}': {error}", path.display())))
+        fs::read(path).map_err(|error| {
+            Error::generic(format!(
+                "could not open kernel file '{}': {}",
+                path.display(),
+                reason(&error)
+            ))
+        })
     };
     let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
     let image = read(&config.kernel)?;

@@ -43,7 +43,7 @@ struct Guest {
 impl Registry {
     /// A server without guests. Makes its directory.
     pub(super) fn new(options: Options, nursery: Nursery) -> Result<Self, String> {
-        let failed = |error| format!("{}: {error}", options.directory.display());
+        let failed = |error| format!("{}: {}", options.directory.display(), report::reason(&error));
         std::fs::create_dir_all(&options.directory).map_err(failed)?;
         Ok(Self {
             options,
@@ -63,7 +63,7 @@ impl Registry {
     /// Binds the control socket, which only the server's own user may use.
     pub(super) fn listen(&self) -> Result<UnixListener, String> {
         let path = &self.options.control;
-        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
+        let failed = |error: std::io::Error| format!("{}: {}", path.display(), report::reason(&error));
         if UnixStream::connect(path).is_ok() {
             return Err(format!("{}: another server listens there", path.display()));
         }

@@ -7,6 +7,7 @@ use crate::qapi::qmp::{
     CpuInfoFast, CpuInfoFastVariant, CpuInfoS390, CpuInstanceProperties, HostMemPolicy, HotpluggableCPU, Memdev,
     MemoryInfo, S390CpuState,
 };
+use crate::report::reason;
 use crate::target::Target;
 
 /// Bytes that `memsave` and `pmemsave` read at once.
@@ -98,7 +99,7 @@ pub(super) fn save(
     read: impl Fn(u64, &mut [u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     use std::io::Write;
-    let failed = |error: std::io::Error| Error::generic(format!("Could not open '{filename}': {error}"));
+    let failed = |error: std::io::Error| Error::generic(format!("Could not open '{filename}': {}", reason(&error)));
     let mut file = std::fs::File::create(filename).map_err(failed)?;
     let mut done = 0;
     while done < size {

@@ -15,6 +15,7 @@ use crate::{
     accel::kvm::x86_64 as kvm,
     machine::q35::layout::{FOUR_GIB, ONE_MIB},
     qapi::Error,
+    report::reason,
 };
 
 /// The firmware of a machine that names none.
@@ -50,8 +51,8 @@ impl Firmware {
         let fail =
             |why: &dyn std::fmt::Display| Error::generic(format!("could not load PC BIOS '{}': {why}", name.display()));
         let path = find(name, folders).ok_or_else(|| fail(&"no such file here or in the folders for firmware"))?;
-        let mut file = File::open(&path).map_err(|error| fail(&error))?;
-        let size = file.metadata().map_err(|error| fail(&error))?.len();
+        let mut file = File::open(&path).map_err(|error| fail(&reason(&error)))?;
+        let size = file.metadata().map_err(|error| fail(&reason(&error)))?.len();
         let len = usize::try_from(size).unwrap_or(usize::MAX);
         if len == 0 || len % ALIGN != 0 || len > MAX_SIZE {
             return Err(fail(&format_args!(

@@ -21,6 +21,7 @@ use crate::{
     accel::kvm::x86_64::{BootState, EntryMode},
     machine::config::{KernelConfig, MachineConfig},
     qapi::Error,
+    report::reason,
 };
 
 pub(crate) use firmware::Firmware;
@@ -196,8 +197,13 @@ pub(crate) fn acpi_range(split: Split, len: usize) -> Result<Range<u64>, Error> 
 
 impl Image {
     fn open(path: &Path, what: &str) -> Result<Self, Error> {
-        let file = File::open(path)
-            .map_err(|error| Error::generic(format!("could not open {what} file '{}': {error}", path.display())))?;
+        let file = File::open(path).map_err(|error| {
+            Error::generic(format!(
+                "could not open {what} file '{}': {}",
+                path.display(),
+                reason(&error)
+            ))
+        })?;
         Ok(Self {
             file,
             path: path.to_owned(),
