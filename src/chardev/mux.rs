@@ -69,8 +69,8 @@ impl Mux {
         }
     }
 
-    /// Adds a front end; none if there are too many. It has the input from now on, but a monitor leaves it to the guest: who
-    /// starts a guest on a terminal wants to see the guest.
+    /// Adds a front end; none if there are too many. It has the input from now on, but a monitor leaves it to the guest:
+    /// who starts a guest on a terminal wants to see the guest.
     pub(super) fn connect(&mut self, user: User) -> Option<FrontEnd> {
         self.forget_the_gone();
         if self.users.len() >= Self::MAX_USERS {
@@ -177,7 +177,7 @@ impl Switch {
         }
     }
 
-    /// Returns who has the input, if that one is still there.
+    /// Drops those that have left; returns who has the input, if that one is still there.
     fn forget_the_gone(&mut self) -> Option<User> {
         let is_there = |(_, input): &&(User, InputSender)| input.has_reader();
         let holder = self.users.get(self.focus).filter(is_there).map(|(user, _)| *user);
