@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::builder::{Builder, Placed};
-use super::config::{Config, HelpRequest, MonitorConfig, MonitorMode};
+use super::config::{ChardevConfig, Config, HelpRequest, MonitorConfig, MonitorMode};
 use super::error::Error;
 use super::legacy_chardev::{self, Legacy};
 use super::opts::Opts;
@@ -88,7 +88,13 @@ pub(super) fn apply_nographic(builder: &mut Builder) -> Result<(), Error> {
 }
 
 fn legacy_monitor(builder: &mut Builder, text: &str, mode: MonitorMode, pretty: bool) -> Result<(), Error> {
-    let taken = |id: &str| builder.config.chardevs.iter().any(|chardev| chardev["id"] == id);
+    let taken = |id: &str| {
+        builder
+            .config
+            .chardevs
+            .iter()
+            .any(|chardev| chardev.options["id"] == id)
+    };
     let label = (0u32..)
         .map(|index| format!("compat_monitor{index}"))
         .find(|label| !taken(label))
@@ -118,12 +124,15 @@ fn add_chardev(builder: &mut Builder, map: Map<String, Value>) -> Result<(), Err
     let chardevs = &mut builder.config.chardevs;
     if let Some(id) = map
         .get("id")
-        .filter(|id| chardevs.iter().any(|other| other.get("id") == Some(id)))
+        .filter(|id| chardevs.iter().any(|other| other.options.get("id") == Some(id)))
     {
         let id = id.as_str().unwrap_or_default();
         return Err(Error::new(format!("Duplicate ID '{id}' for chardev")));
     }
-    chardevs.push(map);
+    chardevs.push(ChardevConfig {
+        location: builder.location.clone(),
+        options: map,
+    });
     Ok(())
 }
 
@@ -136,7 +145,11 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
         builder.config.machine.serials.push(id);
     }
     for Placed { location, text } in &builder.references {
-        let exists = builder.config.chardevs.iter().any(|chardev| chardev["id"] == *text);
+        let exists = builder
+            .config
+            .chardevs
+            .iter()
+            .any(|chardev| chardev.options["id"] == *text);
         if !exists {
             return Err(Error::new(format!("chardev \"{text}\" not found")).at(location));
         }
@@ -149,7 +162,7 @@ fn check_stdio(config: &Config) -> Result<(), Error> {
     match config
         .chardevs
         .iter()
-        .filter(|chardev| chardev["backend"] == "stdio")
+        .filter(|chardev| chardev.options["backend"] == "stdio")
         .count()
     {
         0 => Ok(()),
@@ -247,7 +260,7 @@ mod tests {
             "null,id=c",
         ]);
         assert_eq!(
-            Value::Object(config.chardevs[0].clone()),
+            Value::Object(config.chardevs[0].options.clone()),
             json!({"id": "compat_monitor0", "backend": "socket", "path": "/m", "server": "on", "wait": "off"})
         );
         let monitors: Vec<_> = config
@@ -272,7 +285,7 @@ mod tests {
             "-mon",
             "chardev=charmonitor,id=monitor,mode=control",
         ]);
-        assert_eq!(config.chardevs[0]["fd"], "30");
+        assert_eq!(config.chardevs[0].options["fd"], "30");
         assert_eq!(config.monitors[0].id.as_deref(), Some("monitor"));
         assert_eq!(message(&["-mon", "x"]), "-mon x: chardev \"x\" not found");
         assert_eq!(
@@ -326,10 +339,10 @@ mod tests {
     fn default_devices() {
         let nographic = raw(&["-nographic"]).unwrap();
         assert_eq!(nographic.machine.serials, ["serial0"]);
-        assert_eq!(nographic.chardevs[0]["backend"], "stdio");
+        assert_eq!(nographic.chardevs[0].options["backend"], "stdio");
         assert_eq!(nographic.monitors[0].mode, MonitorMode::Readline);
         let plain = raw(&[]).unwrap();
-        assert_eq!(plain.chardevs[0]["backend"], "null");
+        assert_eq!(plain.chardevs[0].options["backend"], "null");
         assert!(plain.monitors.is_empty());
         assert!(
             raw(&["-nodefaults", "-nographic", "-daemonize"])

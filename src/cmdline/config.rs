@@ -74,9 +74,8 @@ pub struct Config {
     pub process_name: Option<String>,
     /// `-action`, `-no-reboot`, `-no-shutdown`, `-watchdog-action`.
     pub actions: Actions,
-    /// `-chardev` and the character devices that `-serial`, `-qmp` and `-monitor` describe: `id`, `backend` and the
-    /// parameters of the backend, all as texts. Every id occurs once.
-    pub chardevs: Vec<Map<String, Value>>,
+    /// `-chardev` and the character devices that `-serial`, `-qmp` and `-monitor` describe. Every id occurs once.
+    pub chardevs: Vec<ChardevConfig>,
     /// `-mon`, `-qmp`, `-qmp-pretty`, `-monitor`, in order.
     pub monitors: Vec<MonitorConfig>,
     /// `-add-fd` in order.
@@ -87,6 +86,15 @@ pub struct Config {
     pub log: LogConfig,
     /// What to tell the user although nothing is wrong; each to be printed after `warning: `.
     pub warnings: Vec<String>,
+}
+
+/// A character device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChardevConfig {
+    /// The option that asks for it, such as `-serial pty`.
+    pub location: String,
+    /// `id`, `backend` and the parameters of the backend, all as texts.
+    pub options: Map<String, Value>,
 }
 
 impl Config {
@@ -118,7 +126,7 @@ impl Config {
         let chardevs = self
             .chardevs
             .iter()
-            .filter_map(|chardev| chardev.get("fd")?.as_str()?.parse().ok());
+            .filter_map(|chardev| chardev.options.get("fd")?.as_str()?.parse().ok());
         self.fds.iter().map(|add| add.fd).chain(chardevs).collect()
     }
 

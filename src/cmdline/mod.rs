@@ -27,8 +27,8 @@ pub mod smp;
 mod table;
 
 pub use config::{
-    Actions, AddFd, Config, ElevatePrivileges, HelpRequest, LOG_ITEMS, LogConfig, MonitorConfig, MonitorMode, Parsed,
-    Sandbox,
+    Actions, AddFd, ChardevConfig, Config, ElevatePrivileges, HelpRequest, LOG_ITEMS, LogConfig, MonitorConfig,
+    MonitorMode, Parsed, Sandbox,
 };
 pub use error::Error;
 pub use option::{Group, OptionInfo, Parameter, ParameterKind, Section, Targets};

@@ -109,14 +109,15 @@ pub(super) fn apply_set(builder: &mut Builder, argument: &str) -> Result<(), Err
     let (path, value) = argument.split_once('=').ok_or_else(malformed)?;
     let (group, rest) = path.split_once('.').ok_or_else(malformed)?;
     let (id, key) = rest.rsplit_once('.').ok_or_else(malformed)?;
-    let list = match group {
-        "device" => &mut builder.config.machine.devices,
-        "object" => &mut builder.config.machine.objects,
-        "chardev" => &mut builder.config.chardevs,
+    let config = &mut builder.config;
+    let entries: Vec<_> = match group {
+        "device" => config.machine.devices.iter_mut().collect(),
+        "object" => config.machine.objects.iter_mut().collect(),
+        "chardev" => config.chardevs.iter_mut().map(|chardev| &mut chardev.options).collect(),
         _ => return Err(Error::new(format!("There is no option group '{group}'"))),
     };
-    let entry = list
-        .iter_mut()
+    let entry = entries
+        .into_iter()
         .find(|entry| entry.get("id").is_some_and(|name| name == id));
     let entry = entry.ok_or_else(|| Error::new(format!("there is no {group} \"{id}\" defined")))?;
     if group == "chardev" {

@@ -107,7 +107,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(config.machine.machine_type.as_deref(), Some("q35"));
-        assert_eq!(config.chardevs[0]["backend"], "pty");
+        assert_eq!(config.chardevs[0].options["backend"], "pty");
         assert_eq!(config.machine.devices[0]["id"], "s");
         assert_eq!((config.machine.smp.cpus, config.machine.memory.size), (3, 64 << 20));
     }

@@ -64,7 +64,7 @@ fn libvirts_probe() {
     assert_eq!(config.machine.accels.len(), 2);
     assert_eq!(config.monitors[0].chardev, "compat_monitor0");
     assert_eq!(
-        config.chardevs[0]["path"],
+        config.chardevs[0].options["path"],
         "/var/lib/libvirt/qemu/qmp-JAGIZ3/qmp.monitor"
     );
     assert!(config.warnings.is_empty());

@@ -203,9 +203,10 @@ pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Resul
         chardevs.fds().add_inherited(set, add.fd, add.opaque.clone())?;
     }
     for chardev in &config.chardevs {
-        let options = ChardevOptions::from_command_line(chardev)?;
+        let located = |error: Error| Error::new(error.class, format!("{}: {}", chardev.location, error.desc));
+        let options = ChardevOptions::from_command_line(&chardev.options).map_err(located)?;
         let id = options.id.clone();
-        let added = chardevs.add(options).await?;
+        let added = chardevs.add(options).await.map_err(located)?;
         if let Some(path) = added.pty {
             println!("char device redirected to {path} (label {id})");
         }
@@ -216,7 +217,7 @@ pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Resul
 /// Waits for the first client of every server that is to have one before the guest starts.
 pub async fn wait_for_clients(config: &Config, chardevs: &ChardevRegistry) {
     for chardev in &config.chardevs {
-        let Some(id) = chardev.get("id").and_then(serde_json::Value::as_str) else {
+        let Some(id) = chardev.options.get("id").and_then(serde_json::Value::as_str) else {
             continue;
         };
         if let Some(address) = chardevs.waiting_for(id) {

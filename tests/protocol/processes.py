@@ -114,7 +114,7 @@ def daemonize_failure():
     command += ["-qmp", "unix:/nonexistent/dir/qmp,server=on,wait=off"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     expect_equal(done.returncode, 1, "exit status")
-    expect("/nonexistent/dir/qmp" in done.stderr, f"stderr {done.stderr!r}")
+    expect("-qmp unix:/nonexistent/dir/qmp,server=on,wait=off: Failed to bind" in done.stderr, f"stderr {done.stderr!r}")
 
 
 STRICT = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
