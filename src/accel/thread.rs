@@ -439,6 +439,8 @@ mod tests {
     fn stop_current_parks_after_the_exit_in_hand() {
         let vcpu = spawn(u64::MAX);
         vcpu.resume();
+        // Only a vCPU that runs has an exit in hand.
+        while vcpu.call(|counter| counter.runs) == Ok(0) {}
         vcpu.call(|_| stop_current_vcpu()).unwrap();
         vcpu.wait_paused_by_itself();
         assert_eq!(vcpu.call(|counter| counter.settled), Ok(1));
