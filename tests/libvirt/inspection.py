@@ -121,10 +121,11 @@ def events():
         virsh("destroy", domain.name)
         text = watch.stop("Stopped Destroyed")
         kinds = [re.sub(r"event '([^']+)' for domain '?[^:' ]+'?:? ?", r"\1 ", line).strip() for line in text.splitlines()]
-        wanted = ["lifecycle Resumed Unpaused", "lifecycle Started Booted", "lifecycle Suspended Paused"]
-        wanted += ["lifecycle Resumed Unpaused", "reboot", "lifecycle Stopped Destroyed"]
-        seen = [kind for kind, _ in itertools.groupby(kind for kind in kinds if kind in wanted)]
-        expect_equal(seen, wanted, f"events {kinds}")
+        # Two threads of libvirtd tell of a start: one that heard of RESUME, one that has finished the start.
+        begin = ["lifecycle Resumed Unpaused", "lifecycle Started Booted"]
+        then = ["lifecycle Suspended Paused", "lifecycle Resumed Unpaused", "reboot", "lifecycle Stopped Destroyed"]
+        seen = [kind for kind, _ in itertools.groupby(kind for kind in kinds if kind in begin + then)]
+        expect_equal(sorted(seen[:2]) + seen[2:], begin + then, f"events {kinds}")
 
 
 @check("inject-nmi: the guest receives it")
