@@ -26,8 +26,8 @@ pub fn create(
     match target {
         #[cfg(target_arch = "x86_64")]
         Target::X86_64 => {
-            let resources = super::q35::Resources { chardevs };
-            Ok(Box::new(super::q35::Vm::new(config, resources, notifier)?))
+            let resources = super::pc::Resources { chardevs };
+            Ok(Box::new(super::pc::Vm::new(config, resources, notifier)?))
         }
         #[cfg(not(target_arch = "x86_64"))]
         Target::X86_64 => {

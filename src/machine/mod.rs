@@ -13,10 +13,10 @@ pub mod info;
 #[cfg(target_arch = "x86_64")]
 mod local_time;
 pub mod numa;
+#[cfg(target_arch = "x86_64")]
+pub mod pc;
 pub mod pci;
 pub mod processor;
-#[cfg(target_arch = "x86_64")]
-pub mod q35;
 mod registry;
 mod s390_ccw;
 pub mod streams;
@@ -25,5 +25,5 @@ pub mod types;
 
 pub use create::create;
 #[cfg(target_arch = "x86_64")]
-pub use q35::{Resources, Vm};
+pub use pc::{Resources, Vm};
 pub use registry::{check_properties, pluggable, refuse_devices, registry};

@@ -114,7 +114,7 @@ mod tests {
         assert!(wanted.traces("remuda::devices::i8042", Level::DEBUG));
         assert!(!wanted.traces("remuda::devices::i8042", Level::TRACE));
         assert!(wanted.traces("remuda::chardev::socket", Level::TRACE));
-        assert!(!wanted.traces("remuda::machine::q35::boot", Level::DEBUG));
+        assert!(!wanted.traces("remuda::machine::pc::boot", Level::DEBUG));
         assert!(!wanted.traces("mio::poll", Level::DEBUG));
     }
 }

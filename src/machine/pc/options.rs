@@ -1,4 +1,4 @@
-//! `-machine` properties and `-global` values of a q35 machine.
+//! `-machine` properties and `-global` values of a PC.
 
 use crate::{
     accel::kvm::x86_64::LostTickPolicy,

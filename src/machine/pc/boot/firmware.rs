@@ -13,7 +13,7 @@ use vm_memory::{
 
 use crate::{
     accel::kvm::x86_64 as kvm,
-    machine::q35::layout::{FOUR_GIB, ONE_MIB},
+    machine::pc::layout::{FOUR_GIB, ONE_MIB},
     qapi::Error,
     report::reason,
 };

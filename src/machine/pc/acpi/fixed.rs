@@ -5,7 +5,7 @@ use acpi_tables::sdt::Sdt;
 use super::{Description, PM_BASE, RESET_PORT, SCI, table};
 use crate::machine::{
     numa::Numa,
-    q35::layout::{IO_APIC, LOCAL_APIC, MMCONFIG},
+    pc::layout::{IO_APIC, LOCAL_APIC, MMCONFIG},
 };
 
 /// Offsets of pointers in the FADT.
@@ -214,7 +214,7 @@ pub(super) fn slit(numa: &Numa) -> Sdt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::q35::acpi::tests::description;
+    use crate::machine::pc::acpi::tests::description;
 
     #[test]
     fn cpus_beyond_the_xapic_get_the_long_form() {

@@ -9,7 +9,7 @@ use vm_memory::Address;
 use super::{Handover, Image, entry, put};
 use crate::{
     accel::kvm::x86_64::EntryMode,
-    machine::q35::layout::{ONE_MIB, direct},
+    machine::pc::layout::{ONE_MIB, direct},
     qapi::Error,
 };
 

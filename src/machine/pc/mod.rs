@@ -1,4 +1,4 @@
-//! The q35 machine: a PC with PCI Express.
+//! PCs: what every one of them has, and the boards that differ (`q35`).
 
 mod acpi;
 mod board;

@@ -1,4 +1,4 @@
-//! Guest physical addresses of a q35 machine.
+//! Guest physical addresses of a PC.
 
 use std::ops::Range;
 

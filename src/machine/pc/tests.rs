@@ -9,7 +9,7 @@ use super::{Resources, Vm};
 use crate::devices::Notice;
 use crate::machine::config::MachineConfig;
 use crate::machine::guest::Guest;
-use crate::machine::q35::testing::{CODE, KernelFile, config, notices, run_until_notice, skip_without_kvm};
+use crate::machine::pc::testing::{CODE, KernelFile, config, notices, run_until_notice, skip_without_kvm};
 
 /// The machine with its interrupt controllers in the kernel (`on`) or outside it (`split`).
 fn with_irqchip(mut config: MachineConfig, value: &str) -> MachineConfig {

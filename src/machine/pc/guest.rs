@@ -1,4 +1,4 @@
-//! A q35 guest under the names the worker knows.
+//! A PC guest under the names the worker knows.
 
 use std::sync::Arc;
 

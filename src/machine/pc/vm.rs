@@ -1,4 +1,4 @@
-//! A q35 guest: what the worker starts, stops and asks.
+//! A PC guest: what the worker starts, stops and asks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -189,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::devices::{IrqLine, Notifier};
-    use crate::machine::q35::clock::GuestClock;
+    use crate::machine::pc::clock::GuestClock;
 
     #[derive(Default)]
     struct Line(Mutex<u32>, Condvar);

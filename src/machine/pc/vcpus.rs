@@ -8,7 +8,7 @@ use crate::{
         kvm::{KvmError, x86_64 as kvm},
     },
     cpu::x86::Processor,
-    machine::{config::SmpConfig, info::VcpuInfo, numa::Numa, q35::ram::Ram, topology},
+    machine::{config::SmpConfig, info::VcpuInfo, numa::Numa, pc::ram::Ram, topology},
     qapi::Error,
 };
 

@@ -13,7 +13,7 @@ use acpi_tables::{
 };
 
 use super::{Description, PM_BASE, PM_LEN, aml_bytes, table};
-use crate::machine::q35::layout::{MMCONFIG, VGA_WINDOW};
+use crate::machine::pc::layout::{MMCONFIG, VGA_WINDOW};
 
 /// Sleep types as the ICH9's power management control register takes them.
 const S3_TYPE: u8 = 1;
