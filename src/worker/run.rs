@@ -218,18 +218,24 @@ fn connect_chardevs(
             label: label.to_owned(),
         };
         writer.send(&request.into_frame()).map_err(|error| no_monitor(&error))?;
+        streams.insert(label.to_owned(), wait_for_chardev(channel)?);
+    }
+    Ok(streams)
+}
+
+/// The stream that was asked for. What else happens at a character device meanwhile is no news for a guest that is not there.
+fn wait_for_chardev(channel: &mut Channel) -> Result<UnixStream, String> {
+    loop {
         let received = channel.receive().map_err(|error| no_monitor(&error))?;
         match (ToWorker::from_frame(received.frame)?, received.fds.into_iter().next()) {
-            (ToWorker::Chardev, Some(stream)) => {
-                streams.insert(label.to_owned(), UnixStream::from(stream));
-            }
+            (ToWorker::Chardev, Some(stream)) => return Ok(UnixStream::from(stream)),
             (ToWorker::NoChardev(error), _) => return Err(error.desc),
             // The monitor has said why.
             (ToWorker::Abort, _) => return Err(String::new()),
+            (ToWorker::ChardevState { .. } | ToWorker::ChardevBreak { .. }, _) => {}
             _ => return Err("the monitor answered out of turn".into()),
         }
     }
-    Ok(streams)
 }
 
 fn no_monitor(error: &ChannelError) -> String {

@@ -8,6 +8,6 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness import checks  # noqa: E402
-from protocol import client, cmdline, cpu, descriptors, guest, monitors, processes, replay, session  # noqa: E402, F401
+from protocol import client, cmdline, cpu, descriptors, guest, monitors, processes, replay, session, startup  # noqa: E402, F401
 
 checks.main()
