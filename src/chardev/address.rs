@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -21,6 +22,8 @@ use crate::report::reason;
 
 /// Room for the path in a Unix address, in bytes, a final zero included (`struct sockaddr_un`).
 const UNIX_PATH_SIZE: usize = 108;
+/// How often a client tries a Unix server that has too many clients waiting.
+const CROWDED_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Sockets that listen on one address: several if a host name has several addresses.
 #[derive(Debug)]
@@ -425,10 +428,14 @@ fn new_socket(family: AddressFamily, kind: SockType) -> nix::Result<OwnedFd> {
 
 async fn connect_one(address: &impl SockaddrLike, family: AddressFamily) -> io::Result<OwnedFd> {
     let fd = new_socket(family, SockType::Stream)?;
-    match connect(fd.as_raw_fd(), address) {
-        Ok(()) => return Ok(fd),
-        Err(Errno::EINPROGRESS) => {}
-        Err(errno) => return Err(errno.into()),
+    loop {
+        match connect(fd.as_raw_fd(), address) {
+            Ok(()) => return Ok(fd),
+            Err(Errno::EINPROGRESS) => break,
+            // So many wait already that a Unix server takes no more, which the kernel tells nobody the end of.
+            Err(Errno::EAGAIN) => tokio::time::sleep(CROWDED_INTERVAL).await,
+            Err(errno) => return Err(errno.into()),
+        }
     }
     let fd = raw_fd::watch_or_close(fd)?;
     fd.writable().await?.retain_ready();

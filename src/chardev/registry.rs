@@ -134,7 +134,7 @@ impl ChardevRegistry {
     pub async fn add(&self, options: ChardevOptions) -> Result<Added, Error> {
         let _reserved = self.reserve(&options.id)?;
         if let BackendOptions::Mux { base } = &options.backend {
-            self.add_mux(&options.id, base, &options)?;
+            self.add_mux(&options.id, base, &options).await?;
             return Ok(Added::default());
         }
         if !options.mux {
@@ -154,7 +154,8 @@ impl ChardevRegistry {
                 log: None,
                 ..options.clone()
             },
-        )?;
+        )
+        .await?;
         Ok(added)
     }
 
@@ -226,7 +227,7 @@ impl ChardevRegistry {
             }
         }
         let backend = Backend::open(&options, &self.inner.fds).await?;
-        let log = open_log(options.log.as_ref(), &self.inner.fds)?;
+        let log = open_log(options.log.as_ref(), &self.inner.fds).await?;
         let running = self
             .lock()
             .plain_mut(&id)
@@ -441,7 +442,7 @@ impl ChardevRegistry {
     }
 
     async fn add_plain(&self, options: &ChardevOptions) -> Result<Added, Error> {
-        let log = open_log(options.log.as_ref(), &self.inner.fds)?;
+        let log = open_log(options.log.as_ref(), &self.inner.fds).await?;
         let backend = Backend::open(options, &self.inner.fds).await?;
         let (port, back) = Port::new(backend.filename(), log);
         let (ringbuf, added) = (backend.ringbuf(), Added { pty: backend.pty() });
@@ -461,8 +462,8 @@ impl ChardevRegistry {
         Ok(added)
     }
 
-    fn add_mux(&self, id: &str, base: &str, options: &ChardevOptions) -> Result<(), Error> {
-        let log = open_log(options.log.as_ref(), &self.inner.fds)?;
+    async fn add_mux(&self, id: &str, base: &str, options: &ChardevOptions) -> Result<(), Error> {
+        let log = open_log(options.log.as_ref(), &self.inner.fds).await?;
         let mut state = self.lock();
         let found = match state.find(base).map(|device| &device.kind) {
             Some(Kind::Plain(plain)) => plain.port.attach().ok_or_else(|| in_use(base))?,

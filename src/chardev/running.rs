@@ -17,7 +17,6 @@ use crate::qapi::Error;
 use crate::report::reason;
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 
 /// A back end whose files and sockets are open.
 #[derive(Debug)]
@@ -40,11 +39,12 @@ impl Backend {
             BackendOptions::Null => Ok(Self::Null),
             BackendOptions::Pty { link } => Pty::open(link.as_deref()).map(Self::Pty),
             BackendOptions::File { output, input, append } => {
-                StreamBackend::file(output, input.as_deref(), *append, fds).map(Self::Stream)
+                let opened = StreamBackend::file(output, input.as_deref(), *append, fds).await;
+                opened.map(Self::Stream)
             }
-            BackendOptions::Pipe { path } => StreamBackend::pipe(path, fds).map(Self::Stream),
+            BackendOptions::Pipe { path } => StreamBackend::pipe(path, fds).await.map(Self::Stream),
             BackendOptions::Stdio { signal } => StreamBackend::stdio(*signal).map(Self::Stream),
-            BackendOptions::Serial { path } => StreamBackend::serial(path, fds).map(Self::Stream),
+            BackendOptions::Serial { path } => StreamBackend::serial(path, fds).await.map(Self::Stream),
             BackendOptions::Ringbuf { size } => Ringbuf::new(*size).map(Self::Ringbuf),
             BackendOptions::Socket(socket) => SocketBackend::open(&options.id, socket.clone(), fds)
                 .await
@@ -129,15 +129,13 @@ impl Running {
 ///
 /// # Errors
 /// It cannot be opened.
-pub(super) fn open_log(options: Option<&LogOptions>, fds: &FdTable) -> Result<Option<LogFile>, Error> {
+pub(super) async fn open_log(options: Option<&LogOptions>, fds: &FdTable) -> Result<Option<LogFile>, Error> {
     let Some(LogOptions { path, append }) = options else {
         return Ok(None);
     };
     let placement = if *append { OFlag::O_APPEND } else { OFlag::O_TRUNC };
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | placement;
-    let opened = fds
-        .open_path(path, flags, Mode::from_bits_truncate(0o666))
-        .and_then(HostFile::new);
+    let opened = HostFile::open(fds, path, flags).await;
     opened.map(|file| Some(LogFile::new(file))).map_err(|error| {
         let what = match path.starts_with(FdTable::SET_FOLDER) {
             true => format!("Could not dup FD for {path} flags {:x}", flags.bits()),

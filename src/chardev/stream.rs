@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::FdTable;
@@ -41,17 +40,17 @@ impl StreamBackend {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(super) fn file(output: &str, input: Option<&str>, append: bool, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn file(output: &str, input: Option<&str>, append: bool, fds: &FdTable) -> Result<Self, Error> {
         let placement = if append { OFlag::O_APPEND } else { OFlag::O_TRUNC };
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | placement;
         let input = match input {
-            Some(path) => Some(open(fds, path, OFlag::O_RDONLY)?),
+            Some(path) => Some(open(fds, path, OFlag::O_RDONLY).await?),
             None => None,
         };
         Ok(Self {
             name: "file",
             input,
-            output: open(fds, output, flags)?,
+            output: open(fds, output, flags).await?,
             restore: None,
         })
     }
@@ -60,10 +59,10 @@ impl StreamBackend {
     ///
     /// # Errors
     /// None of them exists.
-    pub(super) fn pipe(path: &str, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn pipe(path: &str, fds: &FdTable) -> Result<Self, Error> {
         // Opened for both directions a pipe neither waits for its other end nor ends when that closes.
-        let both = |path: &str| open(fds, path, OFlag::O_RDWR | OFlag::O_NONBLOCK);
-        if let (Ok(input), Ok(output)) = (both(&format!("{path}.in")), both(&format!("{path}.out"))) {
+        let both = async |path: &str| open(fds, path, OFlag::O_RDWR).await;
+        if let (Ok(input), Ok(output)) = (both(&format!("{path}.in")).await, both(&format!("{path}.out")).await) {
             return Ok(Self {
                 name: "pipe",
                 input: Some(input),
@@ -71,15 +70,15 @@ impl StreamBackend {
                 restore: None,
             });
         }
-        Self::both_ways("pipe", both(path)?, path)
+        Self::both_ways("pipe", both(path).await?, path)
     }
 
     /// A terminal device, set to raw mode.
     ///
     /// # Errors
     /// The device cannot be opened.
-    pub(super) fn serial(path: &str, fds: &FdTable) -> Result<Self, Error> {
-        let device = open(fds, path, OFlag::O_RDWR | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)?;
+    pub(super) async fn serial(path: &str, fds: &FdTable) -> Result<Self, Error> {
+        let device = open(fds, path, OFlag::O_RDWR).await?;
         if let Ok(mut settings) = tcgetattr(&device) {
             cfmakeraw(&mut settings);
             tcsetattr(&device, SetArg::TCSANOW, &settings)
@@ -180,10 +179,8 @@ impl Drop for Restore {
     }
 }
 
-fn open(fds: &FdTable, path: &str, flags: OFlag) -> Result<HostFile, Error> {
-    let opened = fds
-        .open_path(path, flags, Mode::from_bits_truncate(0o666))
-        .and_then(HostFile::new);
+async fn open(fds: &FdTable, path: &str, flags: OFlag) -> Result<HostFile, Error> {
+    let opened = HostFile::open(fds, path, flags).await;
     opened.map_err(|error| cannot_open(path, &error))
 }
 

@@ -248,7 +248,12 @@ async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
 fn in_runtime(work: impl Future<Output = u8>) -> u8 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => LocalSet::new().block_on(&runtime, work),
+        Ok(runtime) => {
+            let status = LocalSet::new().block_on(&runtime, work);
+            // A file that somebody still waits for, on a disk that is gone, keeps nobody here.
+            runtime.shutdown_background();
+            status
+        }
         Err(error) => fail(&format!("process {}: cannot start the monitor: {error}", id())),
     }
 }

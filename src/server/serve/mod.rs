@@ -66,7 +66,9 @@ fn run(options: Options) -> Result<u8, String> {
             drop(zygote_end);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-            LocalSet::new().block_on(&runtime, serve(options, server_end))
+            let status = LocalSet::new().block_on(&runtime, serve(options, server_end));
+            runtime.shutdown_background();
+            status
         }
     }
 }

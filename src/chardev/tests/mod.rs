@@ -14,6 +14,8 @@ use tokio::net::UnixStream;
 use super::host_file::HostFile;
 use super::*;
 
+mod opening;
+
 /// A folder of one test's own, removed with it.
 struct Folder(PathBuf);
 
