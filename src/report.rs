@@ -37,6 +37,11 @@ pub fn warning(message: impl AsRef<str>) {
     line("warning: ", message.as_ref());
 }
 
+/// Prints `PROGRAM: LOCATION: warning: message` on standard error; `location` is the option that it is about.
+pub fn warning_at(location: &str, message: impl AsRef<str>) {
+    line("", &format!("{location}: warning: {}", message.as_ref()));
+}
+
 /// Prints `PROGRAM: info: message` on standard error.
 pub fn info(message: impl AsRef<str>) {
     line("info: ", message.as_ref());

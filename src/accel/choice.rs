@@ -15,6 +15,17 @@ pub fn is_known(target: Target, name: &str) -> bool {
     built_in(target).contains(&name) || name == hostfile::NAME
 }
 
+/// Checks that this binary has an accelerator of this name.
+///
+/// # Errors
+/// It has none.
+pub fn check_name(target: Target, name: &str) -> Result<(), String> {
+    match is_known(target, name) {
+        true => Ok(()),
+        false => Err(format!("invalid accelerator {name}")),
+    }
+}
+
 /// Why an accelerator runs no guests of `target`; none for one that does.
 #[must_use]
 pub fn refusal(target: Target, name: &str) -> Option<String> {

@@ -19,6 +19,10 @@ pub(super) fn apply(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
         builder.request_help(HelpRequest::Accels);
         return Ok(());
     };
+    if opts.wants_help() {
+        builder.request_help(HelpRequest::Accel(name.to_owned()));
+        return Ok(());
+    }
     builder.config.machine.accels.push(AccelConfig {
         name: name.to_owned(),
         props: opts.pairs().iter().filter(|(key, _)| key != "accel").cloned().collect(),
@@ -87,6 +91,7 @@ mod tests {
             "The -accel and \"-machine accel=\" options are incompatible"
         );
         assert!(matches!(help(&["-accel", "help"]), HelpRequest::Accels));
+        assert!(matches!(help(&["-accel", "kvm,help"]), HelpRequest::Accel(name) if name == "kvm"));
     }
 
     #[test]

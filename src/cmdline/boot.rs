@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::builder::Builder;
+use super::config::HelpRequest;
 use super::error::Error;
 use super::opts::Opts;
 use crate::machine::config::{BootConfig, KernelConfig};
@@ -42,7 +43,14 @@ pub(super) fn apply_bios(builder: &mut Builder, path: &str) -> Result<(), Error>
 
 /// `-L`.
 pub(super) fn apply_data_dir(builder: &mut Builder, path: &str) -> Result<(), Error> {
-    builder.config.machine.data_dirs.push(PathBuf::from(path));
+    let folders = &mut builder.config.machine.data_dirs;
+    match text::is_help(path) {
+        true => {
+            let folders = folders.clone();
+            builder.request_help(HelpRequest::DataDirs(folders));
+        }
+        false => folders.push(PathBuf::from(path)),
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::config::{Config, HelpRequest, MonitorConfig};
+use super::config::{Config, HelpRequest, MonitorConfig, Warning};
 use super::error::Error;
 use super::{accel, character, machine};
 use crate::target::Target;
@@ -79,7 +79,10 @@ impl<'a> Builder<'a> {
 
     /// Remembers an advice to the user, with the option it is about.
     pub(super) fn warn(&mut self, text: &str) {
-        self.config.warnings.push(format!("{}: {text}", self.location));
+        self.config.warnings.push(Warning {
+            location: Some(self.location.clone()),
+            text: text.to_owned(),
+        });
     }
 
     /// `text` with the place of the option being read.

@@ -33,6 +33,14 @@ pub enum HelpRequest {
     Cpus,
     /// `-accel help`.
     Accels,
+    /// `-accel NAME,help`.
+    Accel(String),
+    /// `-audiodev help`.
+    AudioDrivers,
+    /// `-L help`, with the folders given before.
+    DataDirs(Vec<PathBuf>),
+    /// `-trace help`.
+    TraceEvents,
     /// `-device help`.
     Devices,
     /// `-device NAME,help`.
@@ -84,8 +92,23 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// `-D`, `-d`, `-trace`, `-msg`.
     pub log: LogConfig,
-    /// What to tell the user although nothing is wrong; each to be printed after `warning: `.
-    pub warnings: Vec<String>,
+    /// What to tell the user although nothing is wrong.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something the user should know although nothing is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warning {
+    /// The option it is about, as it was given; none when no single one is.
+    pub location: Option<String>,
+    /// What to know.
+    pub text: String,
+}
+
+impl From<String> for Warning {
+    fn from(text: String) -> Self {
+        Self { location: None, text }
+    }
 }
 
 /// A character device.
@@ -228,7 +251,8 @@ pub struct LogConfig {
     pub file: Option<PathBuf>,
     /// `-d`: names from [`LOG_ITEMS`].
     pub items: Vec<String>,
-    /// `-trace enable=` and `-d trace:`: patterns of event names, such as `devices_serial` or `devices_*`.
+    /// `-trace enable=` and `-d trace:`: patterns of event names, such as `devices_serial` or `devices_*`. One that
+    /// starts with `-` takes events out again.
     pub events: Vec<String>,
     /// `-msg timestamp=on`: messages carry the time.
     pub timestamp: bool,

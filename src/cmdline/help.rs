@@ -1,10 +1,12 @@
 //! The texts of `-help`, `-version` and of lists that no registry of types holds.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 
 use super::config::LOG_ITEMS;
 use super::option::{OptionInfo, Section};
 use super::table::options;
+use crate::machine::config::FIRMWARE_FOLDERS;
 use crate::target::Target;
 
 /// What `-version` prints: the version of QEMU that is spoken, and our own.
@@ -77,6 +79,37 @@ pub fn log_items() -> String {
     }
     text.push_str("trace:PATTERN   trace the events whose names match\n");
     text
+}
+
+/// What `-audiodev help` prints.
+#[must_use]
+pub fn audio_drivers() -> String {
+    "Available audio drivers:\nnone\n".to_owned()
+}
+
+/// What `-L help` prints: the folders given, then those that are always looked into.
+#[must_use]
+pub fn data_dirs(given: &[PathBuf]) -> String {
+    let built_in = FIRMWARE_FOLDERS.iter().map(Path::new);
+    let folders = given.iter().map(PathBuf::as_path).chain(built_in);
+    folders.map(|folder| format!("{}\n", folder.display())).collect()
+}
+
+/// What `-trace help` prints.
+#[must_use]
+pub fn trace_events() -> String {
+    super::trace::EVENTS.iter().map(|name| format!("{name}\n")).collect()
+}
+
+/// Standard error's lines for a command line without a word, where no machine is the default.
+#[must_use]
+pub fn nothing_given(target: Target) -> String {
+    format!(
+        "No machine specified, and there is no default\n\
+         Use -machine help to list supported machines, -help to list all options; for example:\n  \
+         {} -machine q35,accel=kvm -cpu host -m 256 -nodefaults -display none -serial stdio -kernel FILE -append TEXT",
+        target.binary()
+    )
 }
 
 /// What `-display help` prints.

@@ -182,7 +182,7 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
     }
     let smp = take_section(builder, "smp")?;
     let (smp, warnings) = SmpRequest::from_map(&smp)?.complete(Levels::of(builder.config.target))?;
-    builder.config.warnings.extend(warnings);
+    builder.config.warnings.extend(warnings.into_iter().map(Into::into));
     builder.config.machine.smp = smp;
     let memory = take_section(builder, "memory")?;
     builder.config.machine.memory = memory::complete(&memory)?;

@@ -4,6 +4,7 @@
 //! by it and ends in a [`Config`], a plain value; the help text ([`help`]) and the reply to `query-command-line-options`
 //! ([`introspect`]) are views of the same table.
 
+mod absent;
 mod accel;
 mod boot;
 mod builder;
@@ -23,12 +24,14 @@ mod parser;
 mod process;
 mod readconfig;
 mod rtc;
+mod run_with;
 pub mod smp;
 mod table;
+pub mod trace;
 
 pub use config::{
     Actions, AddFd, ChardevConfig, Config, ElevatePrivileges, HelpRequest, LOG_ITEMS, LogConfig, MonitorConfig,
-    MonitorMode, Parsed, Sandbox,
+    MonitorMode, Parsed, Sandbox, Warning,
 };
 pub use error::Error;
 pub use option::{Group, OptionInfo, Parameter, ParameterKind, Section, Targets};

@@ -1,4 +1,4 @@
-//! `-object`, `-device`, `-global`, `-set` and the display options that ask for nothing.
+//! `-object`, `-device`, `-global` and `-set`.
 
 use serde_json::{Map, Value, json};
 
@@ -80,7 +80,7 @@ pub(super) fn apply_global(builder: &mut Builder, argument: &str) -> Result<(), 
 }
 
 /// `-global` with its parameters one by one.
-fn apply_global_opts(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
+pub(super) fn apply_global_opts(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
     let (Some(driver), Some(property), Some(value)) = (opts.get("driver"), opts.get("property"), opts.get("value"))
     else {
         return Err(Error::new("options 'driver', 'property', and 'value' are required"));
@@ -127,59 +127,7 @@ pub(super) fn apply_set(builder: &mut Builder, argument: &str) -> Result<(), Err
     Ok(())
 }
 
-/// `-display`.
-pub(super) fn apply_display(builder: &mut Builder, argument: &str) -> Result<(), Error> {
-    match argument {
-        "none" => Ok(()),
-        _ if text::is_help(argument) => {
-            builder.request_help(HelpRequest::Displays);
-            Ok(())
-        }
-        _ => Err(Error::invalid_value(
-            "type",
-            argument.split(',').next().unwrap_or_default(),
-        )),
-    }
-}
-
-/// `-vga`.
-pub(super) fn apply_vga(builder: &mut Builder, argument: &str) -> Result<(), Error> {
-    match argument {
-        "none" => Ok(()),
-        _ if text::is_help(argument) => {
-            builder.request_help(HelpRequest::Vgas);
-            Ok(())
-        }
-        _ => Err(Error::new(format!("unknown vga type: {argument}"))),
-    }
-}
-
-/// An option of which only `none` is understood.
-pub(super) fn apply_none(_: &mut Builder, argument: &str) -> Result<(), Error> {
-    match argument {
-        "none" => Ok(()),
-        _ => Err(Error::invalid_value(
-            "type",
-            argument.split(',').next().unwrap_or_default(),
-        )),
-    }
-}
-
-/// `-audiodev`: a sink that nothing is connected to may be declared, as libvirt does for every guest.
-pub(super) fn apply_audiodev(_: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
-    required_text(&map, "id")?;
-    match required_text(&map, "driver")? {
-        "none" => {}
-        other => return Err(Error::invalid_value("driver", other)),
-    }
-    map.retain(|key, _| key != "id" && key != "driver");
-    match map.keys().next() {
-        Some(key) => Err(Error::new(format!("Parameter '{key}' is unexpected"))),
-        None => Ok(()),
-    }
-}
-
-fn required_text<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a str, Error> {
+pub(super) fn required_text<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a str, Error> {
     match map.get(key) {
         None => Err(Error::missing(key)),
         Some(Value::String(text)) if text.is_empty() => Err(Error::missing(key)),
@@ -303,31 +251,5 @@ mod tests {
             "-global driver=a: options 'driver', 'property', and 'value' are required"
         );
         assert_eq!(message(&["-global", "foo"]), "-global foo: Invalid parameter 'foo'");
-    }
-
-    #[test]
-    fn only_nothing_is_shown_or_heard() {
-        config(&[
-            "-display",
-            "none",
-            "-vga",
-            "none",
-            "-net",
-            "none",
-            "-audiodev",
-            r#"{"id":"a","driver":"none"}"#,
-        ]);
-        assert_eq!(
-            message(&["-display", "gtk,gl=on"]),
-            "-display gtk,gl=on: Parameter 'type' does not accept value 'gtk'"
-        );
-        assert_eq!(
-            message(&["-audiodev", "none"]),
-            "-audiodev none: Parameter 'id' is missing"
-        );
-        assert_eq!(
-            message(&["-audiodev", "alsa,id=a"]),
-            "-audiodev alsa,id=a: Parameter 'driver' does not accept value 'alsa'"
-        );
     }
 }

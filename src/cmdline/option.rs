@@ -24,6 +24,8 @@ pub struct OptionInfo {
     pub in_probe: bool,
     /// The group of parameters it fills in.
     pub group: Option<&'static Group>,
+    /// Whether it answers `...,help` itself, as its parameters depend on the first.
+    pub(super) own_help: bool,
     /// What it does to the configuration.
     pub(super) action: Action,
 }
@@ -148,6 +150,13 @@ pub(super) enum Action {
     Flag(fn(&mut Builder) -> Result<(), Error>),
     /// Takes its argument as it is.
     Text(fn(&mut Builder, &str) -> Result<(), Error>),
+    /// Takes its argument as it is, or `key=value,...` from a configuration file.
+    TextOrOpts {
+        /// What to do with an argument.
+        text: fn(&mut Builder, &str) -> Result<(), Error>,
+        /// What to do with the parameters of a file.
+        opts: fn(&mut Builder, &Opts) -> Result<(), Error>,
+    },
     /// Takes `key=value,...`, checked against the group.
     Opts(fn(&mut Builder, &Opts) -> Result<(), Error>),
     /// Takes `key=value,...` with dotted keys, or JSON where `json` says so.
@@ -173,6 +182,7 @@ impl std::fmt::Debug for Action {
         f.write_str(match self {
             Self::Flag(_) => "Flag",
             Self::Text(_) => "Text",
+            Self::TextOrOpts { .. } => "TextOrOpts",
             Self::Opts(_) => "Opts",
             Self::Keyval { .. } => "Keyval",
             Self::Properties { .. } => "Properties",
@@ -238,9 +248,10 @@ impl OptionInfo {
         section: Section,
         help: &'static str,
         group: &'static Group,
-        apply: fn(&mut Builder, &str) -> Result<(), Error>,
+        text: fn(&mut Builder, &str) -> Result<(), Error>,
+        opts: fn(&mut Builder, &Opts) -> Result<(), Error>,
     ) -> Self {
-        let mut option = Self::with_action(name, argument, section, help, Action::Text(apply));
+        let mut option = Self::with_action(name, argument, section, help, Action::TextOrOpts { text, opts });
         option.group = Some(group);
         option
     }
@@ -286,6 +297,7 @@ impl OptionInfo {
             targets: Targets::All,
             in_probe: false,
             group: None,
+            own_help: false,
             action,
         }
     }
@@ -315,6 +327,12 @@ impl OptionInfo {
         if let Action::Properties { apply, .. } = self.action {
             self.action = Action::Properties { lists: true, apply };
         }
+        self
+    }
+
+    /// The same, answering `...,help` itself.
+    pub(super) const fn with_own_help(mut self) -> Self {
+        self.own_help = true;
         self
     }
 

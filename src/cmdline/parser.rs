@@ -78,7 +78,9 @@ pub(super) fn apply_pairs(
     pairs: Vec<(String, String)>,
 ) -> Result<(), Error> {
     match option.action {
-        Action::Opts(apply) => apply(builder, &Opts::from_pairs(pairs, group)?),
+        Action::Opts(apply) | Action::TextOrOpts { opts: apply, .. } => {
+            apply(builder, &Opts::from_pairs(pairs, group)?)
+        }
         Action::Keyval { apply, .. } => apply(builder, keyval::from_pairs(pairs)?),
         Action::Properties { lists, apply } => apply(builder, properties(&Opts::from_pairs(pairs, group)?, lists)),
         Action::Flag(_) | Action::Text(_) | Action::Refuse(_) => Err(Error::new(format!(
@@ -113,12 +115,12 @@ fn find(target: Target, word: &str) -> Result<&'static OptionInfo, Error> {
 fn apply(builder: &mut Builder, option: &'static OptionInfo, argument: &str) -> Result<(), Error> {
     match (&option.action, option.group) {
         (Action::Flag(apply), _) => apply(builder),
-        (Action::Text(apply), _) => apply(builder, argument),
+        (Action::Text(apply) | Action::TextOrOpts { text: apply, .. }, _) => apply(builder, argument),
         (Action::Refuse(reason), _) => Err(Error::new(*reason)),
         (Action::Opts(apply), Some(group)) => {
             let opts = Opts::parse(argument, group)?;
             warn_all(builder, &opts);
-            if opts.wants_help() {
+            if opts.wants_help() && !option.own_help {
                 builder.request_help(HelpRequest::Parameters(option));
                 return Ok(());
             }

@@ -6,6 +6,7 @@ use super::builder::Builder;
 use super::config::{AddFd, ElevatePrivileges, HelpRequest, LOG_ITEMS};
 use super::error::Error;
 use super::opts::Opts;
+use super::trace;
 use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use crate::qapi::text;
 
@@ -165,6 +166,12 @@ pub(super) fn apply_log_items(builder: &mut Builder, list: &str) -> Result<(), E
         if text::is_help(item) {
             builder.request_help(HelpRequest::LogItems);
         } else if let Some(pattern) = item.strip_prefix("trace:") {
+            if text::is_help(pattern) {
+                builder.request_help(HelpRequest::TraceEvents);
+            }
+            if let Some(text) = trace::complaint(pattern) {
+                builder.warn(&text);
+            }
             builder.config.log.events.push(pattern.to_owned());
         } else if LOG_ITEMS.iter().any(|(known, _)| *known == item) {
             builder.config.log.items.push(item.to_owned());
@@ -178,6 +185,15 @@ pub(super) fn apply_log_items(builder: &mut Builder, list: &str) -> Result<(), E
 /// `-trace`.
 pub(super) fn apply_trace(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
     let patterns: Vec<String> = opts.all("enable").map(str::to_owned).collect();
+    if patterns.iter().any(|pattern| text::is_help(pattern)) {
+        builder.request_help(HelpRequest::TraceEvents);
+        return Ok(());
+    }
+    for pattern in &patterns {
+        if let Some(text) = trace::complaint(pattern) {
+            builder.warn(&text);
+        }
+    }
     builder.config.log.events.extend(patterns);
     if let Some(file) = opts.get("file") {
         builder.config.log.file = Some(PathBuf::from(file));

@@ -44,7 +44,7 @@ fn sections(path: &str, text: &str) -> Result<Vec<Section>, Error> {
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
-        if let Some(heading) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        if let Some(heading) = heading(line) {
             sections.push(section(place, heading)?);
             continue;
         }
@@ -54,6 +54,20 @@ fn sections(path: &str, text: &str) -> Result<Vec<Section>, Error> {
         section.pairs.push((key.to_owned(), value.to_owned()));
     }
     Ok(sections)
+}
+
+/// What stands between the brackets of a heading; text behind them does not count.
+fn heading(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix('[')?;
+    // The id may hold a bracket.
+    let end = match rest.find(['"', ']'])? {
+        quote if rest[quote..].starts_with('"') => {
+            let after = quote + 1 + rest[quote + 1..].find('"')? + 1;
+            after + rest[after..].find(']')?
+        }
+        end => end,
+    };
+    Some(&rest[..end])
 }
 
 /// `group` or `group "id"`.
@@ -74,10 +88,11 @@ fn section(place: String, heading: &str) -> Result<Section, Error> {
     })
 }
 
-/// `key = "value"`.
+/// `key = "value"`; text behind the value does not count.
 fn assignment(line: &str) -> Option<(&str, &str)> {
     let (key, value) = line.split_once('=')?;
-    Some((key.trim(), unquote(value.trim())?))
+    let (value, _) = value.trim().strip_prefix('"')?.split_once('"')?;
+    Some((key.trim(), value))
 }
 
 fn unquote(text: &str) -> Option<&str> {
@@ -110,6 +125,29 @@ mod tests {
         assert_eq!(config.chardevs[0].options["backend"], "pty");
         assert_eq!(config.machine.devices[0]["id"], "s");
         assert_eq!((config.machine.smp.cpus, config.machine.memory.size), (3, 64 << 20));
+    }
+
+    #[test]
+    fn globals_and_remarks() {
+        let config = read(
+            "[global] # for all\n  driver = \"pvpanic\"  # why\n  property = \"events\"\n  value = \"1\"\n\
+             [device \"a]b\"]\ndriver = \"pvpanic\"\n",
+        );
+        assert_eq!(
+            config.unwrap_err().to_string(),
+            "f:5: Parameter 'id' expects an identifier\n\
+             Identifiers consist of letters, digits, '-', '.', '_', starting with a letter."
+        );
+        let config = read("[global]\ndriver = \"pvpanic\" # why\nproperty = \"events\"\nvalue = \"1\"\n").unwrap();
+        let global = &config.machine.globals[0];
+        assert_eq!(
+            (global.driver.as_str(), global.property.as_str(), global.value.as_str()),
+            ("pvpanic", "events", "1")
+        );
+        assert_eq!(
+            read("[global]\ndriver = \"pvpanic\"\n").unwrap_err().to_string(),
+            "f:1: options 'driver', 'property', and 'value' are required"
+        );
     }
 
     #[test]

@@ -7,6 +7,16 @@ use serde_json::{Map, Value};
 use crate::accel::hostfile;
 use crate::target::Target;
 
+/// Where firmware lies when only its name is given, after the folders of `-L`.
+pub const FIRMWARE_FOLDERS: [&str; 6] = [
+    "/usr/share/seabios",
+    "/usr/share/qemu",
+    "/usr/share/qemu-kvm",
+    "/usr/share/ovmf",
+    "/usr/local/share/qemu",
+    "/usr/share/seavgabios",
+];
+
 /// A machine and everything plugged into it at start.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MachineConfig {

@@ -14,7 +14,9 @@ use nix::sys::prctl;
 use nix::sys::signal::Signal;
 
 use crate::cmdline::{self, Config, Parsed};
+use crate::machine;
 use crate::machine::processor::ProcessorRequest;
+use crate::machine::types::default_machine;
 use crate::monitor;
 use crate::report;
 use crate::target::Target;
@@ -31,6 +33,9 @@ pub fn main(target: Target) -> ExitCode {
     let program = arguments.next().unwrap_or_else(|| target.binary().into());
     let name = Path::new(&program).file_name().unwrap_or(&program);
     report::set_program(&name.to_string_lossy());
+    if arguments.len() == 0 && default_machine(target).is_none() {
+        return fail(&cmdline::help::nothing_given(target));
+    }
     let parsed = cmdline::parse(target, arguments, &|path| std::fs::read_to_string(path));
     match parsed {
         Ok(Parsed::Run(config)) => run(*config).unwrap_or_else(|reason| fail(&reason)),
@@ -52,8 +57,12 @@ fn run(config: Config) -> Result<ExitCode, String> {
             .map_err(|error| format!("could not open '{}': {}", path.display(), report::reason(&error)))?;
     }
     for warning in &config.warnings {
-        report::warning(warning);
+        match &warning.location {
+            Some(location) => report::warning_at(location, &warning.text),
+            None => report::warning(&warning.text),
+        }
     }
+    warn_of_globals(&config);
     let daemon = match config.daemonize {
         true => Some(DaemonStatus::daemonize().map_err(|errno| format!("cannot become a daemon: {errno}"))?),
         false => None,
@@ -66,6 +75,18 @@ fn run(config: Config) -> Result<ExitCode, String> {
     } else {
         run_guest(config, daemon)
     }
+}
+
+/// Tells of `-global` options that are about no type there is.
+fn warn_of_globals(config: &Config) {
+    let globals = &config.machine.globals;
+    if globals.is_empty() {
+        return;
+    }
+    let registry = machine::registry(config.target, true);
+    let globals = globals.iter();
+    let globals = globals.map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()));
+    registry.check_globals(globals).iter().for_each(report::warning);
 }
 
 /// No guest: this process is the monitor.

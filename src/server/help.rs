@@ -28,6 +28,13 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
             Target::S390x => cpu::s390x::help(),
         },
         HelpRequest::Accels => accels(target),
+        HelpRequest::Accel(name) => {
+            choice::check_name(target, name).map_err(Error::generic)?;
+            registry().machine_help(&format!("{name}-accel"))
+        }
+        HelpRequest::AudioDrivers => help::audio_drivers(),
+        HelpRequest::DataDirs(given) => help::data_dirs(given),
+        HelpRequest::TraceEvents => help::trace_events(),
         HelpRequest::Devices => registry().devices_help(),
         HelpRequest::Device(name) => registry().device_help(name)?,
         HelpRequest::Objects => registry().objects_help(),

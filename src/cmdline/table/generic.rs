@@ -31,5 +31,6 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "set a property of every object of a type",
         &groups::GLOBAL,
         objects::apply_global,
+        objects::apply_global_opts,
     ),
 ];

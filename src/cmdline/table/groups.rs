@@ -217,6 +217,17 @@ pub(super) const ADD_FD: Group = Group {
     ],
 };
 
+/// `-run-with`.
+pub(super) const RUN_WITH: Group = Group {
+    name: "run-with",
+    implied: None,
+    parameters: &[
+        Parameter::boolean("async-teardown", "free memory in a process of its own at the end"),
+        Parameter::string("chroot", "root directory"),
+        Parameter::string("user", "user to become"),
+    ],
+};
+
 /// `-sandbox`.
 pub(super) const SANDBOX: Group = Group {
     name: "sandbox",

@@ -2,7 +2,7 @@
 
 use super::groups;
 use crate::cmdline::option::{OptionInfo, Section};
-use crate::cmdline::{accel, boot, machine, memory, objects, process, rtc};
+use crate::cmdline::{absent, accel, boot, machine, memory, process, rtc};
 use crate::target::Target;
 
 /// Standard, display, x86 and boot options.
@@ -56,6 +56,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         &groups::ACCEL,
         accel::apply,
     )
+    .with_own_help()
     .in_probe(),
     OptionInfo::keyval(
         "smp",
@@ -138,7 +139,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "none",
         Section::Display,
         "show nothing; there is no display here",
-        objects::apply_display,
+        absent::apply_display,
     )
     .in_probe(),
     OptionInfo::flag(
@@ -153,14 +154,14 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "none",
         Section::Display,
         "add no display adapter",
-        objects::apply_vga,
+        absent::apply_vga,
     ),
     OptionInfo::text(
         "vnc",
         "none",
         Section::Display,
         "start no VNC server",
-        objects::apply_none,
+        absent::apply_vnc,
     )
     .in_probe(),
     OptionInfo::text(
@@ -168,14 +169,14 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "none",
         Section::Standard,
         "add no network card",
-        objects::apply_none,
+        absent::apply_network,
     ),
     OptionInfo::text(
         "nic",
         "none",
         Section::Standard,
         "add no network card",
-        objects::apply_none,
+        absent::apply_network,
     ),
     OptionInfo::keyval(
         "audiodev",
@@ -183,7 +184,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         Section::Standard,
         "declare a sink for sound that goes nowhere",
         &groups::AUDIODEV,
-        objects::apply_audiodev,
+        absent::apply_audiodev,
     )
     .or_json(),
     OptionInfo::flag(

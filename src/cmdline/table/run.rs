@@ -2,7 +2,7 @@
 
 use super::groups;
 use crate::cmdline::option::{OptionInfo, Section};
-use crate::cmdline::{character, machine, objects, process, readconfig};
+use crate::cmdline::{character, machine, objects, process, readconfig, run_with};
 
 /// Character device, run, log and debug options.
 pub(super) static OPTIONS: &[OptionInfo] = &[
@@ -126,6 +126,15 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "add an inherited descriptor to a set, which opens as /dev/fdset/n",
         &groups::ADD_FD,
         process::apply_add_fd,
+    )
+    .in_probe(),
+    OptionInfo::opts(
+        "run-with",
+        "[async-teardown=off]",
+        Section::Debug,
+        "say how the process lives; what its starter can do as well is left to it",
+        &groups::RUN_WITH,
+        run_with::apply,
     )
     .in_probe(),
     OptionInfo::opts(

@@ -13,22 +13,16 @@ use vm_memory::{
 
 use crate::{
     accel::kvm::x86_64 as kvm,
-    machine::pc::layout::{FOUR_GIB, ONE_MIB},
+    machine::{
+        config::FIRMWARE_FOLDERS,
+        pc::layout::{FOUR_GIB, ONE_MIB},
+    },
     qapi::Error,
     report::reason,
 };
 
 /// The firmware of a machine that names none.
 const DEFAULT_NAME: &str = "bios-256k.bin";
-/// Where firmware lies when only its name is given, after the folders of `-L`.
-const FOLDERS: [&str; 6] = [
-    "/usr/share/seabios",
-    "/usr/share/qemu",
-    "/usr/share/qemu-kvm",
-    "/usr/share/ovmf",
-    "/usr/local/share/qemu",
-    "/usr/share/seavgabios",
-];
 /// Largest ROM; above lie the local APICs and what KVM needs.
 const MAX_SIZE: usize = 8 << 20;
 /// The ROM's size is a multiple of this.
@@ -114,7 +108,7 @@ impl Firmware {
 
 fn find(name: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
     let given = folders.iter().map(|folder| folder.join(name));
-    let built_in = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
+    let built_in = FIRMWARE_FOLDERS.iter().map(|folder| Path::new(folder).join(name));
     std::iter::once(name.to_owned())
         .chain(given)
         .chain(built_in)
