@@ -209,6 +209,8 @@ impl Default for Actions {
 /// `-add-fd`: an inherited descriptor for an fd set.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddFd {
+    /// The option, such as `-add-fd fd=3,set=1`.
+    pub location: String,
     /// The descriptor's number in this process.
     pub fd: i32,
     /// The set it joins.

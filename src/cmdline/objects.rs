@@ -42,7 +42,11 @@ pub(super) fn apply_device(builder: &mut Builder, mut map: Map<String, Value>) -
             return Err(Error::malformed_id());
         }
         if has_id(&builder.config.machine.devices, id) {
-            return Err(Error::new(format!("Duplicate device ID '{id}'")));
+            // QEMU keeps what is not JSON in a list of its own, with a complaint of its own.
+            return Err(Error::new(match builder.location.contains(" {") {
+                true => format!("Duplicate device ID '{id}'"),
+                false => format!("Duplicate ID '{id}' for device"),
+            }));
         }
     }
     builder.config.machine.devices.push(map);
@@ -210,7 +214,11 @@ mod tests {
         );
         assert_eq!(
             message(&["-device", "x,id=a", "-device", "y,id=a"]),
-            "-device y,id=a: Duplicate device ID 'a'"
+            "-device y,id=a: Duplicate ID 'a' for device"
+        );
+        assert_eq!(
+            message(&["-device", "x,id=a", "-device", r#"{"driver":"y","id":"a"}"#]),
+            r#"-device {"driver":"y","id":"a"}: Duplicate device ID 'a'"#
         );
         assert_eq!(
             message(&["-device", r#"{"driver":5}"#]),

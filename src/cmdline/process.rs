@@ -104,6 +104,7 @@ pub(super) fn apply_add_fd(builder: &mut Builder, opts: &Opts) -> Result<(), Err
     let set = opts.number("set").filter(|set| i64::try_from(*set).is_ok());
     let set = set.ok_or_else(|| Error::new("set option is required and must be non-negative"))?;
     builder.config.fds.push(AddFd {
+        location: builder.location.clone(),
         fd,
         set,
         opaque: opts.get("opaque").map(str::to_owned),

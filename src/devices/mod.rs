@@ -46,7 +46,23 @@ static X86_64: &[&TypeInfo] = &[
     &debugcon::TYPE,
     &pvpanic::TYPE,
     &fw_cfg::FW_CFG,
+    &pit::PIT_COMMON,
+    &pit::KVM_PIT,
+    &VMPORT,
     &pci::MCH,
     &pci::LPC,
     &pci::ROOT_PORT,
 ];
+
+/// VMware's port. It is not there, and `-machine vmport=off` says so: clients take the type for the sign that they may.
+static VMPORT: TypeInfo = TypeInfo {
+    name: "vmport",
+    parent: Some("isa-device"),
+    is_abstract: false,
+    interfaces: &[],
+    bus: None,
+    user_creatable: false,
+    hotpluggable: false,
+    description: "VMware port",
+    properties: &[],
+};

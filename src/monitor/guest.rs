@@ -200,7 +200,8 @@ impl Guest {
 pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Result<(), Error> {
     for add in &config.fds {
         let set = i64::try_from(add.set).map_err(|_| Error::generic(format!("fd set {} is out of range", add.set)))?;
-        chardevs.fds().add_inherited(set, add.fd, add.opaque.clone())?;
+        let added = chardevs.fds().add_inherited(set, add.fd, add.opaque.clone());
+        added.map_err(|error| Error::generic(format!("{}: {}", add.location, error.desc)))?;
     }
     for chardev in &config.chardevs {
         let located = |error: Error| Error::new(error.class, format!("{}: {}", chardev.location, error.desc));

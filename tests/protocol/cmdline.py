@@ -3,7 +3,7 @@
 import subprocess
 
 from harness.checks import check, expect, expect_equal
-from harness.emulator import binary, is_ours
+from harness.emulator import binary, is_ours, need_kvm
 
 
 def run(*arguments):
@@ -50,6 +50,12 @@ MALFORMED = {
     "bad add-fd": ["-add-fd", "set=x,fd=y"],
     "bad pidfile": ["-machine", "none", "-pidfile", "/nonexistent/dir/pid"],
     "bad serial": ["-machine", "q35", "-accel", "kvm", "-serial", "pigeon"],
+    "QEMU's other displays": ["-display", "gtk"],
+    "a VNC server": ["-machine", "none", "-vnc", ":0"],
+    "a display adapter": ["-machine", "q35", "-vga", "std"],
+    "a network card": ["-machine", "q35", "-nic", "user"],
+    "teardown in another process": ["-machine", "none", "-run-with", "async-teardown=on"],
+    "a property that the chipset lacks": ["-machine", "q35,accel=kvm", "-global", "ICH9-LPC.nosuch=1"],
     "stray word that is no disk": ["-machine", "none", "/nonexistent/disk.img"],
 }
 
@@ -86,6 +92,12 @@ def help_texts():
         ("-device", "help"): "isa-serial",
         ("-device", "isa-serial,help"): "iobase=",
         ("-chardev", "help"): "pty",
+        ("-audiodev", "help"): "none",
+        ("-L", "/somewhere", "-L", "help"): "/somewhere",
+        ("-trace", "help"): "_",
+        ("-accel", "kvm,help"): "kernel-irqchip",
+        ("-h",): "-machine",
+        ("--version",): "QEMU emulator version",
     }
     for arguments, text in lists.items():
         done = run(*arguments)
@@ -106,3 +118,47 @@ def timestamps():
     expect_equal(done.returncode, 1, "exit status")
     first = done.stderr.strip().splitlines()[-1]
     expect(first[:2] == "20" and "T" in first.split()[0] and first.split()[0].endswith("Z"), f"line {first!r}")
+
+
+@check("cmdline: alone, the emulator says what to give it")
+def nothing_given():
+    done = run()
+    expect_equal(done.returncode, 1, "exit status")
+    for text in ("No machine specified", "-machine help", "-help", "-machine q35"):
+        expect(text in done.stderr, f"{text!r} is missing from {done.stderr!r}")
+
+
+def warnings_of(*arguments):
+    """What a paused guest or probe prints on standard error until it is ended by its pid."""
+    process = subprocess.Popen(
+        [binary(), *QUIET, *arguments, "-qmp", "stdio"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    commands = '{"execute": "qmp_capabilities"}{"execute": "quit"}'
+    _, errors = process.communicate(commands, timeout=20)
+    expect_equal(process.returncode, 0, f"exit status ({errors})")
+    return errors
+
+
+@check("cmdline: what means nothing is a warning that names it, not silence")
+def warnings():
+    program = "qemu-system-x86_64: "
+    for arguments, line in {
+        ("-machine", "none", "-global", "nosuch.x=1"): "warning: global nosuch.x has invalid class name",
+        ("-machine", "none", "-trace", "enable=nosuch"): "-trace enable=nosuch: warning: trace event 'nosuch' does not exist",
+        ("-machine", "none", "-msg", "timestamp"): "-msg timestamp: warning: short-form boolean option 'timestamp' deprecated",
+    }.items():
+        errors = warnings_of(*arguments)
+        expect(line in errors, f"{program + line!r} is missing from {errors!r}")
+
+
+@check("cmdline: an accelerator that does not exist is told of when another is taken")
+def accelerator_fallback():
+    need_kvm()
+    for arguments in (["-machine", "q35,accel=bogus:kvm"], ["-machine", "q35", "-accel", "bogus", "-accel", "kvm"]):
+        errors = warnings_of(*arguments, "-cpu", "host")
+        for line in ("invalid accelerator bogus", "falling back to KVM"):
+            expect(line in errors, f"{line!r} is missing from {errors!r}")

@@ -5,11 +5,14 @@
 //! as on a real board.
 
 mod counter;
+mod types;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+pub use self::types::{KVM_PIT, PIT_COMMON};
 
 use self::counter::Counter;
 use super::{Clock, Device, DeviceState, IrqLine, PioDevice, restore_fields, saved_fields};

@@ -120,6 +120,22 @@ impl Devices {
     }
 }
 
+/// Types of the devices that the machine makes by itself and that `-global` reaches.
+const BUILT_IN: [&str; 4] = ["ICH9-LPC", "fw_cfg_io", "kvm-pit", "mch"];
+
+/// Checks what `-global` says about the machine's own devices.
+///
+/// # Errors
+/// Names the property that one of them lacks, or that does not take its value.
+pub(crate) fn check_globals(registry: &Registry, config: &MachineConfig) -> Result<(), Error> {
+    let globals = config.globals.iter();
+    let globals = globals.map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()));
+    for known in BUILT_IN {
+        registry.values(known, &Map::new(), globals.clone())?;
+    }
+    Ok(())
+}
+
 /// Devices in the making.
 struct Assembly<'a> {
     with: &'a Surroundings<'a>,

@@ -12,6 +12,8 @@ use crate::{
 pub(crate) struct Options {
     pub(crate) irqchip: IrqChip,
     pub(crate) lost_ticks: LostTickPolicy,
+    /// `kvm-shadow-mem`, in bytes.
+    pub(crate) shadow_memory: Option<u64>,
     pub(crate) memory_backend: Option<String>,
     pub(crate) backends: BackendDefaults,
     pub(crate) acpi: bool,
@@ -40,6 +42,7 @@ impl Options {
         let mut options = Self {
             irqchip: IrqChip::Kernel,
             lost_ticks: LostTickPolicy::Delay,
+            shadow_memory: None,
             memory_backend: None,
             backends: BackendDefaults {
                 merge: true,
@@ -70,6 +73,14 @@ impl Options {
     fn accelerator_property(&mut self, name: &str, value: &str) -> Result<(), Error> {
         match name {
             "kernel-irqchip" => self.set_irqchip(name, value),
+            "kvm-shadow-mem" => {
+                let expects = |what| Error::generic(format!("Parameter 'kvm-shadow-mem' expects {what}"));
+                let bytes = text::parse_int(value).map_err(|_| expects("int64"))?;
+                // -1 leaves it to the kernel.
+                self.shadow_memory = u64::try_from(bytes).ok();
+                Ok(())
+            }
+            "dirty-ring-size" => check_dirty_ring(value),
             other => Err(Error::generic(format!("Property 'kvm-accel.{other}' not found"))),
         }
     }
@@ -96,6 +107,11 @@ impl Options {
             )?,
             "vmport" => refuse_on(on_off_auto(name, value)?, "vmport=on: the VMware port is not supported")?,
             "hpet" => refuse_on(Some(flag(name, value)?), "hpet=on: the HPET is not supported")?,
+            "pflash0" | "pflash1" => {
+                return Err(Error::generic(format!(
+                    "{name}={value}: block devices are not supported"
+                )));
+            }
             "usb" => refuse_on(
                 Some(flag(name, value)?),
                 "usb=on: the machine has no USB controller of its own",
@@ -151,6 +167,21 @@ impl Options {
             _ => return Err(bad_value(name, value)),
         };
         Ok(())
+    }
+}
+
+/// Pages that the guest has written to are found by bitmaps; rings of them are another way, which is not here.
+fn check_dirty_ring(value: &str) -> Result<(), Error> {
+    let size: u32 = text::parse_uint(value)
+        .ok()
+        .and_then(|size| size.try_into().ok())
+        .ok_or_else(|| Error::generic("Parameter 'dirty-ring-size' expects uint32"))?;
+    match size {
+        0 => Ok(()),
+        _ if !size.is_power_of_two() => Err(Error::generic("dirty-ring-size must be a power of two.")),
+        _ => Err(Error::generic(format!(
+            "dirty-ring-size={value}: dirty rings are not supported"
+        ))),
     }
 }
 
@@ -221,6 +252,36 @@ mod tests {
         let options = options(&props).unwrap();
         assert_eq!(options.memory_backend.as_deref(), Some("pc.ram"));
         assert!(!options.backends.dump && options.disable_s3 && !options.disable_s4);
+    }
+
+    #[test]
+    fn properties_of_the_accelerator() {
+        let read = |name: &str, value: &str| {
+            let config = MachineConfig {
+                accels: vec![crate::machine::config::AccelConfig {
+                    name: "kvm".into(),
+                    props: vec![(name.into(), value.into())],
+                }],
+                ..MachineConfig::default()
+            };
+            let options = Options::new(types::find(Target::X86_64, "q35").unwrap(), &config);
+            options.map(|options| options.shadow_memory).map_err(|error| error.desc)
+        };
+        assert_eq!(read("kvm-shadow-mem", "16777216"), Ok(Some(16 << 20)));
+        assert_eq!(read("kvm-shadow-mem", "-1"), Ok(None));
+        assert_eq!(read("dirty-ring-size", "0"), Ok(None));
+        for (name, value, complaint) in [
+            ("kvm-shadow-mem", "x", "Parameter 'kvm-shadow-mem' expects int64"),
+            ("dirty-ring-size", "3", "dirty-ring-size must be a power of two."),
+            (
+                "dirty-ring-size",
+                "4096",
+                "dirty-ring-size=4096: dirty rings are not supported",
+            ),
+            ("foo", "bar", "Property 'kvm-accel.foo' not found"),
+        ] {
+            assert_eq!(read(name, value), Err(complaint.to_owned()));
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ use crate::{
         types::{self, MachineKind},
     },
     qapi::Error,
+    report,
     target::Target,
 };
 
@@ -75,6 +76,8 @@ impl Vm {
     /// Names the option, object, file or host resource that does not work.
     pub fn new(config: &MachineConfig, resources: Resources, notifier: &Notifier) -> Result<Self, Error> {
         let machine = find_machine(config)?;
+        let registry = devices::registry();
+        devices::check_globals(&registry, config)?;
         let options = Options::new(machine, config)?;
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
         let numa = Numa::from_entries(&config.numa, &smp)?;
@@ -82,7 +85,6 @@ impl Vm {
         let mut processor = cpu::realize(&kvm, config)?;
         kvm.prepare(&processor.vm())
             .map_err(|error| Error::generic(error.to_string()))?;
-        let registry = devices::registry();
         if config.mem_lock {
             lock_memory()?;
         }
@@ -383,9 +385,16 @@ fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result
             max_vcpus: smp.max_cpus,
             max_apic_id: topology::apic_id(smp.max_cpus.saturating_sub(1), &smp),
             keep_idle: config.cpu_pm,
+            shadow_memory: options.shadow_memory,
         };
         match kvm::System::open().and_then(|system| kvm::Vm::new(system, vm_options)) {
-            Ok(vm) => return Ok(vm),
+            Ok(vm) => {
+                if !failures.is_empty() {
+                    failures.iter().for_each(report::error);
+                    report::error("falling back to KVM");
+                }
+                return Ok(vm);
+            }
             Err(error @ KvmError::TooManyVcpus { .. }) => failures.push(error.to_string()),
             Err(error) => failures.push(format!("{error}\nfailed to initialize kvm: {}", error.os_text())),
         }

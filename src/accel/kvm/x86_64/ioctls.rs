@@ -15,13 +15,14 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::libc::{SYS_arch_prctl, syscall};
 use vm_memory::GuestRegionMmap;
 use vmm_sys_util::{
-    ioctl::{ioctl, ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ref},
+    ioctl::{ioctl, ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val},
     ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr,
 };
 
 ioctl_io_nr!(KVM_GET_STATS_FD, KVMIO, 0xce);
 ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 ioctl_io_nr!(KVM_REINJECT_CONTROL, KVMIO, 0x71);
+ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, KVMIO, 0x44);
 ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
 ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
 ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, KVMIO, 0xc1, kvm_cpuid2);
@@ -41,6 +42,15 @@ pub(super) fn stats_file(of: &impl AsRawFd) -> io::Result<File> {
     }
     // SAFETY: just made, and nobody else knows it.
     Ok(unsafe { File::from_raw_fd(fd) })
+}
+
+/// Limits how many pages the kernel may use to shadow the guest's page tables (KVM_SET_NR_MMU_PAGES).
+pub(super) fn set_shadow_pages(vm: &VmFd, pages: u64) -> io::Result<()> {
+    // SAFETY: the request takes a number and touches no memory.
+    if unsafe { ioctl_with_val(vm, KVM_SET_NR_MMU_PAGES(), pages) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }
 
 /// Capabilities of machine check registers, and in the low byte how many banks there are

@@ -46,6 +46,8 @@ pub struct VmOptions {
     pub max_apic_id: u32,
     /// Idle vCPUs keep their host CPU (`-overcommit cpu-pm=on`).
     pub keep_idle: bool,
+    /// Bytes the kernel may use to shadow the guest's page tables; none for as much as it thinks fit.
+    pub shadow_memory: Option<u64>,
 }
 
 /// A virtual machine.
@@ -86,6 +88,10 @@ impl Vm {
         fd.set_tss_address(TSS)
             .map_err(|error| KvmError::request("KVM_SET_TSS_ADDR", error))?;
         let wide_ids = irqchip::widen_ids(&fd, options.max_apic_id)?;
+        if let Some(bytes) = options.shadow_memory {
+            ioctls::set_shadow_pages(&fd, bytes / 4096)
+                .map_err(|error| KvmError::request("KVM_SET_NR_MMU_PAGES", error))?;
+        }
         if options.keep_idle {
             disable_idle_exits(&fd)?;
         }
