@@ -57,7 +57,8 @@ pub(super) fn apply_data_dir(builder: &mut Builder, path: &str) -> Result<(), Er
 /// `-fw_cfg`.
 pub(super) fn apply_fw_cfg(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
     let sources = ["file", "string", "gen_id"];
-    let given = sources.into_iter().filter_map(|key| opts.get(key)).count();
+    let given = sources.into_iter().filter_map(|key| opts.get(key));
+    let given = given.filter(|source| !source.is_empty()).count();
     let name = opts.get("name").unwrap_or_default();
     if name.is_empty() || given != 1 {
         return Err(Error::new(
@@ -70,7 +71,8 @@ pub(super) fn apply_fw_cfg(builder: &mut Builder, opts: &Opts) -> Result<(), Err
     if !name.starts_with("opt/") {
         builder.warn("externally provided fw_cfg item names should be prefixed with \"opt/\"");
     }
-    builder.config.machine.fw_cfg.push(opts.to_map());
+    let entry = builder.entry(opts);
+    builder.config.machine.fw_cfg.push(entry);
     Ok(())
 }
 
@@ -105,7 +107,7 @@ pub(super) fn complete(map: &Map<String, Value>) -> Result<BootConfig, Error> {
             "once" => boot.once = Some(checked_order(text)?),
             "menu" => boot.menu = Some(boolean()?),
             "splash" => boot.splash = Some(text.to_owned()),
-            "splash-time" => boot.splash_time = Some(in_range(integer()?, 0, "splash time")?.unsigned_abs()),
+            "splash-time" => boot.splash_time = Some(in_range(integer()?, 0, "splash-time")?.unsigned_abs()),
             "reboot-timeout" => boot.reboot_timeout = Some(in_range(integer()?, -1, "reboot timeout")?),
             "strict" => boot.strict = boolean()?,
             _ => return Err(Error::new(format!("Parameter '{}' is unexpected", path()))),
@@ -179,11 +181,19 @@ mod tests {
 
     #[test]
     fn fw_cfg_takes_one_source() {
-        let items = config(&["-fw_cfg", "opt/a,string=b,,c"]).machine.fw_cfg;
-        assert_eq!(items[0]["string"], "b,c");
-        assert_eq!(
-            message(&["-fw_cfg", "opt/a"]),
-            "-fw_cfg opt/a: name, plus exactly one of file, string and gen_id, are needed"
-        );
+        let items = config(&["-fw_cfg", "opt/a,file=,string=b,,c"]).machine.fw_cfg;
+        assert_eq!(items[0].parameters["string"], "b,c");
+        for wrong in [
+            "opt/a",
+            "opt/a,string=",
+            "opt/a,gen_id=",
+            "name=,string=b",
+            "opt/a,string=b,file=c",
+        ] {
+            assert_eq!(
+                message(&["-fw_cfg", wrong]),
+                format!("-fw_cfg {wrong}: name, plus exactly one of file, string and gen_id, are needed")
+            );
+        }
     }
 }

@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 
 use super::config::{Config, HelpRequest, MonitorConfig, Warning};
 use super::error::Error;
+use super::opts::Opts;
 use super::{accel, character, machine};
+use crate::machine::config::Entry;
 use crate::target::Target;
 
 /// The state of a parse: the configuration as far as known, and what can be decided only once all options are read.
@@ -83,6 +85,14 @@ impl<'a> Builder<'a> {
             location: Some(self.location.clone()),
             text: text.to_owned(),
         });
+    }
+
+    /// The option being read as one of several of its kind.
+    pub(super) fn entry(&self, opts: &Opts) -> Entry {
+        Entry {
+            location: self.location.clone(),
+            parameters: opts.to_multimap(),
+        }
     }
 
     /// `text` with the place of the option being read.

@@ -72,7 +72,8 @@ pub(super) fn apply_numa(builder: &mut Builder, opts: &Opts) -> Result<(), Error
     if !kinds.contains(&kind) {
         return Err(Error::invalid_value("type", kind));
     }
-    builder.config.machine.numa.push(opts.to_multimap());
+    let entry = builder.entry(opts);
+    builder.config.machine.numa.push(entry);
     Ok(())
 }
 
@@ -117,7 +118,8 @@ pub(super) fn apply_smbios(builder: &mut Builder, opts: &Opts) -> Result<(), Err
             return Err(Error::new("Invalid UUID"));
         }
     }
-    builder.config.machine.smbios.push(opts.to_multimap());
+    let entry = builder.entry(opts);
+    builder.config.machine.smbios.push(entry);
     Ok(())
 }
 
@@ -185,7 +187,9 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
     builder.config.warnings.extend(warnings.into_iter().map(Into::into));
     builder.config.machine.smp = smp;
     let memory = take_section(builder, "memory")?;
-    builder.config.machine.memory = memory::complete(&memory)?;
+    let backend = builder.machine.get("memory-backend").and_then(Value::as_str);
+    let backend_size = backend.and_then(|id| memory::backend_size(&builder.config.machine.objects, id));
+    builder.config.machine.memory = memory::complete(&memory, backend_size)?;
     let boot = take_section(builder, "boot")?;
     builder.config.machine.boot = boot::complete(&boot)?;
     boot::finish_kernel(builder)?;
@@ -294,7 +298,7 @@ mod tests {
             (Some("tq"), true, true)
         );
         assert_eq!(machine.uuid.unwrap()[15], 0xab);
-        assert_eq!(machine.numa[0]["cpus"], json!(["0-1", "3"]));
+        assert_eq!(machine.numa[0].parameters["cpus"], json!(["0-1", "3"]));
         assert_eq!(
             message(&["-uuid", "x"]),
             "-uuid x: failed to parse UUID string: wrong format"
@@ -308,7 +312,7 @@ mod tests {
     #[test]
     fn smbios_fields_belong_to_their_type() {
         let smbios = config(&["-smbios", "type=11,value=a,value=b"]).machine.smbios;
-        assert_eq!(smbios[0]["value"], json!(["a", "b"]));
+        assert_eq!(smbios[0].parameters["value"], json!(["a", "b"]));
         assert_eq!(
             message(&["-smbios", "type=1,asset=2"]),
             "-smbios type=1,asset=2: Invalid parameter 'asset'"

@@ -7,6 +7,7 @@ use super::error::Error;
 use super::opts::Opts;
 use crate::machine::config::MemoryConfig;
 use crate::qapi::text;
+use crate::qom::objects::is_memory_backend;
 use crate::target::Target;
 
 /// What a guest gets when nothing was asked for.
@@ -41,8 +42,18 @@ pub(super) fn apply_prealloc(builder: &mut Builder) -> Result<(), Error> {
     Ok(())
 }
 
-/// Checks sizes against each other.
-pub(super) fn complete(map: &Map<String, Value>) -> Result<MemoryConfig, Error> {
+/// Bytes of the memory backend with this id, if there is one that says.
+pub(super) fn backend_size(objects: &[Map<String, Value>], id: &str) -> Option<u64> {
+    let backend = objects.iter().find(|object| is_memory_backend(object, id))?;
+    match backend.get("size")? {
+        Value::String(text) => text::parse_size(text, 1).ok(),
+        size => size.as_u64(),
+    }
+}
+
+/// Checks sizes against each other. `backend_size` is what the guest gets when no size is given and there is a backend
+/// for it.
+pub(super) fn complete(map: &Map<String, Value>, backend_size: Option<u64>) -> Result<MemoryConfig, Error> {
     let (mut size, mut slots, mut max_size) = (0, None, None);
     for (key, value) in map {
         let text = value.as_str().unwrap_or_default();
@@ -53,6 +64,9 @@ pub(super) fn complete(map: &Map<String, Value>) -> Result<MemoryConfig, Error> 
             "max-size" => max_size = Some(parsed),
             _ => return Err(Error::new(format!("Parameter 'memory.{key}' is unexpected"))),
         }
+    }
+    if !map.contains_key("size") {
+        size = backend_size.unwrap_or_default();
     }
     let size = if size == 0 { DEFAULT_SIZE } else { size };
     let size = size
@@ -84,15 +98,32 @@ pub(super) fn complete(map: &Map<String, Value>) -> Result<MemoryConfig, Error> 
     Ok(MemoryConfig { size, slots, max_size })
 }
 
-/// Turns `-mem-path` and `-mem-prealloc` into the memory backend they stand for.
+/// Turns `-mem-path` and `-mem-prealloc` into the memory backend they stand for, where none is named. `-mem-prealloc` is
+/// for those that are named as well.
 pub(super) fn add_backend(builder: &mut Builder) -> Result<(), Error> {
-    if builder.mem_path.is_none() && !builder.mem_prealloc {
-        return Ok(());
-    }
-    if builder.machine.contains_key("memory-backend") {
+    let is_named = builder.machine.contains_key("memory-backend");
+    if is_named && builder.mem_path.is_some() {
         return Err(Error::new(
-            "'-mem-path' and '-mem-prealloc' can't be used together with '-machine memory-backend'",
+            "'-mem-path' can't be used together with '-machine memory-backend'",
         ));
+    }
+    let machine = &mut builder.config.machine;
+    let threads = machine.smp.cpus;
+    let prealloc = |backend: &mut Map<String, Value>| {
+        backend.entry("prealloc").or_insert(json!(true));
+        backend.entry("prealloc-threads").or_insert(json!(threads));
+    };
+    let is_backend = |object: &Map<String, Value>| {
+        let id = object.get("id").and_then(Value::as_str);
+        id.is_some_and(|id| is_memory_backend(object, id))
+    };
+    if builder.mem_prealloc {
+        let objects = machine.objects.iter_mut();
+        objects.filter(|object| is_backend(object)).for_each(prealloc);
+    }
+    let nodes_have_their_own = machine.numa.iter().any(|node| node.parameters.contains_key("memdev"));
+    if is_named || nodes_have_their_own || (builder.mem_path.is_none() && !builder.mem_prealloc) {
+        return Ok(());
     }
     let id = match builder.config.target {
         Target::X86_64 => "pc.ram",
@@ -105,12 +136,14 @@ pub(super) fn add_backend(builder: &mut Builder) -> Result<(), Error> {
     };
     backend.insert("qom-type".to_owned(), json!(kind));
     backend.insert("id".to_owned(), json!(id));
-    backend.insert("size".to_owned(), json!(builder.config.machine.memory.size));
+    backend.insert("size".to_owned(), json!(machine.memory.size));
     if let Some(path) = builder.mem_path.take() {
         backend.insert("mem-path".to_owned(), json!(path));
     }
-    backend.insert("prealloc".to_owned(), json!(builder.mem_prealloc));
-    builder.config.machine.objects.push(backend);
+    if builder.mem_prealloc {
+        prealloc(&mut backend);
+    }
+    machine.objects.push(backend);
     builder.machine.insert("memory-backend".to_owned(), json!(id));
     Ok(())
 }
@@ -159,12 +192,51 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_says_how_large_memory_is_and_is_fetched_in_advance() {
+        let backend = [
+            "-object",
+            "memory-backend-ram,id=m,size=192M",
+            "-machine",
+            "memory-backend=m",
+        ];
+        let with = |more: &[&str]| config(&[&backend[..], more].concat()).machine;
+        assert_eq!(with(&[]).memory.size, 192 << 20);
+        assert_eq!(with(&["-m", "64"]).memory.size, 64 << 20);
+        assert_eq!(with(&["-m", "slots=2,maxmem=1G"]).memory.size, 192 << 20);
+        let objects = with(&["-mem-prealloc"]).objects;
+        assert_eq!(objects.len(), 1);
+        assert_eq!(objects[0]["prealloc"], true);
+        let named = [&backend[..], &["-mem-path", "/hp"]].concat();
+        assert!(message(&named).contains("can't be used together with"));
+        let node = [
+            "-object",
+            "memory-backend-ram,id=m,size=1M,prealloc=off",
+            "-numa",
+            "node,memdev=m",
+        ];
+        let machine = config(&[&node[..], &["-mem-path", "/hp", "-mem-prealloc"]].concat()).machine;
+        assert_eq!((machine.objects.len(), machine.machine_props.len()), (1, 0));
+        assert_eq!(machine.objects[0]["prealloc"], "off");
+    }
+
+    #[test]
     fn a_path_for_memory_is_a_backend() {
-        let machine = config(&["-machine", "q35", "-m", "64", "-mem-prealloc", "-mem-path", "/hp"]).machine;
+        let machine = config(&[
+            "-machine",
+            "q35",
+            "-m",
+            "64",
+            "-smp",
+            "2",
+            "-mem-prealloc",
+            "-mem-path",
+            "/hp",
+        ])
+        .machine;
         assert_eq!(
             serde_json::Value::Object(machine.objects[0].clone()),
             serde_json::json!({"qom-type": "memory-backend-file", "id": "pc.ram", "size": 67_108_864, "mem-path": "/hp",
-                "prealloc": true})
+                "prealloc": true, "prealloc-threads": 2})
         );
         assert_eq!(
             machine.machine_props,

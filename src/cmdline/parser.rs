@@ -129,6 +129,10 @@ fn apply(builder: &mut Builder, option: &'static OptionInfo, argument: &str) -> 
         (Action::Keyval { json: true, apply }, _) if argument.starts_with('{') => apply(builder, object(argument)?),
         (Action::Keyval { apply, .. }, Some(group)) => {
             let (mut map, help) = keyval::parse(argument, group.implied)?;
+            if help && !group.parameters.is_empty() {
+                builder.request_help(HelpRequest::Parameters(option));
+                return Ok(());
+            }
             if help {
                 map.insert("help".to_owned(), Value::Bool(true));
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use crate::accel::hostfile;
+use crate::qapi::Error;
 use crate::target::Target;
 
 /// Where firmware lies when only its name is given, after the folders of `-L`.
@@ -32,8 +33,8 @@ pub struct MachineConfig {
     pub smp: SmpConfig,
     /// `-m`.
     pub memory: MemoryConfig,
-    /// `-numa` in the order given, as keys and values.
-    pub numa: Vec<Map<String, Value>>,
+    /// `-numa` in the order given.
+    pub numa: Vec<Entry>,
     /// `-object` in the order given; every entry has `qom-type` and `id`.
     pub objects: Vec<Map<String, Value>>,
     /// `-device` in the order given; every entry has `driver`.
@@ -48,10 +49,10 @@ pub struct MachineConfig {
     pub bios: Option<PathBuf>,
     /// `-L`: where to look for firmware, before the built-in places.
     pub data_dirs: Vec<PathBuf>,
-    /// `-fw_cfg`.
-    pub fw_cfg: Vec<Map<String, Value>>,
-    /// `-smbios`.
-    pub smbios: Vec<Map<String, Value>>,
+    /// `-fw_cfg` in the order given.
+    pub fw_cfg: Vec<Entry>,
+    /// `-smbios` in the order given.
+    pub smbios: Vec<Entry>,
     /// `-boot`.
     pub boot: BootConfig,
     /// `-rtc`.
@@ -75,6 +76,26 @@ impl MachineConfig {
     #[must_use]
     pub fn has_host_cpu(&self, target: Target) -> bool {
         target.is_native() || self.accels.iter().any(|accel| accel.name == hostfile::NAME)
+    }
+}
+
+/// One use of an option that may be given several times.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Entry {
+    /// The option as it was given, such as `-numa node,memdev=m0`: what messages about it begin with.
+    pub location: String,
+    /// Its parameters as texts; one given more than once has an array of them.
+    pub parameters: Map<String, Value>,
+}
+
+impl Entry {
+    /// `error` with the option in front.
+    #[must_use]
+    pub fn blame(&self, error: &Error) -> Error {
+        Error {
+            class: error.class,
+            desc: format!("{}: {}", self.location, error.desc),
+        }
     }
 }
 

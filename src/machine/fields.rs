@@ -1,11 +1,11 @@
-//! Reading properties out of `-object`, `-device` and `-numa` entries, which hold texts when they came from the
-//! `key=value` syntax and typed values when they came as JSON.
+//! Reading the parameters of `-numa` and `-smbios`, which are texts.
 
 use serde_json::{Map, Value};
 
-use crate::qapi::{Error, text};
+use crate::qapi::Error;
+use crate::qapi::text::{self, NumberError};
 
-/// One entry, and how messages call it.
+/// The parameters of one option.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a> {
     map: &'a Map<String, Value>,
@@ -16,87 +16,90 @@ impl<'a> Fields<'a> {
         Self { map }
     }
 
+    /// The text given last.
     pub(crate) fn text(self, name: &str) -> Option<&'a str> {
-        self.map.get(name).and_then(Value::as_str)
+        self.texts(name).last()
+    }
+
+    /// All texts given, in order.
+    pub(crate) fn texts(self, name: &str) -> impl Iterator<Item = &'a str> {
+        let (list, single) = match self.map.get(name) {
+            Some(Value::Array(list)) => (list.as_slice(), None),
+            single => (&[][..], single),
+        };
+        list.iter().chain(single).filter_map(Value::as_str)
     }
 
     /// A text that must be there.
     pub(crate) fn required_text(self, name: &str) -> Result<&'a str, Error> {
-        self.text(name)
-            .ok_or_else(|| Error::generic(format!("Parameter '{name}' is missing")))
+        self.text(name).ok_or_else(|| missing(name))
     }
 
-    pub(crate) fn number(self, name: &str) -> Result<Option<u64>, Error> {
-        let Some(value) = self.map.get(name) else {
+    /// A number that fits `T`, which messages call `kind`.
+    pub(crate) fn number<T: TryFrom<u64>>(self, name: &str, kind: &str) -> Result<Option<T>, Error> {
+        let Some(given) = self.text(name) else {
             return Ok(None);
         };
-        let number = match value {
-            Value::Number(number) => number.as_u64(),
-            Value::String(text) => text::parse_uint(text).ok(),
-            _ => None,
+        let number = match text::parse_uint(given) {
+            Ok(number) if !given.starts_with('-') => number,
+            Err(NumberError::OutOfRange) => return Err(expects(name, kind)),
+            _ => return Err(expects(name, "a uint64 value")),
         };
-        number.map(Some).ok_or_else(|| invalid_type(name, "integer"))
+        T::try_from(number).map(Some).map_err(|_| expects(name, kind))
     }
 
-    /// A number that fits `T`.
-    pub(crate) fn small<T: TryFrom<u64>>(self, name: &str) -> Result<Option<T>, Error> {
-        let Some(number) = self.number(name)? else {
-            return Ok(None);
-        };
-        T::try_from(number)
-            .map(Some)
-            .map_err(|_| Error::generic(format!("Parameter '{name}': {number} is out of range")))
+    /// A number that must be there.
+    pub(crate) fn required_number<T: TryFrom<u64>>(self, name: &str, kind: &str) -> Result<T, Error> {
+        self.number(name, kind)?.ok_or_else(|| missing(name))
     }
 
-    /// Bytes; a text may end in one of `BKMGTPE`.
+    /// A number that may be negative.
+    pub(crate) fn signed(self, name: &str) -> Result<Option<i64>, Error> {
+        let number = self.text(name).map(text::parse_int).transpose();
+        number.map_err(|_| expects(name, "an int64 value"))
+    }
+
+    /// Bytes; the text may end in one of `BKMGTPE`.
     pub(crate) fn size(self, name: &str) -> Result<Option<u64>, Error> {
-        match self.map.get(name) {
-            Some(Value::String(text)) => match text::parse_size(text, 1) {
-                Ok(size) => Ok(Some(size)),
-                Err(_) => Err(Error::generic(format!(
-                    "Parameter '{name}' expects a non-negative number below 2^64"
-                ))),
-            },
-            _ => self.number(name),
-        }
+        let size = self.text(name).map(|given| text::parse_size(given, 1)).transpose();
+        size.map_err(|_| expects(name, "a size value"))
     }
 
-    /// Numbers: a JSON array, or ranges as `0-3` separated by commas or given several times.
-    pub(crate) fn numbers(self, name: &str) -> Result<Vec<u32>, Error> {
-        let wrong = || Error::generic(format!("Parameter '{name}' expects numbers or ranges of numbers"));
+    /// Numbers and ranges `0-3`, given once or several times.
+    pub(crate) fn numbers(self, name: &str) -> Result<Vec<u16>, Error> {
         let mut numbers = Vec::new();
-        let values = match self.map.get(name) {
-            None => return Ok(numbers),
-            Some(Value::Array(values)) => values.iter().collect(),
-            Some(value) => vec![value],
-        };
-        for value in values {
-            match value {
-                Value::Number(number) => {
-                    let number = number.as_u64().and_then(|number| u32::try_from(number).ok());
-                    numbers.push(number.ok_or_else(wrong)?);
-                }
-                Value::String(text) => {
-                    for range in text.split([',', ':']) {
-                        numbers.extend(parse_range(range).ok_or_else(wrong)?);
-                    }
-                }
-                _ => return Err(wrong()),
+        for given in self.texts(name) {
+            let (first, last) = given.split_once('-').unwrap_or((given, given));
+            let range = (text::parse_uint(first), text::parse_uint(last));
+            let (Ok(first), Ok(last)) = range else {
+                return Err(expects(name, "a uint64 value or range"));
+            };
+            if first > last {
+                return Err(expects(name, "a uint64 value or range"));
             }
+            let (Ok(first), Ok(last)) = (u16::try_from(first), u16::try_from(last)) else {
+                return Err(expects(name, "uint16_t"));
+            };
+            numbers.extend(first..=last);
         }
         Ok(numbers)
     }
+
+    /// Refuses parameters that are none of `known`.
+    pub(crate) fn only(self, known: &[&str]) -> Result<(), Error> {
+        match self.map.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => Err(Error::generic(format!("Invalid parameter '{name}'"))),
+            None => Ok(()),
+        }
+    }
 }
 
-fn parse_range(text: &str) -> Option<impl Iterator<Item = u32>> {
-    let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last): (u32, u32) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-    // A longer range than there could be CPUs or nodes is a mistake, and would only use up memory.
-    (first <= last && last - first < 65_536).then_some(first..=last)
+fn missing(name: &str) -> Error {
+    Error::generic(format!("Parameter '{name}' is missing"))
 }
 
-fn invalid_type(name: &str, expected: &str) -> Error {
-    Error::generic(format!("Invalid parameter type for '{name}', expected: {expected}"))
+fn expects(name: &str, what: &str) -> Error {
+    Error::generic(format!("Parameter '{name}' expects {what}"))
 }
 
 #[cfg(test)]
@@ -106,28 +109,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_and_typed_values_mean_the_same() {
-        let text = json!({"size": "2M", "host-nodes": "0-1,3", "n": "0x10"});
-        let typed = json!({"size": 2_097_152, "host-nodes": [0, 1, 3], "n": 16});
-        for value in [text, typed] {
-            let map = value.as_object().unwrap();
-            let fields = Fields::new(map);
-            assert_eq!(fields.size("size"), Ok(Some(2 << 20)));
-            assert_eq!(fields.numbers("host-nodes"), Ok(vec![0, 1, 3]));
-            assert_eq!(fields.number("n"), Ok(Some(16)));
-            assert_eq!(fields.number("absent"), Ok(None));
-        }
+    fn the_last_text_counts_and_lists_add_up() {
+        let value = json!({"size": ["1M", "2M"], "cpus": ["0-1", "3"], "n": "0x10", "i": "-1"});
+        let fields = Fields::new(value.as_object().unwrap());
+        assert_eq!(fields.size("size"), Ok(Some(2 << 20)));
+        assert_eq!(fields.numbers("cpus"), Ok(vec![0, 1, 3]));
+        assert_eq!(fields.number::<u8>("n", "uint8_t"), Ok(Some(16)));
+        assert_eq!(fields.number::<u8>("absent", "uint8_t"), Ok(None));
+        assert_eq!(fields.signed("i"), Ok(Some(-1)));
+        assert_eq!(fields.texts("cpus").count(), 2);
     }
 
     #[test]
     fn nonsense_is_named() {
-        let value = json!({"size": "17E9", "cpus": "3-1", "n": 300});
+        let value = json!({"size": "17E9", "cpus": "3-1", "all": "0-70000", "n": "300", "i": "-1", "x": "x"});
         let fields = Fields::new(value.as_object().unwrap());
-        assert!(fields.size("size").is_err());
-        assert!(fields.numbers("cpus").is_err());
-        assert_eq!(
-            fields.small::<u8>("n").unwrap_err().desc,
-            "Parameter 'n': 300 is out of range"
-        );
+        for (error, expected) in [
+            (
+                fields.size("size").unwrap_err(),
+                "Parameter 'size' expects a size value",
+            ),
+            (
+                fields.numbers("cpus").unwrap_err(),
+                "Parameter 'cpus' expects a uint64 value or range",
+            ),
+            (fields.numbers("all").unwrap_err(), "Parameter 'all' expects uint16_t"),
+            (
+                fields.number::<u8>("n", "uint8_t").unwrap_err(),
+                "Parameter 'n' expects uint8_t",
+            ),
+            (
+                fields.number::<u8>("i", "uint8_t").unwrap_err(),
+                "Parameter 'i' expects a uint64 value",
+            ),
+            (fields.signed("x").unwrap_err(), "Parameter 'x' expects an int64 value"),
+            (fields.only(&["size"]).unwrap_err(), "Invalid parameter 'cpus'"),
+        ] {
+            assert_eq!(error.desc, expected);
+        }
     }
 }

@@ -41,6 +41,29 @@ pub fn ids(index: u32, smp: &SmpConfig) -> TopologyIds {
     }
 }
 
+/// The id of a CPU on one level, if the machine has that level.
+pub type Place = fn(u32, &SmpConfig) -> Option<u32>;
+
+/// The levels that may tell where a CPU sits, outermost first, by the names of QMP's `CpuInstanceProperties`.
+pub const PLACES: [(&str, Place); 6] = [
+    ("socket-id", |index, smp| Some(ids(index, smp).socket)),
+    ("die-id", |index, smp| (smp.dies > 1).then(|| ids(index, smp).die)),
+    ("cluster-id", |_, _| None),
+    ("module-id", |index, smp| {
+        (smp.modules > 1).then(|| ids(index, smp).module)
+    }),
+    ("core-id", |index, smp| Some(ids(index, smp).core)),
+    ("thread-id", |index, smp| Some(ids(index, smp).thread)),
+];
+
+/// Where a CPU sits, for people: `socket-id: 0, core-id: 1, thread-id: 0`.
+#[must_use]
+pub fn describe(index: u32, smp: &SmpConfig) -> String {
+    let places = PLACES.iter();
+    let places = places.filter_map(|(name, of)| Some(format!("{name}: {}", of(index, smp)?)));
+    places.collect::<Vec<_>>().join(", ")
+}
+
 /// The x86 APIC id of the CPU with this index.
 #[must_use]
 pub fn apic_id(index: u32, smp: &SmpConfig) -> u32 {

@@ -88,7 +88,8 @@ class Console:
 
 
 class Emulator:
-    """One running emulator with a QMP socket and, unless `console` is False, a serial port on a socket pair.
+    """One running emulator with a QMP socket and, unless `console` is False, a serial port on a socket pair. `memory` is
+    in MiB; None leaves it to the other arguments.
 
     Sockets in `pass_fds` are handed over under their numbers and closed here."""
 
@@ -104,7 +105,9 @@ class Emulator:
         fds = list(pass_fds)
         self.console = None
         if machine != "none":
-            command += ["-cpu", CPU, "-m", str(memory)]
+            command += ["-cpu", CPU]
+            if memory:
+                command += ["-m", str(memory)]
             if guest:
                 command += ["-kernel", test_guest()]
             if console:

@@ -8,6 +8,18 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness import checks  # noqa: E402
-from protocol import client, cmdline, cpu, descriptors, guest, monitors, processes, replay, session, startup  # noqa: E402, F401
+from protocol import (  # noqa: E402, F401
+    client,
+    cmdline,
+    cpu,
+    descriptors,
+    guest,
+    monitors,
+    options,
+    processes,
+    replay,
+    session,
+    startup,
+)
 
 checks.main()

@@ -1,17 +1,20 @@
 //! What the firmware configuration device offers.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::boot::Boot;
+use super::ram::DEFAULT_RAM_ID;
 use super::tables::Facts;
 use crate::devices::fw_cfg::{FwCfg, Items, Key};
 use crate::devices::{GuestRam, NoRam};
 use crate::machine::bus::SharedDevice;
 use crate::machine::config::{BootConfig, KernelConfig};
+use crate::machine::fields::Fields;
 use crate::machine::topology;
 use crate::qapi::Error;
 use crate::report::reason;
@@ -32,11 +35,15 @@ pub(crate) fn device(facts: &Facts<'_>, boot: &Boot) -> Result<SharedDevice, Err
     items.set(Key::BootMenu, half(u32::from(config.boot.menu.unwrap_or_default())));
     let mut files = facts.for_firmware()?;
     files.extend(boot_files(&config.boot));
+    if let Some(splash) = &config.boot.splash {
+        files.push(splash_file(splash, &config.data_dirs)?);
+    }
     for (name, bytes) in files {
         add_file(&mut items, name, bytes)?;
     }
     for entry in &config.fw_cfg {
-        add_entry(&mut items, entry)?;
+        let added = add_entry(&mut items, &entry.parameters, &config.objects);
+        added.map_err(|error| entry.blame(&error))?;
     }
     if let (Boot::Firmware(_), Some(kernel)) = (boot, &config.kernel) {
         add_kernel(&mut items, kernel)?;
@@ -56,22 +63,30 @@ fn add_file(items: &mut Items, name: &str, bytes: Vec<u8>) -> Result<(), Error> 
         .map_err(|error| Error::generic(error.to_string()))
 }
 
-/// One `-fw_cfg` entry: a name, and a text or a file.
-fn add_entry(items: &mut Items, entry: &Map<String, Value>) -> Result<(), Error> {
-    let text = |name| entry.get(name).and_then(Value::as_str);
-    let name = text("name").ok_or_else(|| Error::generic("Parameter 'name' is missing"))?;
-    let bytes = match (text("file"), text("string")) {
-        (Some(path), None) => {
+/// One `-fw_cfg` option: a name, and a text or a file.
+fn add_entry(items: &mut Items, parameters: &Map<String, Value>, objects: &[Map<String, Value>]) -> Result<(), Error> {
+    let fields = Fields::new(parameters);
+    let given = |name| fields.text(name).filter(|text| !text.is_empty());
+    let bytes = match (given("file"), given("string"), given("gen_id")) {
+        (Some(path), ..) => {
             fs::read(path).map_err(|error| Error::generic(format!("can't load {path}: {}", reason(&error))))?
         }
-        (None, Some(string)) => string.as_bytes().to_vec(),
-        _ => {
-            return Err(Error::generic(
-                "exactly one of 'file', 'string' or 'gen_id' must be given",
-            ));
-        }
+        (_, Some(string), _) => string.as_bytes().to_vec(),
+        (.., id) => return Err(no_generator(id.unwrap_or_default(), objects)),
     };
-    add_file(items, name, bytes)
+    add_file(items, fields.required_text("name")?, bytes)
+}
+
+/// Why the object with this id makes no content: there is no type that does.
+fn no_generator(id: &str, objects: &[Map<String, Value>]) -> Error {
+    let exists = id == DEFAULT_RAM_ID
+        || objects
+            .iter()
+            .any(|object| object.get("id").is_some_and(|other| other == id));
+    Error::generic(match exists {
+        true => format!("Object ID '{id}' is not a 'fw_cfg-data-generator' subclass"),
+        false => format!("Cannot find object ID '{id}'"),
+    })
 }
 
 /// What `-boot` tells firmware.
@@ -91,6 +106,24 @@ fn boot_files(boot: &BootConfig) -> Vec<(&'static str, Vec<u8>)> {
         files.push(("bootorder", b"HALT\0".to_vec()));
     }
     files
+}
+
+/// The picture for the boot menu, by the name that says which kind it is.
+fn splash_file(name: &str, folders: &[PathBuf]) -> Result<(&'static str, Vec<u8>), Error> {
+    let path = super::boot::find(Path::new(name), folders);
+    let path = path.ok_or_else(|| Error::generic(format!("failed to find file '{name}'")))?;
+    let picture = fs::read(path);
+    let picture =
+        picture.map_err(|error| Error::generic(format!("failed to read splash file '{name}': {}", reason(&error))))?;
+    let bits = picture.get(28..30).map(|bits| u16::from_le_bytes([bits[0], bits[1]]));
+    match (picture.get(..2), bits) {
+        (_, None) => Err(Error::generic(format!("file size is less than 30 bytes '{name}'"))),
+        (Some([0xff, 0xd8]), _) => Ok(("bootsplash.jpg", picture)),
+        (Some(b"BM"), Some(24)) => Ok(("bootsplash.bmp", picture)),
+        _ => Err(Error::generic(format!(
+            "splash file '{name}' format not recognized; must be JPEG or 24 bit BMP"
+        ))),
+    }
 }
 
 /// A kernel that firmware starts: OVMF takes it from here.
@@ -141,5 +174,39 @@ impl GuestRam for MappedRam {
         self.0
             .write_slice(data, GuestAddress(addr))
             .map_err(|_| NoRam { addr, len })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_told_by_their_first_bytes() {
+        let dir = std::env::temp_dir().join(format!("remuda-splash-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let splash = |bytes: &[u8]| {
+            fs::write(dir.join("picture"), bytes).unwrap();
+            let name = splash_file("picture", std::slice::from_ref(&dir)).map(|(name, _)| name);
+            name.map_err(|error| error.desc)
+        };
+        let mut bitmap = [0; 64];
+        bitmap[..2].copy_from_slice(b"BM");
+        bitmap[28] = 24;
+        assert_eq!(splash(&bitmap), Ok("bootsplash.bmp"));
+        bitmap[28] = 32;
+        assert!(splash(&bitmap).unwrap_err().ends_with("must be JPEG or 24 bit BMP"));
+        bitmap[..2].copy_from_slice(&[0xff, 0xd8]);
+        assert_eq!(splash(&bitmap), Ok("bootsplash.jpg"));
+        assert!(
+            splash(b"BM")
+                .unwrap_err()
+                .starts_with("file size is less than 30 bytes")
+        );
+        assert_eq!(
+            splash_file("nosuch", &[]).unwrap_err().desc,
+            "failed to find file 'nosuch'"
+        );
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

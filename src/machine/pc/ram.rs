@@ -14,7 +14,7 @@ use crate::{
         numa::Numa,
     },
     qapi::Error,
-    qom::Registry,
+    qom::{Registry, objects::is_memory_backend},
 };
 
 /// Id of the backend that `-m` alone stands for.
@@ -120,18 +120,29 @@ impl Ram {
 impl RamRequest<'_> {
     /// The backends in the order of their addresses, with their guest NUMA nodes.
     fn backends(&self) -> Result<Vec<(Backend, Option<u16>)>, Error> {
-        let nodes_name_backends = self.numa.nodes.values().any(|node| node.memdev.is_some());
-        if !nodes_name_backends {
-            let node = self.numa.is_enabled().then_some(0);
-            return Ok(vec![(self.whole()?, node)]);
+        if !self.numa.is_enabled() {
+            return Ok(vec![(self.whole()?, None)]);
         }
-        let mut backends = Vec::new();
+        let named = self.numa.nodes.iter();
+        let named: Vec<(u16, &str)> = named
+            .filter_map(|(id, node)| Some((*id, node.memdev.as_deref()?)))
+            .collect();
+        if self.backend.is_some() && !named.is_empty() {
+            return Err(Error::generic(
+                "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive",
+            ));
+        }
+        let mut backends: Vec<(Backend, Option<u16>)> = Vec::new();
         let mut total = 0_u64;
-        for (id, node) in &self.numa.nodes {
-            let Some(memdev) = &node.memdev else { continue };
+        for (id, memdev) in named {
+            if backends.iter().any(|(backend, _)| backend.id == memdev) {
+                return Err(Error::generic(format!(
+                    "memory backend {memdev} can't be used multiple times."
+                )));
+            }
             let backend = self.find(memdev)?;
             total = total.saturating_add(backend.config.size);
-            backends.push((backend, Some(*id)));
+            backends.push((backend, Some(id)));
         }
         if total != self.size {
             return Err(Error::generic(format!(
@@ -145,6 +156,13 @@ impl RamRequest<'_> {
     /// One backend for all RAM.
     fn whole(&self) -> Result<Backend, Error> {
         let Some(id) = self.backend else {
+            let is_taken = |object: &Map<String, Value>| object.get("id").is_some_and(|id| id == DEFAULT_RAM_ID);
+            if self.objects.iter().any(is_taken) {
+                return Err(Error::generic(format!(
+                    "object name '{DEFAULT_RAM_ID}' is reserved for the default RAM backend, it can't be used for any \
+                     other purposes. Change the object's 'id' to something else"
+                )));
+            }
             return Ok(Backend::anonymous(DEFAULT_RAM_ID, self.size, self.defaults));
         };
         let backend = self.find(id)?;
@@ -158,13 +176,10 @@ impl RamRequest<'_> {
     }
 
     fn find(&self, id: &str) -> Result<Backend, Error> {
-        let object = self
-            .objects
-            .iter()
-            .find(|object| object.get("id").and_then(Value::as_str) == Some(id));
-        let object = object.ok_or_else(|| Error::device_not_found(format!("Device '{id}' not found")))?;
-        Backend::from_object(self.registry, object, self.defaults)?
-            .ok_or_else(|| Error::generic(format!("object '{id}' is not a memory backend")))
+        let not_found = || Error::generic(format!("Memory backend '{id}' not found"));
+        let object = self.objects.iter().find(|object| is_memory_backend(object, id));
+        let backend = Backend::from_object(self.registry, object.ok_or_else(not_found)?, self.defaults)?;
+        backend.ok_or_else(not_found)
     }
 }
 
@@ -203,7 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::machine::config::SmpConfig;
+    use crate::machine::config::{Entry, SmpConfig};
 
     const DEFAULTS: BackendDefaults = BackendDefaults {
         merge: false,
@@ -211,19 +226,28 @@ mod tests {
     };
     const MIB: u64 = 1 << 20;
 
-    fn numa(entries: &Value) -> Numa {
-        let entries: Vec<_> = entries
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|entry| entry.as_object().unwrap().clone())
-            .collect();
+    /// Nodes with these backends, of 16 MiB and 48 MiB.
+    fn numa(backends: &[&str]) -> (Numa, [Map<String, Value>; 2]) {
+        let entry = |backend: &&str| Entry {
+            location: String::new(),
+            parameters: object(json!({"type": "node", "memdev": backend})),
+        };
+        let entries: Vec<_> = backends.iter().map(entry).collect();
+        let objects = [("a", 16 * MIB), ("b", 48 * MIB)]
+            .map(|(id, size)| object(json!({"qom-type": "memory-backend-ram", "id": id, "size": size})));
         let smp = SmpConfig {
             cpus: 1,
             max_cpus: 1,
             ..SmpConfig::default()
         };
-        Numa::from_entries(&entries, &smp).unwrap()
+        (Numa::from_entries(&entries, &objects, &smp).unwrap(), objects)
+    }
+
+    fn object(value: Value) -> Map<String, Value> {
+        match value {
+            Value::Object(map) => map,
+            _ => unreachable!(),
+        }
     }
 
     #[test]
@@ -249,13 +273,7 @@ mod tests {
 
     #[test]
     fn nodes_follow_each_other() {
-        let numa = numa(&json!([{"type": "node", "memdev": "a"}, {"type": "node", "memdev": "b"}]));
-        let objects = [("a", 16 * MIB), ("b", 48 * MIB)].map(|(id, size)| {
-            json!({"qom-type": "memory-backend-ram", "id": id, "size": size})
-                .as_object()
-                .unwrap()
-                .clone()
-        });
+        let (numa, objects) = numa(&["a", "b"]);
         let mut request = RamRequest {
             size: 64 * MIB,
             backend: None,
@@ -277,6 +295,33 @@ mod tests {
             error.desc,
             "total memory for NUMA nodes (0x4000000) should equal RAM size (0x4100000)"
         );
+        request.backend = Some("a");
+        assert_eq!(
+            Ram::new(&request).unwrap_err().desc,
+            "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive"
+        );
+    }
+
+    #[test]
+    fn a_node_has_memory_and_a_backend_is_that_of_one_node() {
+        for (backends, complaint) in [
+            (&["a", "a"][..], "memory backend a can't be used multiple times."),
+            (
+                &[""],
+                "total memory for NUMA nodes (0x0) should equal RAM size (0x2000000)",
+            ),
+        ] {
+            let (numa, objects) = numa(backends);
+            let request = RamRequest {
+                size: 32 * MIB,
+                backend: None,
+                numa: &numa,
+                registry: &Registry::new(),
+                objects: &objects,
+                defaults: DEFAULTS,
+            };
+            assert_eq!(Ram::new(&request).unwrap_err().desc, complaint);
+        }
     }
 
     #[test]
@@ -294,7 +339,7 @@ mod tests {
             objects: &objects,
             defaults: DEFAULTS,
         };
-        assert_eq!(Ram::new(&request).unwrap_err().desc, "Device 'x' not found");
+        assert_eq!(Ram::new(&request).unwrap_err().desc, "Memory backend 'x' not found");
         request.backend = Some("m");
         assert!(Ram::new(&request).unwrap_err().desc.contains("does not match the size"));
     }

@@ -89,20 +89,23 @@ impl BootOrder {
     /// Reads the letters of `-boot order=`.
     pub(crate) fn new(order: &str) -> Result<Self, Error> {
         let [first, second, third] = boot_devices(order)?;
-        // Bit 0 of the other byte: floppies are not looked at for a signature.
-        Ok(Self([(0x3d, second << 4 | first), (0x38, third << 4 | 1)]))
+        // Bit 0 of the other byte stays clear: floppies are looked at for a signature.
+        Ok(Self([(0x3d, second << 4 | first), (0x38, third << 4)]))
     }
 }
 
-/// The first three devices of a boot order, as CMOS memory numbers them.
+/// The devices of a boot order, at most three, as CMOS memory numbers them.
 fn boot_devices(order: &str) -> Result<[u8; 3], Error> {
     let mut devices = [0; 3];
+    if order.chars().count() > devices.len() {
+        return Err(Error::generic("Too many boot devices for PC"));
+    }
     for (slot, letter) in devices.iter_mut().zip(order.chars()) {
         *slot = match letter {
             'a' | 'b' => 1,
             'c' => 2,
             'd' => 3,
-            'n'..='p' => 4,
+            'n' => 4,
             other => return Err(Error::generic(format!("Invalid boot device for PC: '{other}'"))),
         };
     }
@@ -236,13 +239,16 @@ mod tests {
             high: 1 << 30,
         };
         let cmos = cmos(split, 4, BootOrder::new("dc").unwrap());
-        assert_eq!((cmos[0x5f], cmos[0x3d], cmos[0x38]), (3, 0x23, 1));
+        assert_eq!((cmos[0x5f], cmos[0x3d], cmos[0x38]), (3, 0x23, 0));
         assert_eq!(u16::from_le_bytes([cmos[0x34], cmos[0x35]]), 0x7f00);
         assert_eq!(cmos[0x5b..0x5e], [0, 0x40, 0]);
-        assert_eq!(
-            BootOrder::new("cx").unwrap_err().desc,
-            "Invalid boot device for PC: 'x'"
-        );
+        assert_eq!(BootOrder::new("cad").unwrap().0, [(0x3d, 0x12), (0x38, 0x30)]);
+        for (order, complaint) in [
+            ("cp", "Invalid boot device for PC: 'p'"),
+            ("acdn", "Too many boot devices for PC"),
+        ] {
+            assert_eq!(BootOrder::new(order).unwrap_err().desc, complaint);
+        }
     }
 
     #[test]

@@ -80,7 +80,8 @@ impl Vm {
         devices::check_globals(&registry, config)?;
         let options = Options::new(machine, config)?;
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
-        let numa = Numa::from_entries(&config.numa, &smp)?;
+        let numa = Numa::from_entries(&config.numa, &config.objects, &smp)?;
+        numa.warnings.iter().for_each(report::warning);
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
         let mut processor = cpu::realize(&kvm, config)?;
         kvm.prepare(&processor.vm())

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde_json::{Map, Value};
+
 use super::{missing, object, refuses};
 use crate::qapi::Error;
 use crate::qom::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
@@ -130,6 +132,13 @@ pub(super) static TYPES: &[TypeInfo] = &[
         &MEMFD,
     ),
 ];
+
+/// Whether `object`, an entry of `-object`, is a memory backend of this id.
+#[must_use]
+pub fn is_memory_backend(object: &Map<String, Value>, id: &str) -> bool {
+    let is = |name: &str, wanted: &str| object.get(name).and_then(Value::as_str) == Some(wanted);
+    is("id", id) && TYPES.iter().any(|info| !info.is_abstract && is("qom-type", info.name))
+}
 
 /// What is asked of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -106,7 +106,8 @@ impl Firmware {
     }
 }
 
-fn find(name: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
+/// Where a file of this name lies: there, in one of `folders`, or where firmware usually is.
+pub(crate) fn find(name: &Path, folders: &[PathBuf]) -> Option<PathBuf> {
     let given = folders.iter().map(|folder| folder.join(name));
     let built_in = FIRMWARE_FOLDERS.iter().map(|folder| Path::new(folder).join(name));
     std::iter::once(name.to_owned())

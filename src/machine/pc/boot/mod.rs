@@ -24,7 +24,7 @@ use crate::{
     report::reason,
 };
 
-pub(crate) use firmware::Firmware;
+pub(crate) use firmware::{Firmware, find};
 
 /// Offset of the waking vector in the first of the ACPI tables, the FACS.
 const FACS_WAKING_VECTOR: u64 = 12;

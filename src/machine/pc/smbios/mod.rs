@@ -2,12 +2,15 @@
 
 mod structure;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 use structure::{Structure, Text};
 
 use super::options::EntryPoint;
 use crate::{
-    machine::{config::SmpConfig, fields::Fields},
+    machine::{
+        config::{Entry, SmpConfig},
+        fields::Fields,
+    },
     qapi::{Error, text},
 };
 
@@ -29,7 +32,7 @@ pub(crate) struct Inventory<'a> {
     /// RAM bytes below and above 4 GiB.
     pub(crate) ram: (u64, u64),
     /// `-smbios`.
-    pub(crate) options: &'a [Map<String, Value>],
+    pub(crate) options: &'a [Entry],
     pub(crate) entry_point: EntryPoint,
 }
 
@@ -165,7 +168,7 @@ impl Smbios {
     fn add_processors(&mut self, inventory: &Inventory<'_>, options: Options<'_>) -> Result<(), Error> {
         let smp = inventory.smp;
         let given = options.of("4");
-        let speed = |name| given.map_or(Ok(None), |given: Fields<'_>| given.small::<u16>(name));
+        let speed = |name| given.map_or(Ok(None), |given: Fields<'_>| given.number::<u16>(name, "uint16_t"));
         let (max_speed, speed) = (
             speed("max-speed")?.unwrap_or(2000),
             speed("current-speed")?.unwrap_or(2000),
@@ -210,7 +213,7 @@ impl Smbios {
         let prefix = given.and_then(|given| given.text("loc_pfx")).unwrap_or("DIMM");
         let bank = given.and_then(|given| given.text("bank")).unwrap_or_default();
         let speed = given
-            .map_or(Ok(None), |given| given.small::<u16>("speed"))?
+            .map_or(Ok(None), |given| given.number::<u16>("speed", "uint16_t"))?
             .unwrap_or_default();
         let devices: Vec<u64> = (0..total.div_ceil(MEMORY_DEVICE))
             .map(|index| MEMORY_DEVICE.min(total - index * MEMORY_DEVICE))
@@ -307,11 +310,11 @@ fn mapped_addresses(handle: u16, array: u16, start: u64, size: u64) -> Structure
 
 /// `-smbios` entries.
 #[derive(Clone, Copy)]
-struct Options<'a>(&'a [Map<String, Value>]);
+struct Options<'a>(&'a [Entry]);
 
 impl<'a> Options<'a> {
-    fn new(entries: &'a [Map<String, Value>]) -> Result<Self, Error> {
-        for entry in entries {
+    fn new(entries: &'a [Entry]) -> Result<Self, Error> {
+        for entry in entries.iter().map(|entry| &entry.parameters) {
             if entry.contains_key("file") {
                 return Err(Error::generic("-smbios file= is not supported"));
             }
@@ -331,6 +334,7 @@ impl<'a> Options<'a> {
             .0
             .iter()
             .rev()
+            .map(|entry| &entry.parameters)
             .find(|entry| entry.get("type").and_then(Value::as_str) == Some(kind));
         entry.map(Fields::new)
     }
@@ -348,6 +352,7 @@ impl<'a> Options<'a> {
         let entries = self
             .0
             .iter()
+            .map(|entry| &entry.parameters)
             .filter(|entry| entry.get("type").and_then(Value::as_str) == Some("11"));
         let values = entries.filter_map(|entry| entry.get("value"));
         values
@@ -397,7 +402,10 @@ mod tests {
             .as_array()
             .unwrap()
             .iter()
-            .map(|entry| entry.as_object().unwrap().clone())
+            .map(|entry| Entry {
+                location: "-smbios".to_owned(),
+                parameters: entry.as_object().unwrap().clone(),
+            })
             .collect();
         Smbios::new(&Inventory {
             machine_type: "pc-q35-10.2",

@@ -1,0 +1,128 @@
+"""What a guest is made of, as options say it: memory, NUMA nodes, boot order. Texts are QEMU's."""
+
+import subprocess
+
+from harness.checks import check, expect, expect_equal
+from harness.emulator import Emulator, binary, need_kvm
+
+BASE = ["-nodefaults", "-no-user-config", "-display", "none", "-S", "-machine", "q35", "-accel", "kvm"]
+M0 = ["-object", "memory-backend-ram,id=m0,size=64M"]
+M1 = ["-object", "memory-backend-ram,id=m1,size=64M"]
+
+
+def bare(*arguments, **options):
+    """A paused guest with nothing but what the arguments say."""
+    need_kvm()
+    return Emulator(*arguments, guest=False, paused=True, console=False, **options)
+
+
+def refusal(arguments):
+    """What the emulator says and its status, where it ends by itself; none where it goes on."""
+    try:
+        done = subprocess.run(
+            [binary(), *BASE, *arguments], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    lines = [line for line in done.stderr.splitlines() if "warning: " not in line]
+    return done.returncode, "\n".join(lines)
+
+
+def expect_refusals(table):
+    """Each row: arguments, and what is said of them after the program's name."""
+    wrong = []
+    for arguments, text in table:
+        seen = refusal(arguments)
+        wanted = (1, "\n".join(f"qemu-system-x86_64: {line}" for line in text.splitlines()))
+        if seen != wanted:
+            wrong.append(f"{' '.join(arguments)}: saw {seen!r}, wanted {wanted!r}")
+    expect(not wrong, "; ".join(wrong))
+
+
+NUMA = [
+    (["-m", "128", *M0, "-numa", "node,memdev=m0", "-numa", "node,memdev=m0"], "memory backend m0 can't be used multiple times."),
+    (["-m", "64", "-numa", "node"], "total memory for NUMA nodes (0x0) should equal RAM size (0x4000000)"),
+    (["-numa", "node,memdev=m0", *M0], "total memory for NUMA nodes (0x4000000) should equal RAM size (0x8000000)"),
+    (
+        ["-m", "64", *M0, "-machine", "memory-backend=m0", "-numa", "node,memdev=m0"],
+        "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive",
+    ),
+    (
+        ["-m", "64", *M0, "-numa", "node,memdev=m0", "-numa", "node,nodeid=0"],
+        "-numa node,nodeid=0: Duplicate NUMA nodeid: 0",
+    ),
+    (
+        ["-m", "64", *M0, "-numa", "node,memdev=m0,cpus=0", "-numa", "node,cpus=0"],
+        "-numa node,cpus=0: CPU is already assigned to node-id: 0",
+    ),
+    (
+        ["-numa", "node,mem=128M"],
+        "-numa node,mem=128M: Parameter -numa node,mem is not supported by this machine type\n"
+        "Use -numa node,memdev instead",
+    ),
+    (
+        ["-m", "64", *M0, *["-numa", "node,memdev=m0", "-numa", "node", "-numa", "node"], "-numa", "dist,src=0,dst=1,val=20"],
+        "The distance between node 0 and 2 is missing, at least one distance value between each nodes should be provided.",
+    ),
+]
+
+
+@check("options: -numa that cannot be is refused in QEMU's words, with the option at fault in front")
+def numa_refusals():
+    need_kvm()
+    expect_refusals(NUMA)
+
+
+@check("options: CPUs that no node names belong to node 0, and a warning says so")
+def left_over_cpus():
+    nodes = ["-numa", "node,memdev=m0,cpus=0", "-numa", "node,memdev=m1,cpus=1"]
+    with bare("-smp", "4,sockets=4", *M0, *M1, *nodes, memory=128) as emulator:
+        cpus = emulator.qmp().command("query-cpus-fast")
+        expect_equal([cpu["props"]["node-id"] for cpu in cpus], [0, 1, 0, 0], "nodes")
+        errors = emulator.errors()
+    expect("CPU(s) not present in any NUMA nodes: CPU 2 [socket-id: 2, core-id: 0, thread-id: 0], CPU 3 " in errors, errors)
+
+
+@check("options: memory is as large as its backend, which -mem-prealloc fills")
+def backend_size():
+    with bare(*M0, "-machine", "memory-backend=m0", "-mem-prealloc", memory=None) as emulator:
+        qmp = emulator.qmp()
+        expect_equal(qmp.command("query-memory-size-summary")["base-memory"], 64 << 20, "size")
+        expect_equal([(dev["id"], dev["prealloc"]) for dev in qmp.command("query-memdev")], [("m0", True)], "backend")
+
+
+BOOT = [
+    (["-boot", "p"], "Invalid boot device for PC: 'p'"),
+    (["-boot", "order=acdn"], "Too many boot devices for PC"),
+    (["-boot", "once=q"], "Invalid boot device 'q'"),
+    (["-boot", "splash=/nonexistent"], "failed to find file '/nonexistent'"),
+    (["-boot", "splash=/etc/passwd"], "splash file '/etc/passwd' format not recognized; must be JPEG or 24 bit BMP"),
+    (["-boot", "splash-time=70000"], "splash-time is invalid,it should be a value between 0 and 65535"),
+    (
+        ["-fw_cfg", "opt/x,string="],
+        "-fw_cfg opt/x,string=: name, plus exactly one of file, string and gen_id, are needed",
+    ),
+    (["-fw_cfg", "opt/x,gen_id=nosuch"], "-fw_cfg opt/x,gen_id=nosuch: Cannot find object ID 'nosuch'"),
+    (
+        [*M0, "-fw_cfg", "opt/x,gen_id=m0"],
+        "-fw_cfg opt/x,gen_id=m0: Object ID 'm0' is not a 'fw_cfg-data-generator' subclass",
+    ),
+    (
+        ["-fw_cfg", "opt/x,string=a", "-fw_cfg", "opt/x,string=b"],
+        "-fw_cfg opt/x,string=b: duplicate fw_cfg file name: opt/x",
+    ),
+]
+
+
+@check("options: -boot and -fw_cfg that cannot be are refused in QEMU's words")
+def boot_refusals():
+    need_kvm()
+    expect_refusals(BOOT)
+
+
+@check("options: -smp help and -boot help list the parameters")
+def parameter_help():
+    for option, parameter in (("-smp", "maxcpus=<"), ("-boot", "order=<")):
+        done = subprocess.run([binary(), option, "help"], capture_output=True, text=True, timeout=5)
+        expect_equal(done.returncode, 0, f"{option} help")
+        expect(parameter in done.stdout, done.stdout)
