@@ -7,6 +7,8 @@ pub mod chardev;
 pub mod cmdline;
 pub mod cpu;
 pub mod devices;
+pub mod host;
+pub mod ipc;
 pub mod machine;
 pub mod monitor;
 pub mod qapi;

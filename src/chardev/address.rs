@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, accept4, bind, connect,
-    getpeername, getsockname, getsockopt, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrLike, SockaddrStorage, UnixAddr, bind, connect, getpeername,
+    getsockname, getsockopt, listen, setsockopt, socket, sockopt,
 };
+use rustix::net::{SocketFlags, accept_with};
 use tokio::io::unix::AsyncFd;
 
 use super::options::{FdAddress, InetAddress, SocketAddress, UnixAddress};
@@ -446,9 +447,10 @@ async fn connect_one(address: &impl SockaddrLike, family: AddressFamily) -> io::
 }
 
 fn accept_one(socket: &AsyncFd<OwnedFd>) -> io::Result<OwnedFd> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let number = accept4(socket.get_ref().as_raw_fd(), flags)?;
-    raw_fd::adopt(number).ok_or_else(|| Errno::EBADF.into())
+    Ok(accept_with(
+        socket.get_ref(),
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+    )?)
 }
 
 fn is_readable(fd: &OwnedFd) -> bool {

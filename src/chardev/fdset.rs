@@ -1,6 +1,6 @@
 //! Descriptors that came from outside: inherited, sent over QMP under a name, or kept in sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 
-use super::raw_fd;
+use crate::host::inherited::Inherited;
 use crate::qapi::Error;
 use crate::report::reason;
 
@@ -22,8 +22,8 @@ pub struct FdTable {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Numbers the command line may name and that nobody took yet.
-    inherited: BTreeSet<RawFd>,
+    /// What the command line may name by number and nobody took yet.
+    inherited: Inherited,
     /// `getfd`.
     named: BTreeMap<String, OwnedFd>,
     /// `add-fd`.
@@ -58,10 +58,9 @@ impl FdTable {
     /// The folder below which a path names a set rather than a file.
     pub const SET_FOLDER: &str = "/dev/fdset/";
 
-    /// A table of a process that inherited the descriptors `numbers` for its guest.
+    /// A table of a guest whose command line may name `inherited` descriptors.
     #[must_use]
-    pub fn with_inherited(numbers: impl IntoIterator<Item = RawFd>) -> Self {
-        let inherited = numbers.into_iter().filter(|number| *number > 2).collect();
+    pub fn with_inherited(inherited: Inherited) -> Self {
         Self {
             inner: Arc::new(Mutex::new(Inner {
                 inherited,
@@ -108,8 +107,7 @@ impl FdTable {
     /// Takes an inherited descriptor. Each can be taken once.
     #[must_use]
     pub fn take_inherited(&self, number: RawFd) -> Option<OwnedFd> {
-        let mut inner = self.lock();
-        inner.inherited.remove(&number).then(|| raw_fd::adopt(number)).flatten()
+        self.lock().inherited.take(number)
     }
 
     /// Takes the descriptor that an `fd` argument means: a name of `getfd`, or the number of an inherited one.
@@ -161,23 +159,19 @@ impl FdTable {
         if set < 0 {
             return Err(Error::generic("set option is required and must be non-negative"));
         }
-        let original = self
-            .take_inherited(number)
-            .ok_or_else(|| Error::generic("fd is not valid or already in use"))?;
-        let duplicate = original.try_clone().map_err(|error| cannot_duplicate(&error));
         // The number stays available: other options may name it as well.
-        self.lock()
-            .inherited
-            .insert(std::os::fd::IntoRawFd::into_raw_fd(original));
-        self.add_fd(Some(set), opaque, Some(duplicate?))
+        let duplicate = match self.lock().inherited.get(number) {
+            Some(original) => original
+                .try_clone_to_owned()
+                .map_err(|error| cannot_duplicate(&error))?,
+            None => return Err(Error::generic("fd is not valid or already in use")),
+        };
+        self.add_fd(Some(set), opaque, Some(duplicate))
     }
 
     /// Closes the descriptors that no option took, once the command line is done.
     pub fn close_inherited(&self) {
-        let numbers = std::mem::take(&mut self.lock().inherited);
-        for number in numbers {
-            drop(raw_fd::adopt(number));
-        }
+        self.lock().inherited = Inherited::default();
     }
 
     /// Removes one descriptor of a set, or the whole set (`remove-fd`). Files opened through it stay open.
@@ -290,10 +284,15 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::io::{Read, Write};
-    use std::os::fd::IntoRawFd;
 
     fn null() -> OwnedFd {
         File::open("/dev/null").unwrap().into()
+    }
+
+    /// A table with one inherited descriptor, and its number.
+    fn table_of_one() -> (RawFd, FdTable) {
+        let fd = null();
+        (fd.as_raw_fd(), FdTable::with_inherited([fd].into_iter().collect()))
     }
 
     #[test]
@@ -325,8 +324,7 @@ mod tests {
 
     #[test]
     fn only_declared_numbers_can_be_inherited() {
-        let number = null().into_raw_fd();
-        let table = FdTable::with_inherited([number]);
+        let (number, table) = table_of_one();
         assert!(table.take_inherited(number + 1000).is_none());
         let fd = table.resolve(&number.to_string()).unwrap();
         assert_eq!(fd.as_raw_fd(), number);
@@ -335,8 +333,7 @@ mod tests {
 
     #[test]
     fn inherited_descriptors_can_be_in_two_sets() {
-        let number = null().into_raw_fd();
-        let table = FdTable::with_inherited([number]);
+        let (number, table) = table_of_one();
         table.add_inherited(2, number, None).unwrap();
         table.add_inherited(3, number, Some("log".into())).unwrap();
         let sets = table.query_fdsets();

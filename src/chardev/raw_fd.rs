@@ -1,27 +1,13 @@
-//! Descriptors: taking ownership of numbers, and waiting for what is owned.
-#![expect(unsafe_code, reason = "who owns a descriptor number is beyond the type system")]
+//! Waiting for descriptors.
+#![expect(
+    unsafe_code,
+    reason = "that a descriptor stays the same one is beyond the type system"
+)]
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::io::unix::AsyncFd;
-
-/// Takes over descriptor `number` and closes it on exec.
-///
-/// The caller vouches that nothing else in this process owns the number: it was inherited from the parent process
-/// or just received from the kernel. The result is none if the number is not an open descriptor.
-pub(super) fn adopt(number: RawFd) -> Option<OwnedFd> {
-    if number < 0 {
-        return None;
-    }
-    // SAFETY: the number is not -1, and the borrow ends before ownership is taken. Should the number not be open,
-    // `fcntl` answers EBADF and nothing else happens.
-    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
-    fcntl(borrowed, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).ok()?;
-    // SAFETY: the number is open, as `fcntl` just told, and by this function's contract nothing else owns it.
-    Some(unsafe { OwnedFd::from_raw_fd(number) })
-}
 
 /// Lets the runtime wait until `fd` can be read or written. The descriptor comes back with an error.
 pub(super) fn watch(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, (OwnedFd, io::Error)> {

@@ -375,6 +375,16 @@ impl ChardevRegistry {
         let _ = connected.wait_for(|connected| *connected).await;
     }
 
+    /// Waits until somebody is or was at the other side of a character device; returns at once for one that is not there.
+    pub async fn connected(&self, id: &str) {
+        let mut connected = match self.lock().find(id).map(|device| &device.kind) {
+            Some(Kind::Plain(plain)) => plain.port.connected(),
+            _ => return,
+        };
+        // The device may be removed meanwhile, which ends the wait as well.
+        let _ = connected.wait_for(|connected| *connected).await;
+    }
+
     /// Sends a break condition to the front end (`chardev-send-break`).
     ///
     /// # Errors

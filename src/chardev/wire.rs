@@ -1,18 +1,17 @@
 //! A connected stream socket without blocking, with the descriptors that come along.
 
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, send};
+use nix::sys::socket::{MsgFlags, send};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::port::Chunk;
 use super::raw_fd;
+use crate::ipc::socket;
 
-/// The most descriptors one message can carry (`SCM_MAX_FD` of the kernel's `include/net/scm.h`).
-const MAX_FDS: usize = 253;
 /// The most bytes one read takes.
 const READ_SIZE: usize = 4 * 1024;
 
@@ -67,18 +66,11 @@ pub(super) fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
 }
 
 fn receive(fd: &OwnedFd) -> io::Result<Chunk> {
-    let mut bytes = vec![0; READ_SIZE];
-    let mut fds = Vec::new();
-    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let mut slices = [IoSliceMut::new(&mut bytes)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message = recvmsg::<()>(fd.as_raw_fd(), &mut slices, Some(&mut control), flags)?;
-    for part in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(numbers) = part {
-            fds.extend(numbers.into_iter().filter_map(raw_fd::adopt));
-        }
+    let (mut bytes, mut fds) = (vec![0; READ_SIZE], Vec::new());
+    let received = socket::receive(fd, &mut bytes, &mut fds)?;
+    if received.lost_fds {
+        tracing::warn!("a client sent more descriptors than this process has room for");
     }
-    let count = message.bytes;
-    bytes.truncate(count);
+    bytes.truncate(received.bytes);
     Ok(Chunk { bytes, fds })
 }

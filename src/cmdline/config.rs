@@ -153,6 +153,20 @@ impl Config {
         self.fds.iter().map(|add| add.fd).chain(chardevs).collect()
     }
 
+    /// The character devices of monitors that are servers on a listening socket which was handed down.
+    pub fn inherited_monitors(&self) -> impl Iterator<Item = &str> {
+        let is_inherited = |id: &str| {
+            let chardev = self
+                .chardevs
+                .iter()
+                .find(|chardev| chardev.options.get("id").is_some_and(|own| own == id));
+            let option = |name| chardev.and_then(|chardev| chardev.options.get(name));
+            option("fd").is_some() && option("server").is_some_and(|server| server == true || server == "on")
+        };
+        let monitors = self.monitors.iter().map(|monitor| monitor.chardev.as_str());
+        monitors.filter(move |id| is_inherited(id))
+    }
+
     /// Whether no guest will run: `-probe`, or `-machine none` as libvirt does it.
     #[must_use]
     pub fn is_probe(&self) -> bool {

@@ -1,16 +1,16 @@
 //! What the accelerators of a command line offer to CPU models.
 
+use std::cell::RefCell;
+
 use tokio::sync::OnceCell;
 
 use crate::accel::choice;
-use crate::accel::describe::describe;
 use crate::accel::hostfile::{self, HostDescription};
 use crate::cmdline::Config;
+use crate::ipc::message::WorkerRequest;
 use crate::machine::config::AccelConfig;
 use crate::qapi::Error;
 use crate::report;
-use crate::target::Target;
-use crate::worker::message::ToWorker;
 
 use super::link::WorkerLink;
 use super::probe::Probe;
@@ -25,9 +25,12 @@ pub struct Hosts {
 enum Source {
     /// The guest's worker, which has its accelerator open.
     Worker(WorkerLink),
-    /// Probe processes, one for each accelerator in turn.
-    Probes(Target, Vec<AccelConfig>),
+    /// Probe processes, one for each accelerator, until they are asked for their answers.
+    Probes(RefCell<Vec<Running>>),
 }
+
+/// An accelerator that is being probed, or why it cannot be.
+type Running = (AccelConfig, Result<Probe, String>);
 
 /// What one accelerator said.
 #[derive(Debug)]
@@ -50,7 +53,8 @@ impl Hosts {
         }
     }
 
-    /// The accelerators that a command line without a guest lists, or all there are.
+    /// The accelerators that a command line without a guest lists, or all there are. Their probes start at once, which
+    /// takes a process with a single thread.
     ///
     /// # Errors
     /// The list makes no sense.
@@ -68,8 +72,12 @@ impl Hosts {
             choice::check_probed(target, listed).map_err(Error::generic)?;
             accels.retain(|accel| choice::is_known(target, &accel.name));
         }
+        let start = |accel: AccelConfig| {
+            let probe = Probe::start(target, accel.clone(), config.sandbox);
+            (accel, probe)
+        };
         Ok(Self {
-            source: Source::Probes(target, accels),
+            source: Source::Probes(RefCell::new(accels.into_iter().map(start).collect())),
             answers: OnceCell::new(),
         })
     }
@@ -100,20 +108,18 @@ impl Hosts {
     async fn ask(&self) -> Vec<Probed> {
         match &self.source {
             Source::Worker(link) => {
-                let answer = link
-                    .call(ToWorker::DescribeHost, Vec::new())
-                    .await
-                    .map_err(|error| error.desc);
+                let answer = link.ask(WorkerRequest::DescribeHost).await.map_err(|error| error.desc);
                 vec![Probed {
                     name: "kvm".to_owned(),
                     is_kvm: true,
                     host: answer.and_then(|answer| understand(&answer)),
                 }]
             }
-            Source::Probes(target, accels) => {
+            Source::Probes(running) => {
+                let running = running.take();
                 let mut answers = Vec::new();
-                for accel in accels {
-                    answers.push(ask_one(*target, accel).await);
+                for (accel, probe) in running {
+                    answers.push(ask_one(&accel, probe).await);
                 }
                 answers
             }
@@ -121,8 +127,8 @@ impl Hosts {
     }
 }
 
-async fn ask_one(target: Target, accel: &AccelConfig) -> Probed {
-    let host = probe(target, accel).await;
+async fn ask_one(accel: &AccelConfig, probe: Result<Probe, String>) -> Probed {
+    let host = answer(probe).await;
     let is_kvm = accel.name != hostfile::NAME;
     let name = if is_kvm {
         accel.name.as_str()
@@ -142,9 +148,8 @@ async fn ask_one(target: Target, accel: &AccelConfig) -> Probed {
     }
 }
 
-async fn probe(target: Target, accel: &AccelConfig) -> Result<HostDescription, String> {
-    let probe = Probe::start(|| describe(target, &accel.name, &accel.props))?;
-    understand(&probe.finish().await?)
+async fn answer(probe: Result<Probe, String>) -> Result<HostDescription, String> {
+    understand(&probe?.finish().await?)
 }
 
 fn understand(answer: &[u8]) -> Result<HostDescription, String> {

@@ -7,13 +7,13 @@ use tokio::sync::Notify;
 
 use crate::chardev::{ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry};
 use crate::cmdline::{Config, MonitorMode};
+use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::qapi::Error;
 use crate::qapi::qmp::{Call, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
 use crate::qom::Registry;
 use crate::report;
 use crate::target::Target;
 use crate::worker::core::Core;
-use crate::worker::message::{FromWorker, ToWorker};
 
 use super::cpu::Hosts;
 use super::events::EventBus;
@@ -107,7 +107,7 @@ impl Guest {
     /// What the command says, or that the worker is gone.
     pub async fn run_in_worker(&self, call: WorkerCall) -> Result<Vec<u8>, Error> {
         match &self.worker {
-            Worker::Process(link) => link.call(ToWorker::Call(call), Vec::new()).await,
+            Worker::Process(link) => link.ask(WorkerRequest::Call(call)).await,
             Worker::Here(core) => dispatch_worker(&**core, &(), call).await,
         }
     }
@@ -115,7 +115,7 @@ impl Guest {
     /// Ends the guest: `quit`, or a signal to the monitor.
     pub fn terminate(&self, cause: ShutdownCause) {
         match &self.worker {
-            Worker::Process(link) => link.send(ToWorker::Terminate(cause), Vec::new()),
+            Worker::Process(link) => link.send(ToWorker::Terminate(cause)),
             Worker::Here(core) => {
                 core.terminate(cause);
                 self.quit.notify_one();
@@ -146,12 +146,16 @@ impl Guest {
     }
 
     /// Acts on what the worker said. Returns an exit status if that is the end.
-    pub async fn heard(&self, message: FromWorker) -> Option<u8> {
+    pub fn heard(self: &Rc<Self>, message: FromWorker) -> Option<u8> {
         match message {
             FromWorker::Event(event) => self.events.emit(event),
             FromWorker::RunState(state) => self.status.set(state),
-            FromWorker::NeedChardev { id, label } => self.connect_chardev(id, &label).await,
-            FromWorker::Ready | FromWorker::Failed(_) | FromWorker::Reply { .. } => {}
+            FromWorker::Ask { id, request } => {
+                let guest = Rc::clone(self);
+                tokio::task::spawn_local(async move { guest.answer(id, request).await });
+            }
+            // The link has read greetings and answers, the owner of the guest what is about its beginning.
+            FromWorker::Hello(_) | FromWorker::Answer { .. } | FromWorker::Ready | FromWorker::Failed(_) => {}
             FromWorker::Ending(status) => return Some(status),
         }
         None
@@ -164,9 +168,9 @@ impl Guest {
         };
         let label = event.id.clone();
         match event.kind {
-            ChardevEventKind::Opened => link.send(ToWorker::ChardevState { label, open: true }, Vec::new()),
-            ChardevEventKind::Closed => link.send(ToWorker::ChardevState { label, open: false }, Vec::new()),
-            ChardevEventKind::Break => link.send(ToWorker::ChardevBreak { label }, Vec::new()),
+            ChardevEventKind::Opened => link.send(ToWorker::ChardevState { label, open: true }),
+            ChardevEventKind::Closed => link.send(ToWorker::ChardevState { label, open: false }),
+            ChardevEventKind::Break => link.send(ToWorker::ChardevBreak(label)),
             ChardevEventKind::Terminate => self.terminate(ShutdownCause::HostUi),
         }
     }
@@ -182,13 +186,12 @@ impl Guest {
         self.chardevs.shutdown().await;
     }
 
-    async fn connect_chardev(&self, id: u64, label: &str) {
+    async fn answer(&self, id: u64, request: MonitorRequest) {
         let Some(link) = self.link() else {
             return;
         };
-        match self.chardevs.connect_guest(label).await {
-            Ok(stream) => link.answer(id, ToWorker::Chardev, vec![stream]),
-            Err(error) => link.answer(id, ToWorker::NoChardev(error), Vec::new()),
+        match request {
+            MonitorRequest::OpenChardev(label) => link.answer(id, self.chardevs.connect_guest(&label).await),
         }
     }
 }

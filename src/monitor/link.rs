@@ -1,25 +1,26 @@
-//! The monitor's end of the socket pair to a worker.
+//! The monitor's end of the link to a worker.
 //!
-//! Calls go out with ids and may be answered in any order; everything else a worker says goes to the owner of the
-//! link as [`FromWorker`] messages.
+//! Requests go out with ids and may be answered in any order; everything else a worker says goes to the owner of the
+//! link as [`FromWorker`] messages, its own requests among them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdStream;
 use std::rc::Rc;
 
-use nix::errno::Errno;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use crate::ipc::channel::{ATTEMPT_DELAY, ChannelError, Incoming, Outgoing, Sent};
+use crate::ipc::field::Malformed;
+use crate::ipc::frame::FrameError;
+use crate::ipc::message::{FromWorker, Hello, ToWorker, WorkerRequest};
 use crate::qapi::Error;
-use crate::worker::channel::{receive_with_fds, send_with_fds};
-use crate::worker::frame::{Frame, FrameReader};
-use crate::worker::message::{FromWorker, ToWorker};
+use crate::report;
 
 /// A handle to a worker; clones talk to the same worker.
 #[derive(Clone)]
@@ -31,147 +32,191 @@ pub struct WorkerLink {
 type Answer = Result<Vec<u8>, Error>;
 
 struct Shared {
+    stream: UnixStream,
     next_id: Cell<u64>,
     calls: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
-    outgoing: RefCell<VecDeque<(Vec<u8>, Vec<OwnedFd>)>>,
+    outgoing: RefCell<Outgoing<ToWorker>>,
     wake_writer: Notify,
+    sent: Notify,
     closed: Cell<bool>,
     tasks: RefCell<Vec<AbortHandle>>,
 }
 
 impl WorkerLink {
-    /// Takes over the socket. Messages that answer no call arrive at the receiver, which ends when the worker does.
+    /// Takes over the socket, and introduces this process. Messages that answer no request arrive at the receiver,
+    /// which ends when the worker does.
     ///
     /// # Errors
     /// The socket cannot be watched.
     pub fn start(socket: StdStream) -> io::Result<(Self, mpsc::UnboundedReceiver<FromWorker>)> {
         socket.set_nonblocking(true)?;
-        let stream = Rc::new(UnixStream::from_std(socket)?);
         let shared = Rc::new(Shared {
+            stream: UnixStream::from_std(socket)?,
             next_id: Cell::new(1),
             calls: RefCell::default(),
             outgoing: RefCell::default(),
             wake_writer: Notify::new(),
+            sent: Notify::new(),
             closed: Cell::new(false),
             tasks: RefCell::default(),
         });
         let (sender, receiver) = mpsc::unbounded_channel();
-        let writer = tokio::task::spawn_local(write_all(Rc::clone(&stream), Rc::clone(&shared)));
-        let reader = tokio::task::spawn_local(read_all(stream, Rc::clone(&shared), sender));
+        let writer = tokio::task::spawn_local(write_all(Rc::clone(&shared)));
+        let reader = tokio::task::spawn_local(read_all(Rc::clone(&shared), sender));
         shared
             .tasks
             .borrow_mut()
             .extend([writer.abort_handle(), reader.abort_handle()]);
-        Ok((Self { shared }, receiver))
+        let link = Self { shared };
+        link.send(ToWorker::Hello(Hello::of_this_process()));
+        Ok((link, receiver))
     }
 
-    /// Sends a call and waits for its answer, the encoded return value.
+    /// Asks the worker and waits for its answer.
     ///
     /// # Errors
     /// The error the worker answered with, or that the worker is gone.
-    pub async fn call(&self, message: ToWorker, fds: Vec<OwnedFd>) -> Result<Vec<u8>, Error> {
+    pub async fn ask(&self, request: WorkerRequest) -> Answer {
         let (sender, receiver) = oneshot::channel();
         let id = self.shared.next_id.get();
         self.shared.next_id.set(id + 1);
         self.shared.calls.borrow_mut().insert(id, sender);
-        self.post(&message.into_frame(id, fds.len()), fds);
+        self.send(ToWorker::Ask { id, request });
         receiver
             .await
             .unwrap_or_else(|_| Err(Error::generic("the worker process of this guest has ended")))
     }
 
-    /// Sends a message that has no answer.
-    pub fn send(&self, message: ToWorker, fds: Vec<OwnedFd>) {
-        self.post(&message.into_frame(0, fds.len()), fds);
+    /// Answers a request of the worker.
+    pub fn answer(&self, id: u64, result: Result<OwnedFd, Error>) {
+        self.send(ToWorker::Answer { id, result });
     }
 
-    /// Answers a request of the worker.
-    pub fn answer(&self, id: u64, message: ToWorker, fds: Vec<OwnedFd>) {
-        self.post(&message.into_frame(id, fds.len()), fds);
+    /// Sends a message.
+    pub fn send(&self, message: ToWorker) {
+        self.shared.send(message);
+    }
+
+    /// Waits until everything was sent, or cannot be.
+    pub async fn flushed(&self) {
+        while !self.shared.closed.get() && !self.shared.outgoing.borrow().is_empty() {
+            self.shared.sent.notified().await;
+        }
     }
 
     /// Closes the socket, which lets a worker that has said its last go.
     pub fn close(&self) {
-        self.shared.closed.set(true);
-        self.shared.calls.borrow_mut().clear();
-        self.shared.tasks.take().iter().for_each(AbortHandle::abort);
+        self.shared.close();
     }
+}
 
-    fn post(&self, frame: &Frame, fds: Vec<OwnedFd>) {
-        if self.shared.closed.get() {
-            self.shared.calls.borrow_mut().clear();
+impl Shared {
+    fn send(&self, message: ToWorker) {
+        if self.closed.get() {
+            // Whoever waits for an answer learns that there will be none.
+            self.calls.borrow_mut().clear();
             return;
         }
-        let mut bytes = Vec::new();
-        frame.write(&mut bytes);
-        self.shared.outgoing.borrow_mut().push_back((bytes, fds));
-        self.shared.wake_writer.notify_one();
-    }
-}
-
-async fn write_all(stream: Rc<UnixStream>, shared: Rc<Shared>) {
-    while !shared.closed.get() {
-        let next = shared.outgoing.borrow_mut().pop_front();
-        let Some((bytes, fds)) = next else {
-            shared.wake_writer.notified().await;
-            continue;
-        };
-        if write_frame(&stream, &bytes, &fds).await.is_err() {
-            // The reader notices the end, and says so.
-            return;
+        let mut outgoing = self.outgoing.borrow_mut();
+        let had_waiting = !outgoing.is_empty();
+        let pushed = outgoing.push(message).map_err(ChannelError::from);
+        // A worker that reads gets it without a detour.
+        let sent = pushed.and_then(|()| match had_waiting {
+            true => Ok(Sent::Some),
+            false => outgoing.send(&self.stream),
+        });
+        drop(outgoing);
+        match sent {
+            Ok(Sent::All) => {}
+            Ok(Sent::Some | Sent::Later) => self.wake_writer.notify_one(),
+            Err(error) => self.fail(&error),
         }
     }
-}
 
-async fn write_frame(stream: &UnixStream, bytes: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
-    let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-    let mut sent = 0;
-    while sent < bytes.len() {
-        let rights = if sent == 0 { numbers.as_slice() } else { &[] };
-        sent += stream
-            .async_io(Interest::WRITABLE, || {
-                send_with_fds(stream.as_raw_fd(), &bytes[sent..], rights).map_err(io::Error::from)
-            })
-            .await?;
+    /// The worker cannot be told things any more. That it is gone shows where it is read from, after its last words.
+    fn fail(&self, error: &ChannelError) {
+        if !matches!(error, ChannelError::Closed) {
+            report::error(format!("the worker process cannot be reached: {error}"));
+            self.close();
+        }
     }
-    Ok(())
+
+    fn close(&self) {
+        self.closed.set(true);
+        self.calls.borrow_mut().clear();
+        self.sent.notify_waiters();
+        self.tasks.take().iter().for_each(AbortHandle::abort);
+    }
 }
 
-async fn read_all(stream: Rc<UnixStream>, shared: Rc<Shared>, sender: mpsc::UnboundedSender<FromWorker>) {
-    let mut reader = FrameReader::default();
-    let mut bytes = vec![0; 16384];
-    let mut fds = VecDeque::new();
+/// Sends what the worker did not take at once.
+async fn write_all(shared: Rc<Shared>) {
     loop {
-        let read = stream
-            .async_io(Interest::READABLE, || {
-                receive_with_fds(stream.as_raw_fd(), &mut bytes, &mut fds).map_err(io::Error::from)
-            })
+        shared.wake_writer.notified().await;
+        loop {
+            let sent = shared
+                .stream
+                .async_io(Interest::WRITABLE, || {
+                    let sent = shared.outgoing.borrow_mut().send(&shared.stream);
+                    match sent {
+                        Ok(Sent::Some) => Err(io::ErrorKind::WouldBlock.into()),
+                        sent => Ok(sent),
+                    }
+                })
+                .await;
+            match sent {
+                Ok(Ok(Sent::Later)) => tokio::time::sleep(ATTEMPT_DELAY).await,
+                Ok(Ok(Sent::All | Sent::Some)) => break,
+                Ok(Err(error)) => return shared.fail(&error),
+                Err(error) => return shared.fail(&error.into()),
+            }
+        }
+        shared.sent.notify_waiters();
+    }
+}
+
+async fn read_all(shared: Rc<Shared>, sender: mpsc::UnboundedSender<FromWorker>) {
+    let mut incoming = Incoming::default();
+    let mut greeted = false;
+    let broken = loop {
+        let read = shared
+            .stream
+            .async_io(Interest::READABLE, || incoming.receive(&shared.stream))
             .await;
         match read {
-            Ok(0) => break,
-            Ok(count) => reader.feed(&bytes[..count]),
-            Err(error) if error.raw_os_error() == Some(Errno::EINTR as i32) => continue,
-            Err(_) => break,
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => break error,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => break error.into(),
         }
-        if let Err(reason) = take_frames(&mut reader, &shared, &sender) {
-            crate::report::error(format!("the worker sent what is no message: {reason}"));
-            break;
+        if let Err(error) = take_messages(&mut incoming, &mut greeted, &shared, &sender) {
+            break error.into();
         }
+    };
+    if !matches!(broken, ChannelError::Closed) {
+        report::error(format!("the worker process cannot be understood: {broken}"));
     }
     shared.closed.set(true);
-    shared.wake_writer.notify_one();
+    shared.sent.notify_waiters();
     // Whoever waits for an answer learns that there will be none.
     shared.calls.borrow_mut().clear();
 }
 
-fn take_frames(
-    reader: &mut FrameReader,
+fn take_messages(
+    incoming: &mut Incoming<FromWorker>,
+    greeted: &mut bool,
     shared: &Shared,
     sender: &mpsc::UnboundedSender<FromWorker>,
-) -> Result<(), String> {
-    while let Some(frame) = reader.next_frame().map_err(|error| error.to_string())? {
-        match FromWorker::from_frame(frame)? {
-            FromWorker::Reply { id, result } => {
+) -> Result<(), FrameError> {
+    while let Some(message) = incoming.next_message()? {
+        match message {
+            FromWorker::Hello(hello) => {
+                hello.check()?;
+                tracing::debug!(version = hello.version, features = ?hello.features, "worker");
+                *greeted = true;
+            }
+            _ if !*greeted => return Err(Malformed::NoHello.into()),
+            FromWorker::Answer { id, result } => {
                 if let Some(call) = shared.calls.borrow_mut().remove(&id) {
                     // A client that went away does not wait for its answer.
                     let _ = call.send(result);

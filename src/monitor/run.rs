@@ -4,23 +4,25 @@ use std::future::Future;
 use std::os::unix::net::UnixStream;
 use std::process::id;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::getppid;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use nix::sys::signal::Signal;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::chardev::{ChardevRegistry, FdTable};
-use crate::cmdline::{Config, Sandbox};
+use crate::cmdline::Config;
+use crate::host::daemon::{DaemonStatus, detach_standard_streams};
+use crate::host::guard::{self, Asked, END_LIMIT, Then, Watch};
+use crate::host::inherited::Inherited;
+use crate::host::process::Process;
+use crate::ipc::message::{FromWorker, ToWorker};
 use crate::machine;
 use crate::qapi::Error;
 use crate::qapi::qmp::ShutdownCause;
 use crate::report;
 use crate::worker::core::Core;
-use crate::worker::message::{FromWorker, ToWorker};
-use crate::worker::process::DaemonStatus;
 use crate::worker::sandbox;
 
 use super::cpu::Hosts;
@@ -29,34 +31,51 @@ use super::link::WorkerLink;
 
 /// How long the clients may take to read the last events.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long a client that handed down a listening socket may take to connect to a guest that cannot start.
+const FIRST_CLIENT: Duration = Duration::from_secs(1);
+/// How long a worker may take to end that was asked to; it gives itself less.
+const WORKER_END: Duration = END_LIMIT.saturating_add(Duration::from_secs(2));
 
-/// Runs the monitor of a guest whose worker is at the other end of `socket`. Returns the exit status.
+/// Runs the monitor of a guest whose worker, the parent of this process, is at the other end of `socket`. Returns the
+/// exit status.
 #[must_use]
-pub fn run_for_worker(config: Config, socket: UnixStream) -> u8 {
+pub fn run_for_worker(config: Config, socket: UnixStream, inherited: Inherited) -> u8 {
     if let Err(reason) = sandbox::enter(&config.sandbox) {
         return fail(&reason);
     }
-    in_runtime(async move {
-        let parent = getppid();
-        let mut terminate = signal(SignalKind::terminate()).ok();
-        // What the terminal sends goes to the worker too, which knows what to do.
-        let _ignored = (signal(SignalKind::interrupt()), signal(SignalKind::hangup()));
-        let serving = tokio::task::spawn_local(serve_worker(config, socket, None));
-        tokio::pin!(serving);
-        loop {
-            tokio::select! {
-                status = &mut serving => break status.unwrap_or(1),
-                () = received(&mut terminate) => {
-                    // The signal also comes when the worker dies; the end of its socket then tells more. Else whoever
-                    // sent it, perhaps to all processes of a service, wants the guest to end, which the worker does in
-                    // good order. A worker that is gone in this instant needs no signal.
-                    if getppid() == parent {
-                        let _ = kill(parent, Signal::SIGTERM);
-                    }
-                }
+    let worker = Process::parent();
+    let guarded = socket
+        .try_clone()
+        .and_then(|worker_end| guard::start(Some(worker_end.into()), WorkerSignals { worker }));
+    if let Err(error) = guarded {
+        return fail(&format!("cannot wait for signals: {}", report::reason(&error)));
+    }
+    in_runtime(serve_worker(config, socket, inherited, None))
+}
+
+/// Whoever sends the monitor of a guest a signal, perhaps to all processes of a service, wants the guest to end, which the
+/// worker does in good order. What a terminal sends goes to the worker too.
+struct WorkerSignals {
+    worker: Option<Process>,
+}
+
+impl Watch for WorkerSignals {
+    fn asked(&mut self, asked: Asked) -> Then {
+        match &self.worker {
+            Some(worker) if asked.signal == Signal::SIGTERM as u32 => {
+                worker.terminate();
+                Then::Look(WORKER_END)
             }
+            _ => Then::GoOn,
         }
-    })
+    }
+
+    fn look(&mut self) -> Then {
+        if let Some(worker) = &self.worker {
+            worker.kill();
+        }
+        Then::GoOn
+    }
 }
 
 /// For a worker that waits for its command line.
@@ -67,24 +86,26 @@ pub struct Start {
     pub outcome: oneshot::Sender<Result<(), Error>>,
 }
 
-/// Serves one guest whose worker is at the other end of `socket`. Returns when the guest has ended, with the exit
-/// status of its worker.
-pub async fn serve_worker(config: Config, socket: UnixStream, start: Option<Start>) -> u8 {
+/// Serves one guest whose worker is at the other end of `socket`, and whose command line may name the descriptors
+/// `inherited`. Returns when the guest has ended, with the exit status of its worker.
+pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherited, start: Option<Start>) -> u8 {
     let (link, mut messages) = match WorkerLink::start(socket) {
         Ok(started) => started,
         Err(error) => return fail(&format!("cannot watch the socket to the worker: {error}")),
     };
     let mut outcome = None;
     if let Some(start) = start {
-        link.send(ToWorker::Start(start.arguments), Vec::new());
+        link.send(ToWorker::Start(start.arguments));
         outcome = Some(start.outcome);
     }
-    let (chardevs, mut line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
+    let (chardevs, mut line_events) = ChardevRegistry::new(FdTable::with_inherited(inherited));
     if let Err(error) = open_chardevs(&config, &chardevs).await {
         let status = refuse(outcome, error);
+        first_clients(&config, &chardevs).await;
         // The worker ends as well, and does not say that it was left alone.
-        link.send(ToWorker::Abort, Vec::new());
-        while messages.recv().await.is_some() {}
+        link.send(ToWorker::Abort);
+        link.flushed().await;
+        link.close();
         return status;
     }
     let registry = machine::registry(config.target, true);
@@ -100,10 +121,11 @@ pub async fn serve_worker(config: Config, socket: UnixStream, start: Option<Star
                     if let Some(outcome) = outcome.take() {
                         let _ = outcome.send(Err(Error::generic(reason)));
                     }
+                    first_clients(&guest.config, &guest.chardevs).await;
                     break 1;
                 }
                 Some(message) => {
-                    if let Some(status) = guest.heard(message).await {
+                    if let Some(status) = guest.heard(message) {
                         break status;
                     }
                 }
@@ -122,16 +144,22 @@ pub async fn serve_worker(config: Config, socket: UnixStream, start: Option<Star
 
 /// Runs a monitor without a guest. Returns the exit status.
 #[must_use]
-pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
-    if let Err(reason) = confine_probe(&config.sandbox) {
+pub fn run_without_guest(config: Config, inherited: Inherited, daemon: Option<DaemonStatus>) -> u8 {
+    // Before anything here can have an influence on what the probes find.
+    let hosts = Hosts::probed(&config);
+    if let Err(reason) = sandbox::enter(&config.sandbox) {
         return fail(&reason);
     }
+    let told_to_end = Arc::new(Notify::new());
+    if let Err(error) = guard::start(None, OwnSignals(Arc::clone(&told_to_end))) {
+        return fail(&format!("cannot wait for signals: {}", report::reason(&error)));
+    }
     in_runtime(async move {
-        let (chardevs, _line_events) = ChardevRegistry::new(FdTable::with_inherited(config.monitor_fds()));
+        let (chardevs, _line_events) = ChardevRegistry::new(FdTable::with_inherited(inherited));
         if let Err(error) = open_chardevs(&config, &chardevs).await {
             return fail(&error.desc);
         }
-        let (guest, mut messages) = match without_guest(config, chardevs) {
+        let (guest, mut messages) = match without_guest(config, chardevs, hosts) {
             Ok(made) => made,
             Err(error) => return fail(&error.desc),
         };
@@ -147,18 +175,15 @@ pub fn run_without_guest(config: Config, daemon: Option<DaemonStatus>) -> u8 {
             let guest = Rc::clone(&guest);
             async move { wait_for_clients(&guest.config, &guest.chardevs).await }
         });
-        let mut terminate = signal(SignalKind::terminate()).ok();
-        let mut interrupt = signal(SignalKind::interrupt()).ok();
         loop {
             tokio::select! {
-                Some(message) = messages.recv() => drop(guest.heard(message).await),
+                Some(message) = messages.recv() => drop(guest.heard(message)),
                 () = guest.terminated() => break,
-                () = received(&mut terminate) => guest.terminate(ShutdownCause::HostSignal),
-                () = received(&mut interrupt) => guest.terminate(ShutdownCause::HostSignal),
+                () = told_to_end.notified() => guest.terminate(ShutdownCause::HostSignal),
             }
         }
         while let Ok(message) = messages.try_recv() {
-            guest.heard(message).await;
+            guest.heard(message);
         }
         farewell(&guest).await;
         0
@@ -170,21 +195,21 @@ async fn probe_accelerators(guest: Rc<Guest>) {
     guest.hosts.all().await;
 }
 
-/// Confines a process that starts one probe process for each accelerator.
-fn confine_probe(sandbox: &Sandbox) -> Result<(), String> {
-    if sandbox.enabled && sandbox.deny_spawn {
-        report::warning("-sandbox spawn=deny: without a guest, accelerators are probed by processes of their own");
+/// A signal to a process without a guest ends it.
+struct OwnSignals(Arc<Notify>);
+
+impl Watch for OwnSignals {
+    fn asked(&mut self, _: Asked) -> Then {
+        self.0.notify_one();
+        Then::End
     }
-    sandbox::enter(&Sandbox {
-        deny_spawn: false,
-        ..*sandbox
-    })
 }
 
 /// A guest object with nothing behind it; the worker's commands run in this process.
 fn without_guest(
     config: Config,
     chardevs: ChardevRegistry,
+    hosts: Result<Hosts, Error>,
 ) -> Result<(Rc<Guest>, mpsc::UnboundedReceiver<FromWorker>), Error> {
     let (sender, messages) = mpsc::unbounded_channel();
     let machine = machine::types::of(config.target, Some("none"))?;
@@ -203,8 +228,7 @@ fn without_guest(
         machine,
         outbox,
     )?;
-    let hosts = Hosts::probed(&config)?;
-    let guest = Guest::new(config, chardevs, registry, hosts, Worker::Here(Rc::new(core)));
+    let guest = Guest::new(config, chardevs, registry, hosts?, Worker::Here(Rc::new(core)));
     Ok((Rc::new(guest), messages))
 }
 
@@ -215,7 +239,8 @@ async fn open(guest: Rc<Guest>, outcome: Option<oneshot::Sender<Result<(), Error
     };
     if let Err(error) = guest.open_monitors().await {
         refuse(outcome, error);
-        link.send(ToWorker::Abort, Vec::new());
+        first_clients(&guest.config, &guest.chardevs).await;
+        link.send(ToWorker::Abort);
         return;
     }
     if let Some(outcome) = outcome {
@@ -223,7 +248,13 @@ async fn open(guest: Rc<Guest>, outcome: Option<oneshot::Sender<Result<(), Error
         let _ = outcome.send(Ok(()));
     }
     wait_for_clients(&guest.config, &guest.chardevs).await;
-    link.send(ToWorker::Proceed, Vec::new());
+    if guest.config.daemonize {
+        // Before the daemon's parent goes: nobody who waits for the end of its output waits for this process.
+        if let Err(error) = detach_standard_streams() {
+            report::error(format!("cannot leave the terminal: {}", report::reason(&error)));
+        }
+    }
+    link.send(ToWorker::Proceed);
 }
 
 async fn throttle(guest: Rc<Guest>) {
@@ -236,12 +267,16 @@ async fn farewell(guest: &Guest) {
     }
 }
 
-async fn received(signal: &mut Option<tokio::signal::unix::Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
+/// A guest cannot start, and that has been said. Whoever handed down the listening socket of a monitor is about to connect
+/// to it, and is to find an end rather than nothing.
+async fn first_clients(config: &Config, chardevs: &ChardevRegistry) {
+    let connected = async {
+        for chardev in config.inherited_monitors() {
+            chardevs.connected(chardev).await;
         }
-        None => std::future::pending().await,
+    };
+    if tokio::time::timeout(FIRST_CLIENT, connected).await.is_err() {
+        tracing::info!("nobody connected to the monitor");
     }
 }
 

@@ -5,15 +5,20 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::ExitCode;
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getpid};
 
 use crate::cmdline::{self, Config, Parsed};
+use crate::host::daemon::DaemonStatus;
+use crate::host::inherited::Inherited;
+use crate::host::pidfile::PidFile;
+use crate::host::process::{spawn, watch_parent};
 use crate::machine;
 use crate::machine::processor::ProcessorRequest;
 use crate::machine::types::default_machine;
@@ -21,8 +26,7 @@ use crate::monitor;
 use crate::report;
 use crate::target::Target;
 use crate::worker;
-use crate::worker::pidfile::PidFile;
-use crate::worker::process::{DaemonStatus, Fork, close_all_but, die_with_parent, fork};
+use crate::worker::link::Link;
 
 use super::{help, logging};
 
@@ -48,14 +52,12 @@ pub fn main(target: Target) -> ExitCode {
 }
 
 fn run(config: Config) -> Result<ExitCode, String> {
+    let inherited = Inherited::claim(config.monitor_fds());
     report::set_timestamp(config.log.timestamp);
     if let Some(name) = config.machine.name.as_ref().filter(|_| config.log.guest_name) {
         report::set_guest_name(name);
     }
-    if let Some(path) = &config.log.file {
-        File::create(path)
-            .map_err(|error| format!("could not open '{}': {}", path.display(), report::reason(&error)))?;
-    }
+    let log = logging::open(&config.log)?;
     for warning in &config.warnings {
         match &warning.location {
             Some(location) => report::warning_at(location, &warning.text),
@@ -64,16 +66,18 @@ fn run(config: Config) -> Result<ExitCode, String> {
     }
     warn_of_globals(&config);
     let daemon = match config.daemonize {
-        true => Some(DaemonStatus::daemonize().map_err(|errno| format!("cannot become a daemon: {errno}"))?),
+        true => Some(
+            DaemonStatus::daemonize().map_err(|error| format!("cannot become a daemon: {}", report::reason(&error)))?,
+        ),
         false => None,
     };
     if let Some(name) = &config.process_name {
         set_process_name(name)?;
     }
     if config.is_probe() {
-        run_monitor_alone(config, daemon)
+        run_monitor_alone(config, log, inherited, daemon)
     } else {
-        run_guest(config, daemon)
+        run_guest(config, log, inherited, daemon)
     }
 }
 
@@ -90,47 +94,62 @@ fn warn_of_globals(config: &Config) {
 }
 
 /// No guest: this process is the monitor.
-fn run_monitor_alone(config: Config, daemon: Option<DaemonStatus>) -> Result<ExitCode, String> {
+fn run_monitor_alone(
+    config: Config,
+    log: Option<File>,
+    inherited: Inherited,
+    daemon: Option<DaemonStatus>,
+) -> Result<ExitCode, String> {
     if config.target == Target::X86_64 {
         // Answers about CPU models count what `-cpu` says.
         ProcessorRequest::new(&config.machine).map_err(|error| error.desc)?;
     }
-    logging::start(&config.log)?;
+    logging::start(&config.log, log)?;
     let pidfile = config.pidfile.as_deref().map(PidFile::create).transpose()?;
-    let status = monitor::run_without_guest(config, daemon);
+    let status = monitor::run_without_guest(config, inherited, daemon);
     drop(pidfile);
     Ok(ExitCode::from(status))
 }
 
-/// A guest: this process is the worker, the monitor is its child.
-fn run_guest(config: Config, daemon: Option<DaemonStatus>) -> Result<ExitCode, String> {
+/// A guest: this process is the worker, the monitor is its child. A pipe that both held would never show its end to its
+/// reader, so each keeps only what is its own.
+fn run_guest(
+    config: Config,
+    log: Option<File>,
+    inherited: Inherited,
+    daemon: Option<DaemonStatus>,
+) -> Result<ExitCode, String> {
+    let failed = |doing: &str, error: std::io::Error| format!("cannot {doing}: {}", report::reason(&error));
     let (worker_end, monitor_end) =
-        UnixStream::pair().map_err(|error| format!("cannot make the socket pair to the monitor: {error}"))?;
-    let worker_pid = nix::unistd::getpid();
-    match fork().map_err(|errno| format!("cannot fork the monitor: {errno}"))? {
-        Fork::Child => {
-            let mut keep = config.monitor_fds();
-            keep.push(monitor_end.as_raw_fd());
-            // The worker's end, the daemon's pipe and what the caller left open belong to the worker alone.
-            std::mem::forget((worker_end, daemon));
-            close_all_but(&keep);
-            if !die_with_parent(worker_pid, Signal::SIGTERM).unwrap_or(false) {
-                return Ok(ExitCode::FAILURE);
-            }
-            logging::start(&config.log)?;
-            Ok(ExitCode::from(monitor::run_for_worker(config, monitor_end)))
-        }
-        Fork::Parent(monitor) => {
-            drop(monitor_end);
-            for fd in config.monitor_fds() {
-                // The monitor has its own copy; a number that is not open is the monitor's to complain about.
-                let _ = nix::unistd::close(fd);
-            }
-            logging::start(&config.log)?;
-            let status = worker::run(config, worker_end, Some(monitor), daemon);
-            Ok(ExitCode::from(status))
-        }
+        UnixStream::pair().map_err(|error| failed("make the socket pair to the monitor", error))?;
+    let log_of_monitor = log.as_ref().map(File::try_clone).transpose();
+    let log_of_monitor = log_of_monitor.map_err(|error| failed("share the log", error))?;
+    // In this order, and `run_monitor` takes them in it.
+    let mut keep = vec![OwnedFd::from(monitor_end)];
+    keep.extend(log_of_monitor.map(OwnedFd::from));
+    keep.extend(inherited);
+    let monitor =
+        spawn(keep, (config.clone(), getpid()), run_monitor).map_err(|error| failed("fork the monitor", error))?;
+    logging::start(&config.log, log)?;
+    let status = worker::run(config, Link::new(worker_end), Some(monitor), daemon);
+    Ok(ExitCode::from(status))
+}
+
+/// The monitor's process. Its death signal wakes it if it was stopped; that the worker is gone it sees by its socket.
+fn run_monitor(fds: Vec<OwnedFd>, (config, worker): (Config, Pid)) -> u8 {
+    let mut fds = fds.into_iter();
+    let Some(socket) = fds.next() else {
+        return 1;
+    };
+    let log = config.log.file.is_some().then(|| fds.next().map(File::from)).flatten();
+    if !watch_parent(worker, Signal::SIGCONT).unwrap_or(false) {
+        return 1;
     }
+    if let Err(reason) = logging::start(&config.log, log) {
+        report::error(reason);
+        return 1;
+    }
+    monitor::run_for_worker(config, UnixStream::from(socket), fds.collect())
 }
 
 /// `-name process=`: the kernel keeps the first fifteen bytes.

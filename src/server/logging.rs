@@ -1,6 +1,6 @@
 //! `-D`, `-d` and `-trace`: where the log goes, and what is in it.
 //!
-//! Without any of them only errors are logged. An event has the name of the place it comes from, such as
+//! Without any of them warnings and errors of this program are logged. An event has the name of the place it comes from, such as
 //! `devices_serial` or `accel_kvm_x86_64_vcpu`.
 
 use std::fs::File;
@@ -17,22 +17,30 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::cmdline::{LogConfig, trace};
 use crate::report;
 
-/// Starts the log of this process.
+/// Opens the file of `-D`, if there is one. Monitor and worker share it; each writes whole lines at its end.
 ///
 /// # Errors
 /// The file cannot be opened.
-pub(super) fn start(config: &LogConfig) -> Result<(), String> {
+pub(super) fn open(config: &LogConfig) -> Result<Option<File>, String> {
+    let Some(path) = &config.file else {
+        return Ok(None);
+    };
+    let failed = |error: io::Error| format!("could not open '{}': {}", path.display(), report::reason(&error));
+    // What a former run left in it goes. Appending keeps the lines of two processes apart.
+    File::create(path).map_err(failed)?;
+    File::options().append(true).open(path).map(Some).map_err(failed)
+}
+
+/// Starts the log of this process, into `file` if there is one.
+///
+/// # Errors
+/// There is a log already.
+pub(super) fn start(config: &LogConfig, file: Option<File>) -> Result<(), String> {
     let wanted = Wanted::new(config);
     let filter = filter_fn(move |metadata| wanted.includes(metadata));
     let output = layer().with_ansi(false);
-    let output = match &config.file {
-        Some(path) => {
-            // Monitor and worker write to the same file, each whole lines at its end.
-            let file = File::options().append(true).create(true).open(path);
-            let file =
-                file.map_err(|error| format!("could not open '{}': {}", path.display(), report::reason(&error)))?;
-            output.with_writer(Mutex::new(file)).with_filter(filter).boxed()
-        }
+    let output = match file {
+        Some(file) => output.with_writer(Mutex::new(file)).with_filter(filter).boxed(),
         None => output.with_writer(io::stderr).with_filter(filter).boxed(),
     };
     tracing_subscriber::registry()
@@ -59,7 +67,7 @@ impl Wanted {
     }
 
     fn includes(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == Level::ERROR || self.traces(metadata.target(), *metadata.level())
+        is_grave(metadata.target(), *metadata.level()) || self.traces(metadata.target(), *metadata.level())
     }
 
     fn traces(&self, place: &str, level: Level) -> bool {
@@ -73,9 +81,27 @@ impl Wanted {
     }
 }
 
+/// Whether somebody has to know of it unasked: what this program could not do, such as an interrupt that was lost. What
+/// the guest does strangely is told on demand, as it could do it without end.
+fn is_grave(place: &str, level: Level) -> bool {
+    let ours = place
+        .strip_prefix("remuda::")
+        .is_some_and(|place| !place.starts_with("devices::"));
+    level == Level::ERROR || level == Level::WARN && ours
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warnings_are_told_unasked() {
+        assert!(is_grave("remuda::machine::pc::lines", Level::WARN));
+        assert!(is_grave("mio::poll", Level::ERROR));
+        assert!(!is_grave("mio::poll", Level::WARN));
+        assert!(!is_grave("remuda::devices::pm", Level::WARN));
+        assert!(!is_grave("remuda::monitor::run", Level::INFO));
+    }
 
     #[test]
     fn items_are_about_devices() {

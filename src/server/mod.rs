@@ -1,5 +1,6 @@
 //! `remuda serve`: the pool server, its zygote and the registry of guests; and the entry points of all binaries.
 
+mod carried;
 mod cputool;
 pub mod dropin;
 mod help;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::cmdline::Config;
 use crate::devices::Notice;
+use crate::ipc::message::FromWorker;
 use crate::machine::guest::Guest;
 use crate::machine::types::MachineType;
 use crate::qapi::Error;
@@ -17,7 +18,6 @@ use crate::qom::{GlobalValue, Registry};
 use crate::report;
 use crate::target::Target;
 
-use super::message::FromWorker;
 use super::objects::Objects;
 use super::runstate::{Actions, Effect, Machine};
 

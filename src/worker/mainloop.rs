@@ -1,21 +1,24 @@
-//! The worker's main thread: waits for the monitor, for notices of devices and vCPUs, for tasks and for signals.
+//! The worker's main thread: waits for the monitor, for notices of devices and vCPUs, and for tasks.
 
-use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use crate::devices::Notice;
+use crate::ipc::channel::ChannelError;
+use crate::ipc::message::ToWorker;
 use crate::qapi::qmp::ShutdownCause;
-use crate::report;
 
-use super::channel::{Channel, ChannelError, Received};
 use super::executor::Executor;
+use super::link::Link;
+
+/// How many notices are served before the monitor is heard again: a guest that makes them as fast as it can keeps
+/// nobody from stopping it.
+const NOTICES_AT_ONCE: usize = 64;
 
 /// What the main loop hands to the guest.
 pub trait Handler {
@@ -23,7 +26,7 @@ pub trait Handler {
     ///
     /// # Errors
     /// The message means nothing; the worker ends.
-    fn message(&mut self, received: Received) -> Result<(), String>;
+    fn message(&mut self, message: ToWorker) -> Result<(), String>;
     /// A device or vCPU has something to say.
     fn notice(&mut self, notice: Notice);
     /// The worker was told to end the guest.
@@ -32,131 +35,91 @@ pub trait Handler {
     fn exit_status(&self) -> Option<u8>;
 }
 
-/// The signals that ask for an end of the guest, and the one that tells of the monitor's death. Blocked in every
-/// thread, so that only the main loop sees them.
-///
-/// # Errors
-/// What the system said.
-pub fn block_signals() -> nix::Result<SignalFd> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
 /// The sources the main loop waits for.
 pub struct Sources {
-    /// The socket pair to the monitor.
-    pub channel: Channel,
-    /// The tasks of commands that wait; its alarm rings for notices too.
-    pub executor: std::rc::Rc<Executor>,
+    /// The link to the monitor.
+    pub link: Rc<Link>,
+    /// The tasks of commands that wait; its alarm rings for notices and signals too.
+    pub executor: Rc<Executor>,
     /// Notices, in the order they were given.
     pub notices: Receiver<Notice>,
-    /// Made by [`block_signals`].
-    pub signals: SignalFd,
-    /// The monitor, if it is a child of this process.
-    pub monitor: Option<Pid>,
+    /// Set when a signal asked for the end.
+    pub told_to_end: Arc<AtomicBool>,
+}
+
+/// Why the main loop cannot go on without an exit status of the guest.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The monitor closed its end.
+    #[error("the monitor process is gone")]
+    NoMonitor,
+    /// It sent what means nothing.
+    #[error("the monitor process cannot be understood: {0}")]
+    Nonsense(String),
+    /// What there is to say cannot be said.
+    #[error("the monitor process cannot be reached: {0}")]
+    Unreachable(ChannelError),
+}
+
+impl From<ChannelError> for Broken {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::Closed => Self::NoMonitor,
+            ChannelError::Frame(error) => Self::Nonsense(error.to_string()),
+            error => Self::Unreachable(error),
+        }
+    }
 }
 
 impl Sources {
-    /// Runs until the handler has an exit status or the monitor is gone. Returns the exit status.
-    pub fn run(mut self, handler: &mut impl Handler) -> u8 {
+    /// Runs until the handler has an exit status, which is returned.
+    ///
+    /// # Errors
+    /// There is no monitor that could be served.
+    pub fn run(&self, handler: &mut impl Handler) -> Result<u8, Broken> {
         loop {
             if let Some(status) = handler.exit_status() {
-                return status;
+                return Ok(status);
             }
-            match self.step(handler) {
-                Ok(()) => {}
-                Err(ChannelError::Closed) => {
-                    report::error(format!("the monitor process is gone{}", self.monitor_fate()));
-                    return 1;
-                }
-                Err(error) => {
-                    report::error(format!("the monitor process cannot be understood: {error}"));
-                    return 1;
-                }
-            }
+            self.link.check()?;
+            self.step(handler)?;
         }
     }
 
-    fn step(&mut self, handler: &mut impl Handler) -> Result<(), ChannelError> {
-        let (monitor, signal) = self.wait()?;
+    fn step(&self, handler: &mut impl Handler) -> Result<(), Broken> {
+        let monitor_speaks = self.wait()?;
         self.executor.alarm().silence();
         self.executor.run_woken();
-        while let Ok(notice) = self.notices.try_recv() {
-            handler.notice(notice);
+        if self.told_to_end.swap(false, Ordering::AcqRel) {
+            handler.terminate(ShutdownCause::HostSignal);
         }
-        if signal {
-            self.take_signals(handler);
+        let mut notices = self.notices.try_iter().take(NOTICES_AT_ONCE);
+        if notices.by_ref().map(|notice| handler.notice(notice)).count() == NOTICES_AT_ONCE {
+            // There may be more, for which the alarm has rung already.
+            self.executor.alarm().ring();
         }
-        if monitor {
-            self.channel.fill()?;
-            while let Some(received) = self.channel.buffered()? {
-                if let Err(reason) = handler.message(received) {
-                    report::error(format!("the monitor process sent what is no message: {reason}"));
-                    return Err(ChannelError::Closed);
-                }
+        self.link.flush();
+        if monitor_speaks {
+            self.link.fill()?;
+            while let Some(message) = self.link.buffered()? {
+                handler.message(message).map_err(Broken::Nonsense)?;
             }
         }
         Ok(())
     }
 
-    /// Waits for any source; tells whether the monitor and whether a signal can be read.
-    fn wait(&self) -> Result<(bool, bool), ChannelError> {
+    /// Waits for any source; tells whether the monitor can be read.
+    fn wait(&self) -> Result<bool, ChannelError> {
         let mut fds = [
-            PollFd::new(self.channel.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.executor.alarm().as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.signals.as_fd(), PollFlags::POLLIN),
+            PollFd::new(&*self.link, self.link.interest()),
+            PollFd::new(&**self.executor.alarm(), PollFlags::IN),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
+        match poll(&mut fds, self.link.patience().as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(ChannelError::Io(errno.into())),
         }
-        let ready = |at: usize| fds[at].any().unwrap_or(false);
-        Ok((ready(0), ready(2)))
+        Ok(fds[0]
+            .revents()
+            .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
     }
-
-    fn take_signals(&mut self, handler: &mut impl Handler) {
-        while let Ok(Some(info)) = self.signals.read_signal() {
-            // The death of the monitor shows as the end of its socket, with everything it still said before that.
-            if info.ssi_signo == Signal::SIGCHLD as u32 {
-                continue;
-            }
-            report::error(format!(
-                "terminating on signal {}{}",
-                info.ssi_signo,
-                sender(info.ssi_pid)
-            ));
-            handler.terminate(ShutdownCause::HostSignal);
-            // One is enough; more come where a service manager ends all processes at once.
-            return;
-        }
-    }
-
-    /// How the monitor ended, if it was a child of this process.
-    fn monitor_fate(&self) -> String {
-        let Some(pid) = self.monitor else {
-            return String::new();
-        };
-        // A process that closed its socket is ending; this bounds the wait and does not change how it ended.
-        let _ = kill(pid, Signal::SIGKILL);
-        match waitpid(pid, None) {
-            Ok(WaitStatus::Exited(_, status)) => format!(": it ended with status {status}"),
-            Ok(WaitStatus::Signaled(_, signal, _)) => format!(": it was ended by {signal}"),
-            _ => String::new(),
-        }
-    }
-}
-
-/// Who sent a signal; nothing of one that a terminal sent.
-fn sender(pid: u32) -> String {
-    if pid == 0 {
-        return String::new();
-    }
-    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let name = words.split(|byte| *byte == 0).next().filter(|name| !name.is_empty());
-    let name = name.map_or("<unknown process>".into(), String::from_utf8_lossy);
-    format!(" from pid {pid} ({name})")
 }

@@ -1,77 +1,143 @@
 //! A worker's life: build the guest, serve the monitor, end.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
-
-use nix::unistd::Pid;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use crate::cmdline::Config;
 use crate::devices::Notifier;
+use crate::host::daemon::DaemonStatus;
+use crate::host::guard::{self, Asked, Then, Watch, sender};
+use crate::host::pidfile::PidFile;
+use crate::host::process::Process;
+use crate::ipc::channel::ChannelError;
+use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
 
-use super::channel::{Channel, ChannelError, Received};
 use super::core::Core;
-use super::executor::Executor;
-use super::mainloop::{Handler, Sources, block_signals};
-use super::message::{FromWorker, ToWorker};
-use super::pidfile::PidFile;
-use super::process::DaemonStatus;
+use super::executor::{Alarm, Executor};
+use super::link::Link;
+use super::mainloop::{Broken, Handler, Sources};
 use super::sandbox;
 
-/// Runs a guest until it ends, and returns the exit status of the process. `monitor` is the monitor's process id if it
-/// is a child of this one; `daemon` is told once the guest is up.
+/// How long the monitor may take to pass on the last events: a little longer than it gives its clients.
+const FAREWELL: Duration = Duration::from_millis(1500);
+
+/// Runs a guest until it ends, and returns the exit status of the process. `monitor` is the monitor if it is a child of
+/// this process; `daemon` is told once the guest is up.
 #[must_use]
-pub fn run(config: Config, socket: UnixStream, monitor: Option<Pid>, daemon: Option<DaemonStatus>) -> u8 {
-    let writer = match socket.try_clone() {
-        Ok(writer) => Rc::new(Channel::new(writer)),
-        Err(error) => return give_up(&format!("cannot copy the socket to the monitor: {error}")),
-    };
-    match Worker::new(config, Channel::new(socket), Rc::clone(&writer), daemon) {
-        Ok((mut worker, mut sources)) => {
-            sources.monitor = monitor;
-            let status = sources.run(&mut worker);
-            worker.end(status)
+pub fn run(config: Config, link: Link, monitor: Option<Process>, daemon: Option<DaemonStatus>) -> u8 {
+    let link = Rc::new(link);
+    let is_server = monitor.is_none();
+    let status = match Worker::new(config, Rc::clone(&link), daemon) {
+        Ok((mut worker, sources)) => {
+            let ended = sources.run(&mut worker);
+            let gone = matches!(ended, Err(Broken::NoMonitor));
+            let status = ended.unwrap_or_else(|broken| {
+                let fate = monitor.as_ref().filter(|_| gone).and_then(fate).unwrap_or_default();
+                report::error(format!("{broken}{fate}"));
+                1
+            });
+            worker.end(status);
+            status
         }
         Err(reason) => {
             // A server tells the client that asked for the guest. libvirt reads what was printed as soon as the monitor has
             // closed its sockets, and so before.
-            let status = if monitor.is_some() { give_up(&reason) } else { 1 };
-            // The monitor may be gone as well.
-            let _ = writer.send(&FromWorker::Failed(reason).into_frame());
-            status
+            if !is_server {
+                reason.lines().for_each(report::error);
+            }
+            link.send(FromWorker::Failed(reason));
+            1
         }
+    };
+    link.wait_for_end(FAREWELL);
+    if let Some(monitor) = monitor {
+        // It closes its end once its clients have read everything, and then has nothing to do.
+        if !monitor.wait_for_end(FAREWELL) {
+            monitor.kill();
+        }
+        monitor.reap();
     }
+    status
 }
 
-fn give_up(reason: &str) -> u8 {
-    reason.lines().for_each(report::error);
-    1
+/// How the monitor ended, which closed its socket and so is ending.
+fn fate(monitor: &Process) -> Option<String> {
+    if !monitor.wait_for_end(FAREWELL) {
+        monitor.kill();
+    }
+    monitor.reap().map(|fate| format!(": {fate}"))
 }
 
 struct Worker {
     core: Rc<Core>,
     executor: Rc<Executor>,
-    writer: Rc<Channel>,
+    link: Rc<Link>,
     daemon: Option<DaemonStatus>,
-    pidfile: Option<PidFile>,
+    pidfile: SharedPidFile,
+}
+
+/// The pid file; whoever ends the process takes it away.
+type SharedPidFile = Arc<Mutex<Option<PidFile>>>;
+
+fn take(pidfile: &SharedPidFile) -> Option<PidFile> {
+    // A panic while the lock was held cannot leave half a value.
+    pidfile.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Tells the main loop of signals.
+struct Signals {
+    told_to_end: Arc<AtomicBool>,
+    alarm: Arc<Alarm>,
+    pidfile: SharedPidFile,
+    was_asked: bool,
+}
+
+impl Watch for Signals {
+    fn asked(&mut self, asked: Asked) -> Then {
+        // Once is enough; more come where a service manager ends all processes at once.
+        if !std::mem::replace(&mut self.was_asked, true) {
+            report::error(format!("terminating on signal {}{}", asked.signal, sender(asked.pid)));
+            self.told_to_end.store(true, Ordering::Release);
+            self.alarm.ring();
+        }
+        Then::End
+    }
+
+    fn give_up(&mut self) {
+        drop(take(&self.pidfile));
+    }
 }
 
 impl Worker {
-    fn new(
-        config: Config,
-        mut channel: Channel,
-        writer: Rc<Channel>,
-        daemon: Option<DaemonStatus>,
-    ) -> Result<(Self, Sources), String> {
+    fn new(config: Config, link: Rc<Link>, daemon: Option<DaemonStatus>) -> Result<(Self, Sources), String> {
         sandbox::enter(&config.sandbox)?;
-        let signals = block_signals().map_err(|errno| format!("cannot wait for signals: {errno}"))?;
         let executor = Rc::new(Executor::new().map_err(|errno| format!("cannot make an event descriptor: {errno}"))?);
-        let pidfile = config.pidfile.as_deref().map(PidFile::create).transpose()?;
+        let told_to_end = Arc::new(AtomicBool::new(false));
+        let pidfile = SharedPidFile::default();
+        let monitor = link.as_fd().try_clone_to_owned();
+        let guarded = monitor.and_then(|monitor| {
+            let signals = Signals {
+                told_to_end: Arc::clone(&told_to_end),
+                alarm: Arc::clone(executor.alarm()),
+                pidfile: Arc::clone(&pidfile),
+                was_asked: false,
+            };
+            guard::start(Some(monitor), signals)
+        });
+        guarded.map_err(|error| format!("cannot wait for signals: {}", report::reason(&error)))?;
+        if let Some(path) = &config.pidfile {
+            let created = PidFile::create(path)?;
+            *pidfile.lock().unwrap_or_else(PoisonError::into_inner) = Some(created);
+        }
         let (sender, notices) = mpsc::channel();
         let alarm = Arc::clone(executor.alarm());
         let notifier: Notifier = Arc::new(move |notice| {
@@ -79,7 +145,7 @@ impl Worker {
             let _ = sender.send(notice);
             alarm.ring();
         });
-        let chardevs = connect_chardevs(&config, &mut channel, &writer)?;
+        let (chardevs, unheard) = connect_chardevs(&config, &link)?;
         let machine =
             machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
         let guest = machine::create(
@@ -90,32 +156,29 @@ impl Worker {
             &notifier,
         )
         .map_err(|error| error.desc)?;
-        let outbox = Rc::clone(&writer);
-        let outbox = Box::new(move |message: FromWorker| {
-            // The main loop notices the end of the monitor by itself.
-            let _ = outbox.send(&message.into_frame());
-        });
+        let outbox = Rc::clone(&link);
+        let outbox = Box::new(move |message: FromWorker| outbox.send(message));
         let registry = machine::registry(config.target, true);
         let core = Core::new(config, Some(guest), registry, machine, outbox).map_err(|error| error.desc)?;
         let core = Rc::new(core);
+        // What a monitor has to know of a guest that exists; one that comes later learns it the same way.
+        core.send(FromWorker::RunState(core.state()));
         core.send(FromWorker::Ready);
         let sources = Sources {
-            channel,
+            link: Rc::clone(&link),
             executor: Rc::clone(&executor),
             notices,
-            signals,
-            monitor: None,
+            told_to_end,
         };
-        Ok((
-            Self {
-                core,
-                executor,
-                writer,
-                daemon,
-                pidfile,
-            },
-            sources,
-        ))
+        let mut worker = Self {
+            core,
+            executor,
+            link,
+            daemon,
+            pidfile,
+        };
+        unheard.into_iter().try_for_each(|message| worker.message(message))?;
+        Ok((worker, sources))
     }
 
     /// All monitors listen. A guest that was not to wait but cannot start is of no use: the process ends.
@@ -139,40 +202,41 @@ impl Worker {
         }
     }
 
-    fn answer(&self, id: u64, result: Result<Vec<u8>, Error>) {
-        self.core.send(FromWorker::Reply { id, result });
+    fn answer(&self, id: u64, request: WorkerRequest) {
+        match request {
+            WorkerRequest::Call(call) => {
+                let core = Rc::clone(&self.core);
+                self.executor.spawn(async move {
+                    let result = dispatch_worker(&*core, &(), call).await;
+                    core.send(FromWorker::Answer { id, result });
+                });
+            }
+            WorkerRequest::DescribeHost => self.core.send(FromWorker::Answer {
+                id,
+                result: self.describe_host(),
+            }),
+        }
     }
 
-    /// Lets the monitor pass on the last events, and ends.
-    fn end(self, status: u8) -> u8 {
-        drop(self.pidfile);
-        let farewell = self.writer.send(&FromWorker::Ending(status).into_frame());
-        if farewell.is_ok() {
-            // The monitor closes its end once its clients have read everything; it does not wait for slow ones.
-            self.writer.wait_for_end();
-        }
-        status
+    /// Says the last word, with which the monitor ends.
+    fn end(self, status: u8) {
+        drop(take(&self.pidfile));
+        self.link.send(FromWorker::Ending(status));
     }
 }
 
 impl Handler for Worker {
-    fn message(&mut self, received: Received) -> Result<(), String> {
-        let id = received.frame.id;
-        match ToWorker::from_frame(received.frame)? {
-            ToWorker::Call(call) => {
-                let core = Rc::clone(&self.core);
-                self.executor.spawn(async move {
-                    let result = dispatch_worker(&*core, &(), call).await;
-                    core.send(FromWorker::Reply { id, result });
-                });
-            }
+    fn message(&mut self, message: ToWorker) -> Result<(), String> {
+        match message {
+            ToWorker::Ask { id, request } => self.answer(id, request),
+            ToWorker::Answer { id, result } => self.link.answered(id, result),
             ToWorker::Proceed => self.proceed(),
             ToWorker::Terminate(cause) => self.core.terminate(cause),
-            ToWorker::DescribeHost => self.answer(id, self.describe_host()),
             // No device tells its guest who is at the other end of the line.
-            ToWorker::ChardevState { .. } | ToWorker::ChardevBreak { .. } => {}
+            ToWorker::ChardevState { .. } | ToWorker::ChardevBreak(_) => {}
             ToWorker::Abort => self.core.abort(),
-            ToWorker::Chardev | ToWorker::NoChardev(_) => return Err("a character device nobody asked for".into()),
+            // The link has read it.
+            ToWorker::Hello(_) => {}
             ToWorker::Start(_) => return Err("a second start".into()),
         }
         Ok(())
@@ -191,13 +255,9 @@ impl Handler for Worker {
     }
 }
 
-/// Asks the monitor for the guest's side of every character device that a device of the command line uses.
-fn connect_chardevs(
-    config: &Config,
-    channel: &mut Channel,
-    writer: &Channel,
-) -> Result<HashMap<String, UnixStream>, String> {
-    let mut streams = HashMap::new();
+/// Asks the monitor for the guest's side of every character device that a device of the command line uses. Returns the
+/// streams by name, and what the monitor said beside its answers.
+fn connect_chardevs(config: &Config, link: &Link) -> Result<(HashMap<String, UnixStream>, Vec<ToWorker>), String> {
     let devices = config
         .machine
         .devices
@@ -209,33 +269,25 @@ fn connect_chardevs(
         .iter()
         .map(String::as_str)
         .filter(|serial| *serial != "none");
+    let mut asked = Vec::new();
     for label in devices.chain(serials) {
-        if streams.contains_key(label) {
+        if asked.iter().any(|(known, _)| *known == label) {
             return Err(format!("character device '{label}' is in use"));
         }
-        let request = FromWorker::NeedChardev {
-            id: 0,
-            label: label.to_owned(),
-        };
-        writer.send(&request.into_frame()).map_err(|error| no_monitor(&error))?;
-        streams.insert(label.to_owned(), wait_for_chardev(channel)?);
+        asked.push((label, link.ask(MonitorRequest::OpenChardev(label.to_owned()))));
     }
-    Ok(streams)
-}
-
-/// The stream that was asked for. What else happens at a character device meanwhile is no news for a guest that is not there.
-fn wait_for_chardev(channel: &mut Channel) -> Result<UnixStream, String> {
-    loop {
-        let received = channel.receive().map_err(|error| no_monitor(&error))?;
-        match (ToWorker::from_frame(received.frame)?, received.fds.into_iter().next()) {
-            (ToWorker::Chardev, Some(stream)) => return Ok(UnixStream::from(stream)),
-            (ToWorker::NoChardev(error), _) => return Err(error.desc),
+    let (mut streams, mut unheard) = (HashMap::new(), Vec::new());
+    for (label, answer) in asked {
+        let (answer, others) = link.wait_for(answer).map_err(|error| no_monitor(&error))?;
+        if others.iter().any(|message| matches!(message, ToWorker::Abort)) {
             // The monitor has said why.
-            (ToWorker::Abort, _) => return Err(String::new()),
-            (ToWorker::ChardevState { .. } | ToWorker::ChardevBreak { .. }, _) => {}
-            _ => return Err("the monitor answered out of turn".into()),
+            return Err(String::new());
         }
+        unheard.extend(others);
+        let stream = answer.map_err(|error| error.desc)?;
+        streams.insert(label.to_owned(), UnixStream::from(stream));
     }
+    Ok((streams, unheard))
 }
 
 fn no_monitor(error: &ChannelError) -> String {

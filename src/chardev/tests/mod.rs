@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
 
@@ -147,8 +147,9 @@ async fn a_client_that_has_said_all_still_gets_its_answer() {
 #[tokio::test]
 async fn descriptors_come_with_their_bytes() {
     let (ours, theirs) = StdUnixStream::pair().unwrap();
-    let number = theirs.into_raw_fd();
-    let (registry, _events) = ChardevRegistry::new(FdTable::with_inherited([number]));
+    let number = theirs.as_raw_fd();
+    let inherited = [theirs.into()].into_iter().collect();
+    let (registry, _events) = ChardevRegistry::new(FdTable::with_inherited(inherited));
     add(&registry, &format!("socket,id=mon,fd={number}")).await;
     assert_eq!(
         filename(&registry, "mon"),
@@ -177,8 +178,10 @@ async fn descriptors_come_with_their_bytes() {
 async fn an_inherited_socket_listens() {
     let folder = Folder::new("inherited");
     let path = folder.path("socket");
-    let number = StdUnixListener::bind(&path).unwrap().into_raw_fd();
-    let (registry, _events) = ChardevRegistry::new(FdTable::with_inherited([number]));
+    let listener = StdUnixListener::bind(&path).unwrap();
+    let number = listener.as_raw_fd();
+    let inherited = [listener.into()].into_iter().collect();
+    let (registry, _events) = ChardevRegistry::new(FdTable::with_inherited(inherited));
     add(
         &registry,
         &format!("socket,id=charmonitor,fd={number},server=on,wait=off"),

@@ -17,11 +17,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::cmdline::{self, Parsed};
+use crate::ipc::message::ToWorker;
 use crate::report;
 use crate::target::Target;
 use crate::worker;
-use crate::worker::channel::Channel;
-use crate::worker::message::ToWorker;
+use crate::worker::link::Link;
 use crate::worker::process::{Fork, close_all_but, die_with_parent, fork};
 
 use super::zygote;
@@ -105,19 +105,15 @@ async fn serve(options: Options, zygote: UnixStream) -> Result<u8, String> {
 fn run_worker(target: Target, socket: UnixStream) -> u8 {
     use std::os::fd::AsRawFd;
     close_all_but(&[socket.as_raw_fd()]);
-    let mut channel = Channel::new(socket);
-    let arguments = match channel.receive() {
-        Ok(received) => match ToWorker::from_frame(received.frame) {
-            Ok(ToWorker::Start(arguments)) => arguments,
-            Ok(_) | Err(_) => return 1,
-        },
-        Err(_) => return 1,
+    let link = Link::new(socket);
+    let Ok(ToWorker::Start(arguments)) = link.receive() else {
+        return 1;
     };
     let parsed = cmdline::parse(target, arguments.into_iter().map(Into::into), &|path| {
         std::fs::read_to_string(path)
     });
     match parsed {
-        Ok(Parsed::Run(config)) => worker::run(*config, channel.into_socket(), None, None),
+        Ok(Parsed::Run(config)) => worker::run(*config, link, None, None),
         // The server has parsed the same text before it asked for a worker.
         Ok(Parsed::Help(_)) | Err(_) => 1,
     }

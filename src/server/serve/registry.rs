@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::cmdline::{self, Config, Parsed};
+use crate::host::inherited::Inherited;
 use crate::monitor;
 use crate::qapi::Error;
 use crate::qapi::remuda::{Event, GuestCreateArgs, GuestExitReason, GuestExitedEvent, GuestInfo};
@@ -102,7 +103,7 @@ impl Registry {
         let pid = self.nursery.spawn(theirs).await?;
         let (outcome, started) = oneshot::channel();
         let start = monitor::Start { arguments, outcome };
-        let monitor = tokio::task::spawn_local(monitor::serve_worker(config, ours, Some(start)));
+        let monitor = tokio::task::spawn_local(monitor::serve_worker(config, ours, Inherited::default(), Some(start)));
         let guest = Guest {
             pid,
             qmp,

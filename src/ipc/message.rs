@@ -1,0 +1,388 @@
+//! Every message between the processes of a guest, declared once.
+//!
+//! A message lies in its frame as the number of its variant (u8, in the order of the declaration) and its fields. New
+//! variants come last; what changes the meaning of an old one changes [`VERSION`].
+
+use std::os::fd::OwnedFd;
+
+use crate::host::process::Fate;
+use crate::qapi::Error;
+use crate::qapi::qmp::{Event, RunState, ShutdownCause, WorkerCall};
+
+use super::field::{Field, Malformed, Sink, Source, unknown};
+
+/// The version of the messages between a monitor and its worker.
+pub const VERSION: u32 = 1;
+
+/// Declares an enumeration and how its values lie in a frame.
+macro_rules! messages {
+    ($(
+        $(#[$about:meta])*
+        pub enum $name:ident {
+            $(
+                $(#[$doc:meta])*
+                $variant:ident $( ( $content:ty ) )? $( { $( $(#[$field_doc:meta])* $field:ident : $kind:ty, )+ } )?,
+            )+
+        }
+    )+) => {$(
+        $(#[$about])*
+        #[derive(Debug)]
+        pub enum $name {
+            $( $(#[$doc])* $variant $( ($content) )? $( { $( $(#[$field_doc])* $field: $kind, )+ } )?, )+
+        }
+
+        const _: () = {
+            enum Number { $( $variant, )+ }
+
+            impl Field for $name {
+                fn put(self, to: &mut Sink<'_>) {
+                    match self {
+                        $(
+                            Self::$variant { $( 0: messages!(@bind content; $content), )? $( $( $field, )+ )? } => {
+                                (Number::$variant as u8).put(to);
+                                $( <$content as Field>::put(content, to); )?
+                                $( $( <$kind as Field>::put($field, to); )+ )?
+                            }
+                        )+
+                    }
+                }
+
+                fn take(from: &mut Source<'_>) -> Result<Self, Malformed> {
+                    let number = u8::take(from)?;
+                    $(
+                        if number == Number::$variant as u8 {
+                            return Ok(Self::$variant {
+                                $( 0: <$content as Field>::take(from)?, )?
+                                $( $( $field: <$kind as Field>::take(from)?, )+ )?
+                            });
+                        }
+                    )+
+                    Err(unknown(stringify!($name), &number))
+                }
+            }
+        };
+    )+};
+    (@bind $name:ident; $content:ty) => { $name };
+}
+
+messages! {
+    /// What a monitor says.
+    pub enum ToWorker {
+        /// Always the first message.
+        Hello(Hello),
+        /// Answered by [`FromWorker::Answer`] with the same id.
+        Ask {
+            /// Chosen by the monitor.
+            id: u64,
+            /// What is asked.
+            request: WorkerRequest,
+        },
+        /// Answers [`FromWorker::Ask`]; what a worker asks for is a descriptor.
+        Answer {
+            /// The id of the request.
+            id: u64,
+            /// What was asked for, or why it cannot be had.
+            result: Result<OwnedFd, Error>,
+        },
+        /// Somebody opened or closed the far side of a character device.
+        ChardevState {
+            /// The character device.
+            label: String,
+            /// Whether somebody is there.
+            open: bool,
+        },
+        /// The line of this character device carries a break condition.
+        ChardevBreak(String),
+        /// For a worker without a guest: this command line.
+        Start(Vec<String>),
+        /// All monitors listen: let the parent of a daemon go, and start the guest unless it is to wait for `cont`.
+        Proceed,
+        /// End the guest for this reason and exit.
+        Terminate(ShutdownCause),
+        /// The monitor failed and has said why: end without a word.
+        Abort,
+    }
+
+    /// What a monitor may ask for.
+    pub enum WorkerRequest {
+        /// The encoded return value of a command.
+        Call(WorkerCall),
+        /// What the guest's accelerator offers, in the form of a host file.
+        DescribeHost,
+    }
+
+    /// What a worker says.
+    pub enum FromWorker {
+        /// Always the first message.
+        Hello(Hello),
+        /// Answered by [`ToWorker::Answer`] with the same id.
+        Ask {
+            /// Chosen by the worker.
+            id: u64,
+            /// What is asked.
+            request: MonitorRequest,
+        },
+        /// Answers [`ToWorker::Ask`].
+        Answer {
+            /// The id of the request.
+            id: u64,
+            /// The encoded answer.
+            result: Result<Vec<u8>, Error>,
+        },
+        /// The guest exists and can be asked.
+        Ready,
+        /// Something for the clients.
+        Event(Event),
+        /// The run state; comes before the event or answer that tells of a change.
+        RunState(RunState),
+        /// The guest could not be created. The process ends.
+        Failed(String),
+        /// The process ends on purpose, with this exit status.
+        Ending(u8),
+    }
+
+    /// What a worker may ask for.
+    pub enum MonitorRequest {
+        /// The byte stream of this character device, a non-blocking stream socket.
+        OpenChardev(String),
+    }
+
+    /// What a server asks of its zygote.
+    pub enum ToZygote {
+        /// Fork a worker that serves `socket`.
+        Spawn {
+            /// Pairs the answer with the request.
+            id: u64,
+            /// The worker's end of a socket pair to its monitor.
+            socket: OwnedFd,
+        },
+    }
+
+    /// What a zygote tells its server.
+    pub enum FromZygote {
+        /// The worker of this request runs.
+        Spawned {
+            /// The request.
+            id: u64,
+            /// The worker's process id.
+            pid: i32,
+            /// The worker.
+            pidfd: OwnedFd,
+        },
+        /// There is no worker for this request.
+        NotSpawned {
+            /// The request.
+            id: u64,
+            /// Why.
+            reason: String,
+        },
+        /// A worker ended.
+        Ended {
+            /// The worker's process id.
+            pid: i32,
+            /// How.
+            fate: Fate,
+        },
+    }
+}
+
+/// How either side of a link introduces itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// [`VERSION`] of the side that speaks.
+    pub version: u32,
+    /// By name, what it understands beyond that version.
+    pub features: Vec<String>,
+}
+
+impl Hello {
+    /// How this process introduces itself. No feature is needed beyond the version yet.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        Self {
+            version: VERSION,
+            features: Vec::new(),
+        }
+    }
+
+    /// Checks whether this process can talk to the one that said this.
+    ///
+    /// # Errors
+    /// Names both versions.
+    pub fn check(&self) -> Result<(), Malformed> {
+        match self.version {
+            VERSION => Ok(()),
+            other => Err(Malformed::Version {
+                theirs: other,
+                ours: VERSION,
+            }),
+        }
+    }
+}
+
+impl Field for Hello {
+    fn put(self, to: &mut Sink<'_>) {
+        self.version.put(to);
+        self.features.put(to);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            version: u32::take(from)?,
+            features: Vec::take(from)?,
+        })
+    }
+}
+
+impl Field for Fate {
+    fn put(self, to: &mut Sink<'_>) {
+        let (exited, number) = match self {
+            Self::Exited(status) => (true, status),
+            Self::Signaled(signal) => (false, signal),
+        };
+        exited.put(to);
+        number.put(to);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Malformed> {
+        Ok(match bool::take(from)? {
+            true => Self::Exited(i32::take(from)?),
+            false => Self::Signaled(i32::take(from)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ipc::frame::Codec;
+    use tokio_util::bytes::BytesMut;
+    use tokio_util::codec::{Decoder, Encoder};
+
+    fn null() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    /// Sends messages through a codec, and tells what comes out at the other end beside what went in.
+    fn through_a_frame<T: Field + std::fmt::Debug>(messages: Vec<T>) -> (Vec<String>, Vec<String>) {
+        let (mut codec, mut wire) = (Codec::default(), BytesMut::new());
+        let mut sent = Vec::new();
+        for message in messages {
+            sent.push(format!("{message:?}"));
+            codec.encode(message, &mut wire).unwrap();
+        }
+        let mut came = Vec::new();
+        while let Some(message) = codec.decode(&mut wire).unwrap() {
+            let message: T = message;
+            came.push(format!("{message:?}"));
+        }
+        assert!(codec.fds.is_empty() && wire.is_empty());
+        (sent, came)
+    }
+
+    #[test]
+    fn every_message_survives_its_frame() {
+        let error = || Error::device_not_found("Device 'x' not found");
+        let (sent, came) = through_a_frame(vec![
+            ToWorker::Hello(Hello::of_this_process()),
+            ToWorker::Ask {
+                id: 7,
+                request: WorkerRequest::Call(WorkerCall::Stop),
+            },
+            ToWorker::Ask {
+                id: 8,
+                request: WorkerRequest::DescribeHost,
+            },
+            ToWorker::Answer {
+                id: 3,
+                result: Ok(null()),
+            },
+            ToWorker::Answer {
+                id: 4,
+                result: Err(error()),
+            },
+            ToWorker::ChardevState {
+                label: "serial0".into(),
+                open: true,
+            },
+            ToWorker::ChardevBreak("serial0".into()),
+            ToWorker::Start(vec!["-name".into(), "a\0b".into()]),
+            ToWorker::Proceed,
+            ToWorker::Terminate(ShutdownCause::HostQmpQuit),
+            ToWorker::Abort,
+        ]);
+        assert_eq!(sent, came);
+        let (sent, came) = through_a_frame(vec![
+            FromWorker::Hello(Hello {
+                version: 9,
+                features: vec!["one".into(), String::new()],
+            }),
+            FromWorker::Ask {
+                id: 1,
+                request: MonitorRequest::OpenChardev("serial0".into()),
+            },
+            FromWorker::Answer {
+                id: 2,
+                result: Ok(b"{}".to_vec()),
+            },
+            FromWorker::Answer {
+                id: 2,
+                result: Err(error()),
+            },
+            FromWorker::Ready,
+            FromWorker::Event(Event::Stop),
+            FromWorker::RunState(RunState::Paused),
+            FromWorker::Failed("no memory".into()),
+            FromWorker::Ending(1),
+        ]);
+        assert_eq!(sent, came);
+        let (sent, came) = through_a_frame(vec![
+            FromZygote::Spawned {
+                id: 4,
+                pid: 77,
+                pidfd: null(),
+            },
+            FromZygote::NotSpawned {
+                id: 5,
+                reason: "no memory".into(),
+            },
+            FromZygote::Ended {
+                pid: 77,
+                fate: Fate::Signaled(9),
+            },
+        ]);
+        assert_eq!(sent, came);
+    }
+
+    #[test]
+    fn what_stands_for_nothing_is_an_error() {
+        let mut fds = Vec::new();
+        let mut take = |bytes: &[u8]| ToWorker::take(&mut Source::new(bytes, std::mem::take(&mut fds))).map(|_| ());
+        assert!(matches!(take(&[99]), Err(Malformed::Unknown { what: "ToWorker", .. })));
+        assert!(matches!(take(&[]), Err(Malformed::Short(_))));
+        let boredom = [&[7, 7, 0, 0, 0][..], b"boredom"].concat();
+        assert!(matches!(
+            take(&boredom),
+            Err(Malformed::Unknown {
+                what: "shutdown cause",
+                ..
+            })
+        ));
+        assert!(matches!(
+            take(&[5, 1, 0, 0, 0, 0xff]),
+            Err(Malformed::Unknown { .. } | Malformed::Short(_))
+        ));
+    }
+
+    #[test]
+    fn another_version_is_told_apart() {
+        let hello = Hello {
+            version: VERSION + 1,
+            ..Hello::of_this_process()
+        };
+        assert_eq!(
+            hello.check().unwrap_err().to_string(),
+            "it speaks version 2 and this process version 1"
+        );
+    }
+}

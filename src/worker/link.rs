@@ -1,0 +1,240 @@
+//! The worker's end of the link to its monitor.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::event::{PollFlags, Timespec};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use crate::ipc::channel::{Channel, ChannelError};
+use crate::ipc::field::Malformed;
+use crate::ipc::frame::FrameError;
+use crate::ipc::message::{FromWorker, Hello, MonitorRequest, ToWorker};
+use crate::qapi::Error;
+
+/// What the monitor answers: a descriptor.
+pub type Answer = Result<OwnedFd, Error>;
+
+/// The link of a worker; it belongs to the main thread.
+pub struct Link {
+    channel: Channel<ToWorker, FromWorker>,
+    greeted: Cell<bool>,
+    next_id: Cell<u64>,
+    asked: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
+    failure: RefCell<Option<ChannelError>>,
+}
+
+impl Link {
+    /// Takes over the socket to the monitor, and introduces this process.
+    #[must_use]
+    pub fn new(socket: UnixStream) -> Self {
+        let link = Self {
+            channel: Channel::new(socket),
+            greeted: Cell::new(false),
+            next_id: Cell::new(1),
+            asked: RefCell::default(),
+            failure: RefCell::default(),
+        };
+        link.send(FromWorker::Hello(Hello::of_this_process()));
+        link
+    }
+
+    /// Says something. If that cannot be done, [`Self::check`] tells; the end of the monitor shows where it is read from.
+    pub fn send(&self, message: FromWorker) {
+        self.note(self.channel.send(message));
+    }
+
+    /// Sends what the monitor did not take at once.
+    pub fn flush(&self) {
+        self.note(self.channel.flush());
+    }
+
+    fn note(&self, sent: Result<(), ChannelError>) {
+        match sent {
+            Ok(()) | Err(ChannelError::Closed) => {}
+            Err(error) => drop(self.failure.borrow_mut().get_or_insert(error)),
+        }
+    }
+
+    /// Whether everything that was said has gone or can still go.
+    ///
+    /// # Errors
+    /// Why something cannot.
+    pub fn check(&self) -> Result<(), ChannelError> {
+        self.failure.borrow_mut().take().map_or(Ok(()), Err)
+    }
+
+    /// Asks the monitor. The answer comes through [`Self::answered`].
+    pub fn ask(&self, request: MonitorRequest) -> oneshot::Receiver<Answer> {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.next_id.get();
+        self.next_id.set(id + 1);
+        self.asked.borrow_mut().insert(id, sender);
+        self.send(FromWorker::Ask { id, request });
+        receiver
+    }
+
+    /// Hands an answer to whoever asked. Whoever does not wait any more needs none.
+    pub fn answered(&self, id: u64, answer: Answer) {
+        if let Some(sender) = self.asked.borrow_mut().remove(&id) {
+            drop(sender.send(answer));
+        }
+    }
+
+    /// Waits for an answer where there is no main loop yet, and returns it with whatever else the monitor said
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The monitor is gone or cannot be understood.
+    pub fn wait_for(&self, mut answer: oneshot::Receiver<Answer>) -> Result<(Answer, Vec<ToWorker>), ChannelError> {
+        let mut others = Vec::new();
+        loop {
+            match answer.try_recv() {
+                Ok(answer) => return Ok((answer, others)),
+                Err(TryRecvError::Closed) => return Err(ChannelError::Closed),
+                Err(TryRecvError::Empty) => {}
+            }
+            match self.receive()? {
+                ToWorker::Answer { id, result } => self.answered(id, result),
+                other => others.push(other),
+            }
+        }
+    }
+
+    /// The next message, waiting for it.
+    ///
+    /// # Errors
+    /// The monitor is gone or cannot be understood.
+    pub fn receive(&self) -> Result<ToWorker, ChannelError> {
+        loop {
+            self.check()?;
+            let message = self.channel.receive()?;
+            if let Some(message) = self.greeted(message)? {
+                return Ok(message);
+            }
+        }
+    }
+
+    /// Reads once, as far as there is something to read.
+    ///
+    /// # Errors
+    /// The monitor is gone.
+    pub fn fill(&self) -> Result<(), ChannelError> {
+        self.channel.fill()
+    }
+
+    /// A message that was read already.
+    ///
+    /// # Errors
+    /// The monitor cannot be understood.
+    pub fn buffered(&self) -> Result<Option<ToWorker>, ChannelError> {
+        while let Some(message) = self.channel.buffered()? {
+            if let Some(message) = self.greeted(message)? {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks that the monitor has introduced itself; its greeting itself is for nobody else.
+    fn greeted(&self, message: ToWorker) -> Result<Option<ToWorker>, ChannelError> {
+        match message {
+            ToWorker::Hello(hello) => {
+                hello.check().map_err(FrameError::from)?;
+                self.greeted.set(true);
+                Ok(None)
+            }
+            message if self.greeted.get() => Ok(Some(message)),
+            _ => Err(FrameError::from(Malformed::NoHello).into()),
+        }
+    }
+
+    /// What to wait for at [`Self::as_fd`].
+    #[must_use]
+    pub fn interest(&self) -> PollFlags {
+        self.channel.interest()
+    }
+
+    /// How long to wait for it at most.
+    #[must_use]
+    pub fn patience(&self) -> Option<Timespec> {
+        self.channel.patience()
+    }
+
+    /// Sends what waits and waits until the monitor has closed its end, for `limit` at most.
+    pub fn wait_for_end(&self, limit: Duration) {
+        self.channel.wait_for_end(limit);
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Peer = Channel<FromWorker, ToWorker>;
+
+    fn linked() -> (Link, Peer) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Link::new(ours), Peer::new(theirs))
+    }
+
+    fn hello() -> ToWorker {
+        ToWorker::Hello(Hello::of_this_process())
+    }
+
+    #[test]
+    fn an_answer_is_told_by_its_id_and_the_rest_is_kept() {
+        let (link, peer) = linked();
+        let first = link.ask(MonitorRequest::OpenChardev("a".into()));
+        let second = link.ask(MonitorRequest::OpenChardev("b".into()));
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+        peer.send(hello()).unwrap();
+        for (id, result) in [(2, Err(Error::generic("no b"))), (99, Ok(null())), (1, Ok(null()))] {
+            let label = id.to_string();
+            peer.send(ToWorker::ChardevState { label, open: true }).unwrap();
+            peer.send(ToWorker::Answer { id, result }).unwrap();
+        }
+        let (answer, others) = link.wait_for(first).unwrap();
+        assert!(answer.is_ok());
+        assert_eq!(others.len(), 3);
+        let (answer, others) = link.wait_for(second).unwrap();
+        assert_eq!(answer.unwrap_err().desc, "no b");
+        assert!(others.is_empty());
+    }
+
+    #[test]
+    fn a_monitor_introduces_itself_first_and_speaks_this_version() {
+        let (link, peer) = linked();
+        peer.send(ToWorker::Proceed).unwrap();
+        assert_eq!(link.receive().unwrap_err().to_string(), "it did not introduce itself");
+        let (link, peer) = linked();
+        let version = 7;
+        peer.send(ToWorker::Hello(Hello {
+            version,
+            ..Hello::of_this_process()
+        }))
+        .unwrap();
+        assert!(link.receive().unwrap_err().to_string().contains("version 7"));
+    }
+
+    #[test]
+    fn the_end_of_a_monitor_shows_after_its_last_words() {
+        let (link, peer) = linked();
+        peer.send(hello()).unwrap();
+        peer.send(ToWorker::Abort).unwrap();
+        drop(peer);
+        link.send(FromWorker::Ready);
+        assert!(matches!(link.receive(), Ok(ToWorker::Abort)));
+        assert!(matches!(link.receive(), Err(ChannelError::Closed)));
+    }
+}
