@@ -183,9 +183,7 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
         }
     }
     let smp = take_section(builder, "smp")?;
-    let (smp, warnings) = SmpRequest::from_map(&smp)?.complete(Levels::of(builder.config.target))?;
-    builder.config.warnings.extend(warnings.into_iter().map(Into::into));
-    builder.config.machine.smp = smp;
+    builder.config.machine.smp = SmpRequest::from_map(&smp)?.complete(Levels::of(builder.config.target))?;
     let memory = take_section(builder, "memory")?;
     let backend = builder.machine.get("memory-backend").and_then(Value::as_str);
     let backend_size = backend.and_then(|id| memory::backend_size(&builder.config.machine.objects, id));

@@ -87,12 +87,11 @@ impl SmpRequest {
         Ok(request)
     }
 
-    /// Computes what was left out, cores before sockets as machine types do since 6.2, and checks the whole. The second
-    /// half of the result is what the user should be told.
+    /// Computes what was left out, cores before sockets as machine types do since 6.2, and checks the whole.
     ///
     /// # Errors
     /// Says which level the target lacks, or how the numbers do not fit together.
-    pub fn complete(self, levels: Levels) -> Result<(SmpConfig, Vec<String>), Error> {
+    pub fn complete(self, levels: Levels) -> Result<SmpConfig, Error> {
         let all = [
             self.cpus,
             self.max_cpus,
@@ -108,7 +107,7 @@ impl SmpRequest {
         if all.contains(&Some(0)) {
             return Err(invalid("CPU topology parameters must be greater than zero"));
         }
-        let warnings = self.check_levels(levels)?;
+        self.check_levels(levels)?;
         let full = self.fill_in()?;
         let hierarchy = hierarchy(&full, levels);
         if product(&full) != Some(full.max_cpus) {
@@ -123,10 +122,11 @@ impl SmpRequest {
                 full.max_cpus, full.cpus
             )));
         }
-        Ok((full, warnings))
+        Ok(full)
     }
 
-    fn check_levels(self, levels: Levels) -> Result<Vec<String>, Error> {
+    /// A level that the target lacks may be given as the one there is in any machine.
+    fn check_levels(self, levels: Levels) -> Result<(), Error> {
         let lacking = [
             ("modules", self.modules, levels.dies_and_modules),
             ("clusters", self.clusters, false),
@@ -134,19 +134,14 @@ impl SmpRequest {
             ("books", self.books, levels.drawers_and_books),
             ("drawers", self.drawers, levels.drawers_and_books),
         ];
-        let mut warnings = Vec::new();
         for (name, count, supported) in lacking {
-            match count {
-                Some(count) if count > 1 && !supported => {
-                    return Err(Error::new(format!("{name} not supported by this machine's CPU topology")));
-                }
-                Some(_) if !supported => warnings.push(format!(
-                    "Deprecated CPU topology (considered invalid): Unsupported {name} parameter mustn't be specified as 1"
-                )),
-                _ => {}
+            if !supported && count.is_some_and(|count| count > 1) {
+                return Err(Error::new(format!(
+                    "{name} not supported by this machine's CPU topology"
+                )));
             }
         }
-        Ok(warnings)
+        Ok(())
     }
 
     fn fill_in(self) -> Result<SmpConfig, Error> {
@@ -254,14 +249,14 @@ mod tests {
     use super::*;
     use crate::cmdline::keyval;
 
-    fn complete(text: &str, target: Target) -> Result<(SmpConfig, Vec<String>), Error> {
+    fn complete(text: &str, target: Target) -> Result<SmpConfig, Error> {
         let map = keyval::parse(text, Some("cpus"))?.0;
         SmpRequest::from_map(&map)?.complete(Levels::of(target))
     }
 
     /// cpus, maxcpus, sockets, dies, modules, cores, threads.
     fn x86(text: &str) -> [u32; 7] {
-        let smp = complete(text, Target::X86_64).unwrap().0;
+        let smp = complete(text, Target::X86_64).unwrap();
         [
             smp.cpus,
             smp.max_cpus,
@@ -289,7 +284,7 @@ mod tests {
             x86("2,maxcpus=4,sockets=4,dies=1,cores=1,threads=1"),
             [2, 4, 4, 1, 1, 1, 1]
         );
-        let s390x = complete("4,drawers=2,books=2,maxcpus=8", Target::S390x).unwrap().0;
+        let s390x = complete("4,drawers=2,books=2,maxcpus=8", Target::S390x).unwrap();
         assert_eq!((s390x.sockets, s390x.cores, s390x.max_cpus), (1, 2, 8));
     }
 
@@ -326,12 +321,9 @@ mod tests {
     }
 
     #[test]
-    fn one_of_an_unknown_level_is_only_frowned_upon() {
-        let (smp, warnings) = complete("2,clusters=1", Target::X86_64).unwrap();
-        assert_eq!(smp.cores, 2);
-        assert_eq!(
-            warnings,
-            ["Deprecated CPU topology (considered invalid): Unsupported clusters parameter mustn't be specified as 1"]
-        );
+    fn one_of_a_level_that_is_not_there_is_none() {
+        for text in ["2,clusters=1", "2,drawers=1,books=1"] {
+            assert_eq!(complete(text, Target::X86_64).unwrap().cores, 2, "{text}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::accel::StatValue;
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
@@ -41,6 +41,8 @@ pub trait Guest {
     fn inject_nmi(&self) -> Result<(), Error>;
     /// The vCPUs, by index.
     fn vcpus(&self) -> Vec<VcpuInfo>;
+    /// The places for vCPUs that are not there yet, by index.
+    fn empty_slots(&self) -> Vec<EmptySlotInfo>;
     /// The parts of RAM, by guest address.
     fn memory_regions(&self) -> Vec<MemoryRegionInfo>;
     /// The memory backends.

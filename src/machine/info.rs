@@ -19,6 +19,17 @@ pub struct VcpuInfo {
     pub qom_path: String,
 }
 
+/// A place for a vCPU that is not there yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EmptySlotInfo {
+    /// The number the vCPU would have.
+    pub index: u32,
+    /// Its place in the topology.
+    pub ids: TopologyIds,
+    /// Its NUMA node.
+    pub node: Option<u16>,
+}
+
 /// A part of RAM and where the guest sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemoryRegionInfo {

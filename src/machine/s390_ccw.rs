@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::config::MachineConfig;
 use super::guest::Guest;
-use super::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use super::registry::{check_properties, registry};
 use super::topology;
 use crate::accel::kvm::s390x::{self as kvm, GuestConfig, GuestError};
@@ -99,6 +99,17 @@ impl Guest for S390Ccw {
                 ids: topology::ids(index, &self.config.smp),
                 node: None,
                 qom_path: format!("/machine/unattached/device[{index}]"),
+            })
+            .collect()
+    }
+
+    fn empty_slots(&self) -> Vec<EmptySlotInfo> {
+        let smp = &self.config.smp;
+        (smp.cpus..smp.max_cpus)
+            .map(|index| EmptySlotInfo {
+                index,
+                ids: topology::ids(index, smp),
+                node: None,
             })
             .collect()
     }

@@ -8,10 +8,10 @@ use super::processor;
 pub struct TopologyIds {
     /// Socket in the machine.
     pub socket: u32,
-    /// Die in the socket.
-    pub die: u32,
-    /// Module in the die.
-    pub module: u32,
+    /// Die in the socket; none where a socket is one die.
+    pub die: Option<u32>,
+    /// Module in the die; none where a die is one module.
+    pub module: Option<u32>,
     /// Core in the module.
     pub core: u32,
     /// Thread in the core.
@@ -34,8 +34,8 @@ pub fn ids(index: u32, smp: &SmpConfig) -> TopologyIds {
     let die = take(smp.dies);
     TopologyIds {
         socket: rest,
-        die,
-        module,
+        die: (smp.dies > 1).then_some(die),
+        module: (smp.modules > 1).then_some(module),
         core,
         thread,
     }
@@ -47,11 +47,9 @@ pub type Place = fn(u32, &SmpConfig) -> Option<u32>;
 /// The levels that may tell where a CPU sits, outermost first, by the names of QMP's `CpuInstanceProperties`.
 pub const PLACES: [(&str, Place); 6] = [
     ("socket-id", |index, smp| Some(ids(index, smp).socket)),
-    ("die-id", |index, smp| (smp.dies > 1).then(|| ids(index, smp).die)),
+    ("die-id", |index, smp| ids(index, smp).die),
     ("cluster-id", |_, _| None),
-    ("module-id", |index, smp| {
-        (smp.modules > 1).then(|| ids(index, smp).module)
-    }),
+    ("module-id", |index, smp| ids(index, smp).module),
     ("core-id", |index, smp| Some(ids(index, smp).core)),
     ("thread-id", |index, smp| Some(ids(index, smp).thread)),
 ];
@@ -100,8 +98,8 @@ mod tests {
             ids(13, &smp),
             TopologyIds {
                 socket: 1,
-                die: 1,
-                module: 0,
+                die: Some(1),
+                module: None,
                 core: 0,
                 thread: 1
             }

@@ -462,7 +462,6 @@ fn a_live_cpu_has_the_properties_recorded() {
                 "memory",
                 "parent_bus",
                 "realized",
-                "start-powered-off",
                 "type",
             ] {
                 wanted.remove(generic);

@@ -17,6 +17,7 @@ from protocol import (  # noqa: E402, F401
     monitors,
     options,
     processes,
+    processors,
     replay,
     session,
     startup,

@@ -41,6 +41,7 @@ pub struct Cpu {
     /// The rate that was asked for, once it is known what the guest gets.
     pub(super) user_tsc_hz: u64,
     pub(super) hv_vendor_id: String,
+    pub(super) start_powered_off: bool,
     /// Leaf 5.
     pub(super) mwait: [u32; 4],
     pub(super) warnings: Vec<Warning>,
@@ -63,6 +64,7 @@ impl Cpu {
             tsc_hz: 0,
             user_tsc_hz: 0,
             hv_vendor_id: String::new(),
+            start_powered_off: false,
             mwait: [0; 4],
             warnings: Vec::new(),
         };
@@ -202,6 +204,7 @@ impl Cpu {
             Property::Model => self.model_number = limited("model", value, 255)?,
             Property::Stepping => self.stepping = limited("stepping", value, 15)?,
             Property::TscFrequency => self.tsc_hz = value,
+            Property::StartPoweredOff => self.start_powered_off = value != 0,
             Property::Vendor | Property::ModelId => {}
         }
         Ok(())

@@ -104,9 +104,27 @@ pub enum Error {
     /// Physical addresses of a processor without long mode.
     #[error("phys-bits is not user-configurable in 32 bit")]
     PhysBitsFixed,
+    /// A place that the command line gives to a vCPU, and that is another one's.
+    #[error("property {property}: {given} doesn't match set apic-id: 0x{apic_id:x} ({property}: {place})")]
+    Place {
+        /// The property.
+        property: &'static str,
+        /// Its value, as the 32 bits it is kept in.
+        given: u32,
+        /// The APIC id, which tells the place.
+        apic_id: u32,
+        /// The value it must have.
+        place: u32,
+    },
+    /// A NUMA node other than the vCPU's.
+    #[error("invalid node-id, must be {0}")]
+    Node(u16),
     /// A Hyper-V enlightenment the kernel does not have.
     #[error("Hyper-V {0} is not supported by kernel")]
     HypervUnsupported(&'static str),
+    /// Numbers of virtual processors, which the kernel does not let us set.
+    #[error("kernel doesn't allow setting HyperV VP_INDEX")]
+    HypervVpIndex,
     /// A Hyper-V enlightenment without another one.
     #[error("Hyper-V {feature} requires Hyper-V {needs}")]
     HypervNeeds {

@@ -67,6 +67,22 @@ impl Cpu {
         if self.flag(scalar::HV_PASSTHROUGH) {
             self.pass_hyperv_through(host);
         }
+        self.check_enlightenments(host)
+    }
+
+    /// Checks that KVM has what a guest is to start with. A question about a model is no guest: where KVM has nothing of
+    /// Hyper-V, it is answered as if nobody had asked for any.
+    ///
+    /// # Errors
+    /// Names the enlightenment that KVM lacks, or that lacks another one.
+    pub(super) fn check_hyperv(&self, host: &Host) -> Result<(), Error> {
+        if self.flag(scalar::HV_VPINDEX) && host.cap("KVM_CAP_HYPERV_VP_INDEX") <= 0 {
+            return Err(Error::HypervVpIndex);
+        }
+        self.check_enlightenments(host)
+    }
+
+    fn check_enlightenments(&self, host: &Host) -> Result<(), Error> {
         for feature in HYPERV.iter().filter(|feature| self.flag(feature.property)) {
             if let Some(missing) = feature.requires.iter().find(|needed| !self.flag(**needed)) {
                 return Err(Error::HypervNeeds {

@@ -221,6 +221,7 @@ impl Cpu {
             Property::Vendor => self.set_vendor(given.text(name)?)?,
             Property::ModelId => self.set_model_id(given.text(name)?),
             Property::Family | Property::Model | Property::Stepping => self.set_limited(property, given.uint(name)?)?,
+            Property::StartPoweredOff => self.start_powered_off = given.bool(name)?,
             Property::TscFrequency => {
                 let hertz = given.int(name)?;
                 self.set_limited(property, u64::try_from(hertz).unwrap_or(u64::MAX))?;
@@ -273,6 +274,7 @@ impl Cpu {
             Property::Vendor => PropValue::Text(Cow::Owned(String::from_utf8_lossy(&self.vendor).into_owned())),
             Property::ModelId => PropValue::Text(Cow::Owned(self.model_id.clone())),
             Property::TscFrequency => PropValue::Uint(self.tsc_hz),
+            Property::StartPoweredOff => PropValue::Bool(self.start_powered_off),
         }
     }
 

@@ -238,10 +238,9 @@ fn static_props(cpu: &Cpu) -> impl Iterator<Item = (&'static str, PropValue)> {
 }
 
 /// Properties that a CPU has because it is a device, as one has them that is not in use.
-fn of_every_device() -> [(&'static str, PropValue); 3] {
+fn of_every_device() -> [(&'static str, PropValue); 2] {
     [
         ("memory", PropValue::Text("/machine/unattached/system[0]".into())),
         ("realized", PropValue::Bool(false)),
-        ("start-powered-off", PropValue::Bool(false)),
     ]
 }

@@ -16,6 +16,8 @@ use super::topology::Topology;
 const DEFAULT_PHYS_BITS: i64 = 40;
 /// `guest-phys-bits` when nobody chose.
 const UNSET: i64 = u32::MAX as i64;
+/// A property that tells a place when nobody chose.
+const UNPLACED: i64 = -1;
 /// `lbr-fmt` when nobody chose, and the bits of the format in IA32_PERF_CAPABILITIES.
 const LBR_FORMAT: u64 = 0x3f;
 const LBR_UNSET: i64 = !0x3f;
@@ -116,6 +118,7 @@ impl Processor {
     ) -> Result<CacheTables, Error> {
         cpu.realize_hyperv();
         cpu.expand(context, topology)?;
+        cpu.check_hyperv(accel.host)?;
         cpu.check_branch_records(accel)?;
         let enforce = cpu.flag(scalar::ENFORCE);
         let check = cpu.flag(scalar::CHECK) || enforce;
@@ -157,6 +160,37 @@ impl Processor {
             cpu.set_scalar(id, value.into());
         }
         cpu
+    }
+
+    /// Checks that properties which tell a place tell that of vCPU number `index`, which is in NUMA node `node`.
+    ///
+    /// # Errors
+    /// Names the property that tells another one.
+    pub fn check_place(&self, index: u32, node: u16) -> Result<(), Error> {
+        let place = self.topology.place(index);
+        let apic_id = self.topology.apic_id(index);
+        for (property, id, place) in [
+            ("socket-id", scalar::SOCKET_ID, place.socket),
+            ("die-id", scalar::DIE_ID, place.die),
+            ("module-id", scalar::MODULE_ID, place.module),
+            ("core-id", scalar::CORE_ID, place.core),
+            ("thread-id", scalar::THREAD_ID, place.thread),
+        ] {
+            let given = self.cpu.scalar(id);
+            if given != UNPLACED && given != i64::from(place) {
+                return Err(Error::Place {
+                    property,
+                    given: u32::from_ne_bytes(i32::try_from(given).unwrap_or(i32::MAX).to_ne_bytes()),
+                    apic_id,
+                    place,
+                });
+            }
+        }
+        let given = self.cpu.scalar(scalar::NODE_ID);
+        if given != UNPLACED && given != i64::from(node) {
+            return Err(Error::Node(node));
+        }
+        Ok(())
     }
 
     /// The host it was realised for.

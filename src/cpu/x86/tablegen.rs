@@ -10,13 +10,14 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 /// Properties of a CPU that are neither features nor plain values, but may stand in the tables.
-const SPECIAL: [(&str, &str); 6] = [
+const SPECIAL: [(&str, &str); 7] = [
     ("family", "Family"),
     ("model", "Model"),
     ("stepping", "Stepping"),
     ("vendor", "Vendor"),
     ("model-id", "ModelId"),
     ("tsc-frequency", "TscFrequency"),
+    ("start-powered-off", "StartPoweredOff"),
 ];
 
 /// Reads the tables in `schema` and writes the Rust source of the arrays to `out`.

@@ -165,6 +165,8 @@ pub enum Property {
     ModelId,
     /// `tsc-frequency`, in Hz.
     TscFrequency,
+    /// `start-powered-off`: of no effect here, since firmware starts every processor but the first.
+    StartPoweredOff,
 }
 
 /// Features that need at least one of others.

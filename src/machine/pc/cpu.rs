@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::{
     accel::kvm::x86_64 as kvm,
-    cpu::x86::{self, Cpu, Processor, WordValue},
-    machine::{config::MachineConfig, processor::ProcessorRequest},
+    cpu::x86::{self, Cpu, Processor, PropValue, WordValue, tables::feature},
+    machine::{config::MachineConfig, numa::Numa, pc::layout::Split, processor::ProcessorRequest},
     qapi::Error,
     qom::{
         Object,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Makes the processor that the command line asks for, and warns about what it does not get.
-pub(super) fn realize(vm: &kvm::Vm, config: &MachineConfig) -> Result<Processor, Error> {
+pub(super) fn realize(vm: &kvm::Vm, config: &MachineConfig, numa: &Numa) -> Result<Processor, Error> {
     let request = ProcessorRequest::new(config)?;
     for warning in request.arguments.warnings() {
         report::warning(warning.to_string());
@@ -30,10 +30,49 @@ pub(super) fn realize(vm: &kvm::Vm, config: &MachineConfig) -> Result<Processor,
     // Every vCPU is realised, and says what it lacks, until one fails.
     let vcpus = if result.is_ok() { config.smp.cpus.max(1) } else { 1 };
     for index in 0..vcpus {
+        if let Ok(processor) = &result {
+            let node = numa.node_of_cpu(index).unwrap_or_default();
+            processor.check_place(index, node).map_err(as_qmp)?;
+        }
         let repeated = warnings.iter().filter(|warning| index == 0 || warning.repeats());
         repeated.for_each(|warning| report::warning(warning.to_string()));
     }
-    result.map_err(|error| Error::generic(error.to_string()))
+    let processor = result.map_err(as_qmp)?;
+    check_addresses(processor.cpu(), config)?;
+    Ok(processor)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn as_qmp(error: x86::Error) -> Error {
+    Error::generic(error.to_string())
+}
+
+/// Checks that the processor reaches the machine's last address: that of the window for PCI devices' large registers, or
+/// that of memory where the processor has no long mode and firmware leaves the window out.
+fn check_addresses(cpu: &Cpu, config: &MachineConfig) -> Result<(), Error> {
+    let number = |name: &str| match cpu.get(name) {
+        Some(PropValue::Uint(number)) => number,
+        _ => 0,
+    };
+    let split = Split::of(config.memory.size);
+    let memory_end = split.memory_end(&config.memory);
+    let end = match cpu.features().has(feature::LM) {
+        true => split.pci_hole64(memory_end).end,
+        false => memory_end,
+    };
+    let bits = number("phys-bits");
+    let (last, limit) = (
+        end - 1,
+        1_u64
+            .checked_shl(u32::try_from(bits).unwrap_or(64))
+            .map_or(u64::MAX, |end| end - 1),
+    );
+    if limit < last {
+        return Err(Error::generic(format!(
+            "Address space limit 0x{limit:x} < 0x{last:x} phys-bits too low ({bits})"
+        )));
+    }
+    Ok(())
 }
 
 /// A vCPU in the tree of objects. What it shows is computed when asked for: a big guest has many vCPUs, each with some
@@ -92,7 +131,6 @@ impl Object for CpuObject {
             "filtered-features" => words(&cpu.filtered_words()),
             "memory" => json!("/machine/unattached/system[0]"),
             "parent_bus" => json!(""),
-            "start-powered-off" => json!(false),
             "crash-information" => return Err(Error::generic("No crash occurred")),
             "legacy-memory" => {
                 let (type_name, name) = (self.type_name(), property);

@@ -7,7 +7,7 @@ use super::pci_info::pci_info;
 use super::vm::Vm;
 use crate::accel::{StatValue, hostfile};
 use crate::machine::guest::Guest;
-use crate::machine::info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use crate::machine::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -39,6 +39,10 @@ impl Guest for Vm {
 
     fn vcpus(&self) -> Vec<VcpuInfo> {
         self.vcpus()
+    }
+
+    fn empty_slots(&self) -> Vec<EmptySlotInfo> {
+        self.empty_slots()
     }
 
     fn memory_regions(&self) -> Vec<MemoryRegionInfo> {

@@ -2,10 +2,14 @@
 
 use std::ops::Range;
 
+use crate::machine::config::MemoryConfig;
+
 /// RAM of this size or more leaves the hole below 4 GiB at its full width.
 const SPLIT_FROM: u64 = 0xb000_0000;
 /// RAM below 4 GiB when it is split.
 const SPLIT_LOW: u64 = 0x8000_0000;
+/// A GiB, to which windows above 4 GiB are aligned.
+const GIB: u64 = 1 << 30;
 /// First byte above 4 GiB.
 pub(crate) const FOUR_GIB: u64 = 1 << 32;
 
@@ -70,10 +74,25 @@ impl Split {
         holes.into_iter().filter(|hole| !hole.is_empty())
     }
 
+    /// Where memory ends, with that which may be plugged later: it starts at a full GiB, and has one more for each slot, so
+    /// that every module finds an aligned place.
+    pub(crate) fn memory_end(self, memory: &MemoryConfig) -> u64 {
+        let ram_end = FOUR_GIB.saturating_add(self.high);
+        let plugged = memory.max_size.saturating_sub(memory.size);
+        if plugged == 0 {
+            return ram_end;
+        }
+        let start = ram_end.checked_next_multiple_of(GIB).unwrap_or(u64::MAX);
+        start
+            .saturating_add(plugged)
+            .saturating_add(memory.slots.saturating_mul(GIB))
+    }
+
     /// The window above 4 GiB for PCI devices' registers; `memory_end` is where memory that may be plugged later ends.
     pub(crate) fn pci_hole64(self, memory_end: u64) -> Range<u64> {
-        let start = memory_end.max(FOUR_GIB + self.high).next_multiple_of(1 << 30);
-        start..start + PCI_HOLE64_SIZE
+        let start = memory_end.max(FOUR_GIB.saturating_add(self.high));
+        let start = start.checked_next_multiple_of(GIB).unwrap_or(u64::MAX);
+        start..start.saturating_add(PCI_HOLE64_SIZE)
     }
 
     /// The memory map a kernel started without firmware sees. `acpi` is where tables lie, at the end of low RAM.
@@ -142,8 +161,6 @@ impl E820Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const GIB: u64 = 1 << 30;
 
     #[test]
     fn large_memory_is_split_at_two_gib() {

@@ -100,8 +100,7 @@ impl Facts<'_> {
             let size = u64::try_from(piece.region.size()).unwrap_or_default();
             (piece.guest_addr..piece.guest_addr + size, block.node)
         });
-        let plugged_end = self.config.memory.max_size.saturating_sub(self.config.memory.size);
-        let memory_end = FOUR_GIB + self.ram.split.high + plugged_end;
+        let memory_end = self.ram.split.memory_end(&self.config.memory);
         Description {
             apic_ids: (0..self.smp.max_cpus)
                 .map(|index| topology::apic_id(index, &self.smp))

@@ -8,7 +8,13 @@ use crate::{
         kvm::{KvmError, x86_64 as kvm},
     },
     cpu::x86::Processor,
-    machine::{config::SmpConfig, info::VcpuInfo, numa::Numa, pc::ram::Ram, topology},
+    machine::{
+        config::SmpConfig,
+        info::{EmptySlotInfo, VcpuInfo},
+        numa::Numa,
+        pc::ram::Ram,
+        topology,
+    },
     qapi::Error,
 };
 
@@ -16,6 +22,7 @@ use crate::{
 pub(crate) struct Vcpus {
     threads: Vec<VcpuThread<kvm::Vcpu>>,
     smp: SmpConfig,
+    /// The NUMA nodes of all vCPUs there may ever be.
     nodes: Vec<Option<u16>>,
 }
 
@@ -48,7 +55,7 @@ impl Vcpus {
         Ok(Self {
             threads: threads.map_err(|error| Error::generic(error.to_string()))?,
             smp,
-            nodes: (0..smp.cpus).map(|index| numa.node_of_cpu(index)).collect(),
+            nodes: (0..smp.max_cpus).map(|index| numa.node_of_cpu(index)).collect(),
         })
     }
 
@@ -121,7 +128,19 @@ impl Vcpus {
                 thread_id: thread.thread_id(),
                 ids: topology::ids(index, &self.smp),
                 node: *node,
-                qom_path: format!("/machine/unattached/device[{index}]"),
+                qom_path: qom_path(index),
+            })
+            .collect()
+    }
+
+    /// The places for vCPUs that are not there yet.
+    pub(crate) fn empty_slots(&self) -> Vec<EmptySlotInfo> {
+        let nodes = (0..).zip(&self.nodes).skip(self.threads.len());
+        nodes
+            .map(|(index, node)| EmptySlotInfo {
+                index,
+                ids: topology::ids(index, &self.smp),
+                node: *node,
             })
             .collect()
     }
@@ -136,4 +155,10 @@ impl Vcpus {
         }
         Ok(())
     }
+}
+
+/// Where a vCPU is in the tree of objects. On QEMU the first one makes a device for interrupts, which takes number 1.
+fn qom_path(index: u32) -> String {
+    let number = if index == 0 { 0 } else { index.saturating_add(1) };
+    format!("/machine/unattached/device[{number}]")
 }

@@ -30,7 +30,7 @@ use crate::{
     devices::{Notifier, fw_cfg::FwCfg, pm::WakeReason},
     machine::{
         config::{MachineConfig, SmpConfig},
-        info::{DeviceInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
+        info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
         numa::Numa,
         topology,
         types::{self, MachineKind},
@@ -83,7 +83,7 @@ impl Vm {
         let numa = Numa::from_entries(&config.numa, &config.objects, &smp)?;
         numa.warnings.iter().for_each(report::warning);
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
-        let mut processor = cpu::realize(&kvm, config)?;
+        let mut processor = cpu::realize(&kvm, config, &numa)?;
         kvm.prepare(&processor.vm())
             .map_err(|error| Error::generic(error.to_string()))?;
         if config.mem_lock {
@@ -249,6 +249,12 @@ impl Vm {
         self.vcpus.infos()
     }
 
+    /// The places for vCPUs that are not there yet.
+    #[must_use]
+    pub fn empty_slots(&self) -> Vec<EmptySlotInfo> {
+        self.vcpus.empty_slots()
+    }
+
     /// What the vCPUs are.
     pub(crate) fn processor(&self) -> &Arc<Processor> {
         &self.processor
@@ -388,7 +394,11 @@ fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result
             keep_idle: config.cpu_pm,
             shadow_memory: options.shadow_memory,
         };
-        match kvm::System::open().and_then(|system| kvm::Vm::new(system, vm_options)) {
+        let made = kvm::System::open().and_then(|system| {
+            warn_of_many(&system, smp);
+            kvm::Vm::new(system, vm_options)
+        });
+        match made {
             Ok(vm) => {
                 if !failures.is_empty() {
                     failures.iter().for_each(report::error);
@@ -401,6 +411,18 @@ fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result
         }
     }
     Err(Error::generic(failures.join("\n")))
+}
+
+/// Says when there are, or may be, more vCPUs than KVM recommends for this host.
+fn warn_of_many(system: &kvm::System, smp: SmpConfig) {
+    let recommended = system.recommended_vcpus();
+    for (kind, count) in [("SMP", smp.cpus), ("hotpluggable", smp.max_cpus)] {
+        if usize::try_from(count).is_ok_and(|count| count > recommended) {
+            report::warning(format!(
+                "Number of {kind} cpus requested ({count}) exceeds the recommended cpus supported by KVM ({recommended})"
+            ));
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

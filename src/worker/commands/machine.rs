@@ -1,7 +1,8 @@
 //! What the machine is made of: vCPUs and memory, in the schema's types.
 
 use crate::machine::guest::Guest;
-use crate::machine::info::{MemdevInfo, VcpuInfo};
+use crate::machine::info::{EmptySlotInfo, MemdevInfo, VcpuInfo};
+use crate::machine::topology::TopologyIds;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     CpuInfoFast, CpuInfoFastVariant, CpuInfoS390, CpuInstanceProperties, HostMemPolicy, HotpluggableCPU, Memdev,
@@ -19,7 +20,7 @@ pub(super) fn cpu(target: Target, qom_type: &str, vcpu: VcpuInfo) -> CpuInfoFast
         cpu_index: i64::from(vcpu.index),
         qom_type: qom_type.to_owned(),
         thread_id: i64::from(vcpu.thread_id),
-        props: Some(place(target, &vcpu)),
+        props: Some(place(target, vcpu.index, vcpu.ids, vcpu.node)),
         qom_path: vcpu.qom_path,
         variant: match target {
             Target::X86_64 => CpuInfoFastVariant::X86_64,
@@ -35,27 +36,37 @@ pub(super) fn hotpluggable(target: Target, qom_type: &str, vcpu: VcpuInfo) -> Ho
     HotpluggableCPU {
         r#type: qom_type.to_owned(),
         vcpus_count: 1,
-        props: place(target, &vcpu),
+        props: place(target, vcpu.index, vcpu.ids, vcpu.node),
         qom_path: Some(vcpu.qom_path),
     }
 }
 
-fn place(target: Target, vcpu: &VcpuInfo) -> CpuInstanceProperties {
-    let node_id = vcpu.node.map(i64::from);
+/// A place for a vCPU as `query-hotpluggable-cpus` shows it.
+pub(super) fn empty_slot(target: Target, qom_type: &str, slot: EmptySlotInfo) -> HotpluggableCPU {
+    HotpluggableCPU {
+        r#type: qom_type.to_owned(),
+        vcpus_count: 1,
+        props: place(target, slot.index, slot.ids, slot.node),
+        qom_path: None,
+    }
+}
+
+fn place(target: Target, index: u32, ids: TopologyIds, node: Option<u16>) -> CpuInstanceProperties {
+    let node_id = node.map(i64::from);
     if target == Target::S390x {
         return CpuInstanceProperties {
             node_id,
-            core_id: Some(i64::from(vcpu.index)),
+            core_id: Some(i64::from(index)),
             ..Default::default()
         };
     }
     CpuInstanceProperties {
         node_id,
-        socket_id: Some(i64::from(vcpu.ids.socket)),
-        die_id: Some(i64::from(vcpu.ids.die)),
-        module_id: Some(i64::from(vcpu.ids.module)),
-        core_id: Some(i64::from(vcpu.ids.core)),
-        thread_id: Some(i64::from(vcpu.ids.thread)),
+        socket_id: Some(i64::from(ids.socket)),
+        die_id: ids.die.map(i64::from),
+        module_id: ids.module.map(i64::from),
+        core_id: Some(i64::from(ids.core)),
+        thread_id: Some(i64::from(ids.thread)),
         ..Default::default()
     }
 }

@@ -132,12 +132,16 @@ impl WorkerCommands for Core {
     }
 
     async fn query_hotpluggable_cpus(&self, (): &()) -> Result<Vec<HotpluggableCPU>, Error> {
-        let cpus = self.guest()?.vcpus().into_iter();
+        let guest = self.guest()?;
+        let (empty, cpus) = (guest.empty_slots().into_iter(), guest.vcpus().into_iter());
         // The last one comes first, as in QEMU.
-        Ok(cpus
+        let empty = empty
             .rev()
-            .map(|vcpu| machine::hotpluggable(self.target, &self.cpu_type, vcpu))
-            .collect())
+            .map(|slot| machine::empty_slot(self.target, &self.cpu_type, slot));
+        let cpus = cpus
+            .rev()
+            .map(|vcpu| machine::hotpluggable(self.target, &self.cpu_type, vcpu));
+        Ok(empty.chain(cpus).collect())
     }
 
     async fn query_memdev(&self, (): &()) -> Result<Vec<Memdev>, Error> {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use kvm_bindings::{
-    CpuId, KVM_CAP_HYPERV, KVM_CAP_MCE, KVM_CAP_NESTED_STATE, KVM_CAP_SYS_HYPERV_CPUID, KVM_CAP_TSC_DEADLINE_TIMER,
-    KVM_CAP_X86_DISABLE_EXITS, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry,
+    CpuId, KVM_CAP_HYPERV, KVM_CAP_HYPERV_VP_INDEX, KVM_CAP_MCE, KVM_CAP_NESTED_STATE, KVM_CAP_SYS_HYPERV_CPUID,
+    KVM_CAP_TSC_DEADLINE_TIMER, KVM_CAP_X86_DISABLE_EXITS, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_msr_entry,
 };
 use kvm_ioctls::Kvm;
 use raw_cpuid::native_cpuid::cpuid_count;
@@ -14,13 +14,14 @@ use crate::accel::kvm::KvmError;
 use crate::cpu::x86::{CpuidEntry, Host};
 
 /// The capabilities that CPU models depend on.
-const CAPABILITIES: [(u32, &str); 6] = [
+const CAPABILITIES: [(u32, &str); 7] = [
     (KVM_CAP_MCE, "KVM_CAP_MCE"),
     (KVM_CAP_TSC_DEADLINE_TIMER, "KVM_CAP_TSC_DEADLINE_TIMER"),
     (KVM_CAP_X86_DISABLE_EXITS, "KVM_CAP_X86_DISABLE_EXITS"),
     (KVM_CAP_NESTED_STATE, "KVM_CAP_NESTED_STATE"),
     (KVM_CAP_HYPERV, "KVM_CAP_HYPERV"),
     (KVM_CAP_SYS_HYPERV_CPUID, "KVM_CAP_SYS_HYPERV_CPUID"),
+    (KVM_CAP_HYPERV_VP_INDEX, "KVM_CAP_HYPERV_VP_INDEX"),
 ];
 
 /// Where the ranges of leaves start: processor, hypervisor around this host, AMD's and Centaur's extensions.

@@ -12,6 +12,7 @@ mod stats;
 mod system;
 mod vcpu;
 mod vm;
+mod xsave;
 
 pub use host::probe;
 pub use initial::{BootState, EntryMode};

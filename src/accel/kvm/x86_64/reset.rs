@@ -4,12 +4,12 @@ use std::io;
 use std::ops::RangeInclusive;
 
 use kvm_bindings::{
-    Msrs, kvm_debugregs, kvm_fpu, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events,
-    kvm_xcrs,
+    Msrs, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry, kvm_regs, kvm_sregs, kvm_vcpu_events, kvm_xcrs,
 };
-use kvm_ioctls::{Kvm, VcpuFd};
+use kvm_ioctls::{Cap, Kvm, KvmNestedStateBuffer, VcpuFd};
 
 use super::initial::BootState;
+use super::xsave::XsaveState;
 
 /// Time stamp counter and its deadline: they run on over a reset.
 const RUNNING_MSRS: [u32; 3] = [0x10, 0x6e0, HYPERV_TIME_REF_COUNT];
@@ -22,17 +22,18 @@ const CAPABILITIES: [u32; 2] = [0xcf, 0x345];
 const VMX_CAPABILITIES: RangeInclusive<u32> = 0x480..=0x493;
 
 /// The recorded state.
-#[derive(Clone, Debug)]
 pub(super) struct PowerOnState {
     regs: kvm_regs,
     sregs: kvm_sregs,
-    fpu: kvm_fpu,
+    xsave: XsaveState,
     xcrs: Option<kvm_xcrs>,
     debug: kvm_debugregs,
     lapic: kvm_lapic_state,
     events: kvm_vcpu_events,
     mp_state: kvm_mp_state,
     msrs: Vec<kvm_msr_entry>,
+    /// What the vCPU is to guests of its own; none where it can have none.
+    nested: Option<Box<KvmNestedStateBuffer>>,
 }
 
 impl PowerOnState {
@@ -41,13 +42,14 @@ impl PowerOnState {
         Ok(Self {
             regs: fd.get_regs()?,
             sregs: fd.get_sregs()?,
-            fpu: fd.get_fpu()?,
+            xsave: XsaveState::read(kvm, fd)?,
             xcrs: fd.get_xcrs().ok(),
             debug: fd.get_debug_regs()?,
             lapic: fd.get_lapic()?,
             events: fd.get_vcpu_events()?,
             mp_state: fd.get_mp_state()?,
             msrs: read_msrs(fd, &changeable_msrs(kvm)?)?,
+            nested: nested_state(kvm, fd),
         })
     }
 
@@ -55,12 +57,16 @@ impl PowerOnState {
     pub(super) fn restore(&self, fd: &VcpuFd, boot: BootState) -> io::Result<()> {
         let (mut regs, mut sregs) = (self.regs, self.sregs);
         boot.apply(&mut regs, &mut sregs);
+        // First: a vCPU in VMX operation does not take the control registers of one that is not.
+        if let Some(nested) = &self.nested {
+            fd.set_nested_state(nested)?;
+        }
         fd.set_sregs(&sregs)?;
         fd.set_regs(&regs)?;
-        fd.set_fpu(&self.fpu)?;
         if let Some(xcrs) = &self.xcrs {
             fd.set_xcrs(xcrs)?;
         }
+        self.xsave.write(fd)?;
         fd.set_debug_regs(&self.debug)?;
         write_msrs(fd, &self.msrs)?;
         fd.set_lapic(&self.lapic)?;
@@ -68,6 +74,17 @@ impl PowerOnState {
         fd.set_mp_state(self.mp_state)?;
         Ok(())
     }
+}
+
+/// The state of a vCPU that has never had a guest of its own: nothing but the header.
+fn nested_state(kvm: &Kvm, fd: &VcpuFd) -> Option<Box<KvmNestedStateBuffer>> {
+    if !kvm.check_extension(Cap::NestedState) {
+        return None;
+    }
+    let mut state = Box::new(KvmNestedStateBuffer::empty());
+    // A kernel that was told to have no nested guests knows the request and refuses it.
+    fd.nested_state(&mut state).ok()?;
+    Some(state)
 }
 
 /// The registers that a guest may change. Those that tell features are the CPU model's, and stay.
@@ -120,4 +137,75 @@ fn batch(entries: &[kvm_msr_entry]) -> io::Result<Msrs> {
     // KVM takes at most 256 registers (MAX_IO_MSRS) at once.
     let entries = &entries[..entries.len().min(255)];
     Msrs::from_entries(entries).map_err(|error| io::Error::other(format!("{error:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+
+    use super::*;
+    use crate::accel::kvm::x86_64::System;
+
+    /// Words of the XSAVE area: XMM0 to XMM15, and which components are not in their initial state.
+    const XMM: std::ops::Range<usize> = 40..104;
+    const COMPONENTS: usize = 128;
+
+    /// Components with their state at a place that CPUID tells, beside x87 and SSE: AVX, AVX-512, PKRU.
+    fn extended_components(system: &System) -> Vec<(u32, std::ops::Range<usize>)> {
+        let cpuid = system.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).unwrap();
+        let leaf = |index| {
+            cpuid
+                .as_slice()
+                .iter()
+                .find(|entry| (entry.function, entry.index) == (0xd, index))
+        };
+        let offered = leaf(0).map_or(0, |leaf| leaf.eax);
+        let wanted = [2, 5, 6, 7, 9]
+            .into_iter()
+            .filter(|component| offered >> component & 1 != 0);
+        let place = |component| {
+            let leaf = leaf(component)?;
+            let (start, len) = (usize::try_from(leaf.ebx).ok()? / 4, usize::try_from(leaf.eax).ok()? / 4);
+            Some((component, start..start + len))
+        };
+        wanted.filter_map(place).collect()
+    }
+
+    #[test]
+    fn a_reset_clears_what_xsave_knows() {
+        let system = match System::open() {
+            Ok(system) => system,
+            Err(error) => {
+                assert!(!std::path::Path::new("/dev/kvm").exists(), "{error}");
+                return;
+            }
+        };
+        let vm = system.kvm.create_vm().unwrap();
+        vm.create_irq_chip().unwrap();
+        let fd = vm.create_vcpu(0).unwrap();
+        fd.set_cpuid2(&system.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).unwrap())
+            .unwrap();
+        let fresh = PowerOnState::record(&system.kvm, &fd).unwrap();
+        let components = extended_components(&system);
+        let mut used = XsaveState::read(&system.kvm, &fd).unwrap();
+        used.words_mut()[XMM].fill(0x0101_0101);
+        used.words_mut()[COMPONENTS] |= 2;
+        for (component, words) in &components {
+            used.words_mut()[words.start] = 4;
+            used.words_mut()[COMPONENTS] |= 1 << component;
+        }
+        used.write(&fd).unwrap();
+        let read = XsaveState::read(&system.kvm, &fd).unwrap();
+        assert_eq!(read.words()[XMM], used.words()[XMM]);
+        fresh.restore(&fd, BootState::PowerOn).unwrap();
+        let reset = XsaveState::read(&system.kvm, &fd).unwrap();
+        assert!(reset.words()[XMM].iter().all(|word| *word == 0));
+        for (component, words) in components {
+            let in_use = reset.words()[COMPONENTS] >> component & 1 != 0;
+            assert!(
+                !in_use || reset.words()[words].iter().all(|word| *word == 0),
+                "component {component}"
+            );
+        }
+    }
 }

@@ -51,6 +51,12 @@ impl System {
         &self.kvm
     }
 
+    /// vCPUs that all VMs together should not exceed.
+    #[must_use]
+    pub fn recommended_vcpus(&self) -> usize {
+        self.kvm.get_nr_vcpus()
+    }
+
     /// vCPUs one VM may have.
     #[must_use]
     pub fn max_vcpus(&self) -> usize {

@@ -1,0 +1,50 @@
+//! The state of a vCPU that XSAVE knows: x87, SSE, AVX, AVX-512, protection keys, AMX.
+#![expect(unsafe_code, reason = "only the kernel knows how large the state is")]
+
+use std::io;
+
+use kvm_bindings::{Xsave, kvm_xsave};
+use kvm_ioctls::{Cap, Kvm, VcpuFd};
+
+/// A vCPU's state in the standard format (Intel SDM volume 1, 13.4), with room for all that the process may give to guests.
+#[derive(Clone, Debug)]
+pub(super) struct XsaveState(Xsave);
+
+impl XsaveState {
+    /// Reads the state of a vCPU that has its CPUID (KVM_GET_XSAVE2; KVM_GET_XSAVE on kernels before 5.17).
+    pub(super) fn read(kvm: &Kvm, fd: &VcpuFd) -> io::Result<Self> {
+        let size = usize::try_from(kvm.check_extension_int(Cap::Xsave2)).unwrap_or_default();
+        let extra = size.saturating_sub(size_of::<kvm_xsave>()).div_ceil(size_of::<u32>());
+        let mut state = Xsave::new(extra).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        if size == 0 {
+            let region = fd.get_xsave()?.region;
+            // SAFETY: the length of the structure stays what it is.
+            unsafe { state.as_mut_fam_struct() }.xsave.region = region;
+        } else {
+            // SAFETY: the kernel writes at most as many bytes as it told, and there are as many. What a process's guests may
+            // have is settled before its first vCPU (`Vm::prepare`), so the number does not grow.
+            unsafe { fd.get_xsave2(&mut state) }?;
+        }
+        Ok(Self(state))
+    }
+
+    /// Gives a vCPU this state (KVM_SET_XSAVE).
+    pub(super) fn write(&self, fd: &VcpuFd) -> io::Result<()> {
+        // SAFETY: the kernel reads as many bytes as it wrote for a vCPU of this process, and there are as many.
+        unsafe { fd.set_xsave2(&self.0) }.map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+impl XsaveState {
+    /// The first 4096 bytes, as words.
+    pub(super) fn words(&self) -> &[u32] {
+        &self.0.as_fam_struct_ref().xsave.region
+    }
+
+    /// The same, to be changed.
+    pub(super) fn words_mut(&mut self) -> &mut [u32] {
+        // SAFETY: the length of the structure stays what it is.
+        &mut unsafe { self.0.as_mut_fam_struct() }.xsave.region
+    }
+}
