@@ -51,7 +51,7 @@ fn a_guest_moves_where_its_model_runs() {
         (Z15, Z15, "--cpu host"),
     ] {
         let (status, out) = migratable(from, to, cpu);
-        assert_eq!((status, out.lines().next()), (0, Some("yes")), "{from} {to} {cpu}");
+        assert!(status == 0 && out.starts_with("yes: "), "{from} {to} {cpu}: {out}");
     }
 }
 
@@ -60,12 +60,10 @@ fn a_generation_in_the_way_is_named() {
     let (status, out) = migratable(Z16, Z15, "--cpu gen16a-base");
     assert_eq!(status, 1);
     let lines: Vec<&str> = out.lines().collect();
+    assert!(lines[0].starts_with("no: gen16a-base does not move from "), "{out}");
     assert_eq!(
-        lines[..2],
-        [
-            "no",
-            "  type: gen16a is of generation 16 GA 1, the host is a gen15a of generation 15 GA 1"
-        ]
+        lines[1],
+        "  type: gen16a is of generation 16 GA 1, the host is a gen15a of generation 15 GA 1"
     );
 }
 
@@ -87,10 +85,10 @@ fn a_limit_of_the_blocking_control_in_the_way_is_named() {
     });
     let (status, out) = migratable(Z15, &narrow, "--cpu z13-base");
     assert_eq!(
-        (status, out.as_str()),
+        (status, out.lines().nth(1)),
         (
             1,
-            "no\n  IBC: z13 needs instruction blocking control 0x031, the host can be held to 0x041 to 0x061\n"
+            Some("  IBC: z13 needs instruction blocking control 0x031, the host can be held to 0x041 to 0x061")
         )
     );
     let (status, _) = migratable(Z15, &narrow, "--cpu z14-base");
@@ -102,7 +100,7 @@ fn a_guest_that_cannot_run_where_it_is_does_not_move() {
     let (status, out) = migratable(Z15, Z16, "--cpu gen16a-base");
     assert_eq!(status, 1);
     assert!(
-        out.starts_with("no: the guest cannot run where it is to come from\n  type: "),
+        out.starts_with("no: gen16a-base does not run on ") && out.contains(", where it is to come from\n  type: "),
         "{out}"
     );
 }
@@ -139,7 +137,7 @@ fn a_baseline_of_any_number_of_hosts_runs_on_each() {
         let (status, out, _) = remuda(&format!("explain {model} --host {host}"));
         assert_eq!(
             (status, out.as_str()),
-            (0, "nothing keeps the host from running the model\n"),
+            (0, format!("{model} runs on sim_host\n").as_str()),
             "{host}"
         );
         let (status, out, _) = remuda(&format!("compare {host} {model} --target s390x"));

@@ -28,7 +28,7 @@ use crate::target::Target;
 use crate::worker;
 use crate::worker::link::Link;
 
-use super::{help, logging};
+use super::{help, logging, output};
 
 /// Runs the emulator for `target` with this process's arguments.
 #[must_use]
@@ -159,10 +159,9 @@ fn set_process_name(name: &str) -> Result<(), String> {
 }
 
 fn print(text: &str) -> ExitCode {
-    use std::io::Write;
-    match std::io::stdout().write_all(text.as_bytes()) {
+    match output::write(text.as_bytes()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => fail(&error.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@ mod cputool;
 pub mod dropin;
 mod help;
 mod logging;
+mod output;
 mod serve;
 pub mod tool;
 mod zygote;

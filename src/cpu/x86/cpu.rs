@@ -233,7 +233,8 @@ impl Cpu {
     }
 
     /// The signature of leaf 1, EAX.
-    pub(super) fn signature(&self) -> u32 {
+    #[must_use]
+    pub fn signature(&self) -> u32 {
         let family = match self.family {
             base @ 0..=15 => base << 8,
             extended => 15 << 8 | (extended - 15) << 20,

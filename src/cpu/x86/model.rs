@@ -98,6 +98,18 @@ impl Model {
             || matches!((self, driver), (Self::Host, "max-x86_64-cpu"))
     }
 
+    /// The vendor of the processor that a named model is like.
+    #[must_use]
+    pub fn vendor(&self) -> Option<&'static str> {
+        self.definition().map(|definition| definition.vendor)
+    }
+
+    /// The family of that processor.
+    #[must_use]
+    pub fn family(&self) -> Option<u32> {
+        self.definition().map(|definition| definition.family)
+    }
+
     /// The named model, if it is one.
     pub(super) fn definition(&self) -> Option<&'static Definition> {
         match self {

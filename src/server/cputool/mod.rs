@@ -1,30 +1,34 @@
 //! `remuda cpu`: CPU models for operators, without a guest.
 //!
 //! ```text
-//! remuda cpu list       [--host HOST]                   models, and which of them the host can run
-//! remuda cpu show       MODEL [--host HOST] [--full]    a model spelt out
-//! remuda cpu compare    A B                             how one model or host relates to another
-//! remuda cpu baseline   A B...                          the largest model that all of them can run
-//! remuda cpu explain    MODEL [--host HOST]             what keeps a host from running a model, and why
-//! remuda cpu migratable --from HOST --to HOST [--cpu MODEL]
-//!                                                       whether a guest can move, and what is in the way
+//! remuda cpu list       [--host HOST]... [--features]     models, and which of them run on which host
+//! remuda cpu show       MODEL [--host HOST] [--full]      a model spelt out
+//! remuda cpu compare    A B...                            how models and hosts relate to one another
+//! remuda cpu baseline   A... [--xml]                      the largest model that all of them can run
+//! remuda cpu explain    MODEL [--host HOST]...            whether hosts run a model, and what is in the way
+//! remuda cpu migratable --from HOST... --to HOST... [--cpu MODEL]
+//!                                                         whether a guest can move, and what is in the way
 //! ```
 //!
-//! A model is written as for `-cpu`. A host is a file that describes one ([`crate::accel::hostfile`]); where a model
-//! or a host may stand, a text with a `/` in it or with the ending `.json` is a file. Without `--host`, the host is this one.
+//! A model is written as for `-cpu`. A host is a file that describes one ([`crate::accel::hostfile`]), or `host` for this one;
+//! where a model or a host may stand, a text with a `/` in it or with the ending `.json` or `.xml` is a file. XML is libvirt's:
+//! what `virsh domcapabilities` says is a host, a domain or its `<cpu>` a model. Without `--host`, the host is this one.
 //! `--target` names the architecture where no file tells it, `--machine` the machine type whose rules hold, and
 //! `--json` asks for replies in the form QMP gives them.
 
 mod answer;
+mod libvirt;
+mod operand;
 mod request;
 mod s390x;
+mod table;
 mod x86;
 
-use std::io::Write;
 use std::process::ExitCode;
 
-use request::Request;
+use request::{Parsed, Request};
 
+use super::output;
 use crate::target::Target;
 
 /// Runs `remuda cpu` with the arguments that follow it.
@@ -32,8 +36,10 @@ use crate::target::Target;
 pub(super) fn main(args: &[String]) -> ExitCode {
     let mut out = Vec::new();
     let outcome = run(args, &mut out);
-    // A reader that has gone away wants no more output.
-    let _ = std::io::stdout().write_all(&out);
+    if let Err(error) = output::write(&out) {
+        eprintln!("remuda cpu: {error}");
+        return ExitCode::from(2);
+    }
     match outcome {
         Ok(Verdict::Yes) => ExitCode::SUCCESS,
         Ok(Verdict::No) => ExitCode::from(1),
@@ -54,7 +60,9 @@ enum Verdict {
 /// A question that cannot be answered: the exit status 2.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum ToolError {
-    #[error("{0}\nusage: remuda cpu list|show|compare|baseline|explain|migratable ..., see remuda(1)")]
+    #[error(
+        "{0}\nusage: remuda cpu list|show|compare|baseline|explain|migratable ..., see remuda cpu --help and remuda(1)"
+    )]
     Usage(String),
     #[error("{0}")]
     Failed(String),
@@ -69,7 +77,13 @@ impl ToolError {
 }
 
 fn run(args: &[String], out: &mut Vec<u8>) -> Result<Verdict, ToolError> {
-    let request = Request::parse(args)?;
+    let request = match Request::parse(args)? {
+        Parsed::Ask(request) => request,
+        Parsed::Help(text) => {
+            out.extend_from_slice(text.as_bytes());
+            return Ok(Verdict::Yes);
+        }
+    };
     match request.target()? {
         Target::S390x => s390x::run(&request, out),
         Target::X86_64 => x86::run(&request, out),

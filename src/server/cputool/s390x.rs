@@ -2,19 +2,19 @@
 
 mod obstacle;
 
-use std::path::Path;
-
-use obstacle::{Obstacle, list_json, obstacles};
+use obstacle::{Obstacle, obstacles};
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answers, Definition, Output};
-use super::request::{Operand, Request, read};
+use super::answer::{Architecture, Baseline, Entry, Explanation, Hindrance, Move, OnHost, Relation, Shown, answer};
+use super::operand::{HostRef, Operand, read_host};
+use super::request::Request;
 use super::{ToolError, Verdict};
 use crate::accel::kvm;
 use crate::cpu::s390x::{
-    Compat, Cpus, DefinitionInfo, Expansion, FacilityList, Host, HostModel, Model, ModelInfo, Variant, baseline,
+    Compat, Cpus, DefinitionInfo, Error, Expansion, FacilityList, Host, HostModel, Model, ModelInfo, Variant, baseline,
     compare, expand, inconsistencies, static_info,
 };
+use crate::cpu::x86;
 use crate::target::Target;
 
 /// Answers one question.
@@ -24,186 +24,185 @@ pub(super) fn run(request: &Request, out: &mut Vec<u8>) -> Result<Verdict, ToolE
             .ok_or_else(|| ToolError::Failed(format!("'{name}' is not a machine type of s390x")))?,
         None => Compat::newest(),
     };
-    let out = Output(out);
-    Tool { compat, request, out }.answer(request.verb)
+    answer(&S390x { compat }, request, out)
 }
 
-struct Tool<'a> {
+/// The models of a machine type.
+struct S390x {
     compat: Compat,
-    request: &'a Request,
-    out: Output<'a>,
 }
 
-impl Answers for Tool<'_> {
-    fn list(&mut self) -> Result<Verdict, ToolError> {
-        let host = self.host_or_here()?;
-        let list = Cpus::new(self.compat, Some(&host)).definitions(std::slice::from_ref(&host));
-        if self.request.json {
-            let list: Vec<Definition<'_>> = list.iter().map(definition).collect();
-            self.out.json(&json!(list));
-            return Ok(Verdict::Yes);
+impl Architecture for S390x {
+    type Host = Host;
+    const TARGET: Target = Target::S390x;
+
+    fn host(&self, host: &HostRef) -> Result<Host, ToolError> {
+        match host.path() {
+            Some(path) => {
+                let other = || ToolError::Failed(format!("{}: not a host for S390 guests", path.display()));
+                read_host(path)?.into_s390x().ok_or_else(other)
+            }
+            None if !Target::S390x.is_native() => Err(ToolError::Failed(
+                "this machine runs no s390x guests: name a host with --host".to_owned(),
+            )),
+            None => kvm::s390x::probe().map_err(|error| ToolError::failed(&error)),
         }
-        for info in list {
-            let name = info.name;
-            let what = match (&info.alias_of, &info.unavailable_features) {
-                (Some(target), _) => format!("is {target}"),
-                (None, None) => "unknown".to_owned(),
-                (None, Some(missing)) if missing.is_empty() => "runs".to_owned(),
-                (None, Some(missing)) => format!("lacks {}", missing.join(" ")),
-            };
-            self.out.line(&format!("{name:<14} {what}"));
-        }
-        Ok(Verdict::Yes)
     }
 
-    fn show(&mut self) -> Result<Verdict, ToolError> {
-        let host = self.optional_host()?;
-        let model = self.operand(&self.request.operands[0], host.as_ref())?;
-        let kind = if self.request.full {
-            Expansion::Full
-        } else {
-            Expansion::Static
+    fn list(&self, hosts: &[(String, Host)]) -> Vec<Entry> {
+        let lists: Vec<(&String, Vec<DefinitionInfo>)> = hosts
+            .iter()
+            .map(|(name, host)| {
+                let cpus = Cpus::new(self.compat, Some(host));
+                (name, cpus.definitions(std::slice::from_ref(host)))
+            })
+            .collect();
+        let Some((_, first)) = lists.first() else {
+            return Vec::new();
         };
-        let info = expand(&model, kind);
-        if self.request.json {
-            self.out
-                .json(&json!({"deprecated-props": info.deprecated_props, "model": model_json(&info.model)}));
-            return Ok(Verdict::Yes);
-        }
+        let on_host = |(host, list): &(&String, Vec<DefinitionInfo>), model: &str| {
+            // A host whose kernel knows no CPU models lists none.
+            let info = list.iter().find(|info| info.name == model);
+            let there = info.and_then(|info| info.accelerators.first());
+            OnHost {
+                name: (*host).clone(),
+                runnable: there.is_some_and(|there| there.runnable),
+                default: there.is_some_and(|there| there.default),
+                unavailable_features: info
+                    .and_then(|info| info.unavailable_features.clone())
+                    .unwrap_or_default(),
+            }
+        };
+        let entry = |info: &DefinitionInfo| Entry {
+            name: info.name,
+            typename: info.typename,
+            is_static: info.is_static,
+            migration_safe: info.migration_safe,
+            deprecated: false,
+            unavailable_features: info.unavailable_features.clone(),
+            alias_of: info.alias_of,
+            accelerators: lists.iter().map(|list| on_host(list, info.name)).collect(),
+        };
+        first.iter().map(entry).collect()
+    }
+
+    fn show(&self, model: &Operand, host: Option<&Host>, full: bool) -> Result<Shown, ToolError> {
+        let here = match (model, host) {
+            (Operand::Model(text), None) if text == "host" => Some(self.host(&HostRef::Here)?),
+            _ => None,
+        };
+        let model = self.model(model, host.or(here.as_ref()))?;
+        let info = expand(&model, if full { Expansion::Full } else { Expansion::Static });
         let definition = model.definition;
-        self.out.line(&cpu_text(&info.model));
-        self.out.line(&format!(
-            "machine type {:04x} GA {}, generation {} GA {}, known as {}",
-            definition.machine_type, definition.own_ga, definition.generation, definition.ga, definition.seed_name
-        ));
-        self.out.line(&match definition.ibc {
-            0 => "no instruction blocking control".to_owned(),
-            ibc => format!("instruction blocking control {ibc:#05x}"),
-        });
-        let numbers: Vec<String> = FacilityList::of_features(&model.features)
+        let mut lines = vec![
+            cpu_text(&static_info(&model)),
+            format!(
+                "machine type {:04x} GA {}, generation {} GA {}, known as {}",
+                definition.machine_type, definition.own_ga, definition.generation, definition.ga, definition.seed_name
+            ),
+            match definition.ibc {
+                0 => "no instruction blocking control".to_owned(),
+                ibc => format!("instruction blocking control {ibc:#05x}"),
+            },
+        ];
+        let warnings = inconsistencies(&model).into_iter().map(|odd| format!("warning: {odd}"));
+        lines.extend(warnings);
+        let numbers = FacilityList::of_features(&model.features)
             .iter()
             .map(|number| number.to_string())
             .collect();
-        self.out.line(&format!("facilities {}", numbers.join(" ")));
+        let mut names = vec![("facilities", numbers)];
         let deprecated = expand(&model, Expansion::Static).deprecated_props;
         if !deprecated.is_empty() {
-            self.out.line(&format!("deprecated {}", deprecated.join(" ")));
+            names.push(("deprecated", deprecated.iter().map(|name| (*name).to_owned()).collect()));
         }
-        for odd in inconsistencies(&model) {
-            self.out.line(&format!("warning: {odd}"));
+        if full {
+            let on = info.model.props.iter().filter(|(_, on)| *on);
+            names.push(("on", on.map(|(name, _)| (*name).to_owned()).collect()));
         }
-        Ok(Verdict::Yes)
+        Ok(Shown {
+            json: json!({"deprecated-props": info.deprecated_props, "model": model_json(&info.model)}),
+            lines,
+            names,
+        })
     }
 
-    fn compare(&mut self) -> Result<Verdict, ToolError> {
-        let [a, b] = [0, 1].map(|place| self.operand(&self.request.operands[place], None));
-        let info = compare(&a?, &b?);
-        if self.request.json {
-            self.out.json(&json!({
-                "result": info.result.as_str(),
-                "responsible-properties": info.responsible_properties,
-            }));
-            return Ok(Verdict::Yes);
-        }
-        self.out.line(info.result.as_str());
-        if !info.responsible_properties.is_empty() {
-            self.out
-                .line(&format!("differs in {}", info.responsible_properties.join(" ")));
-        }
-        Ok(Verdict::Yes)
+    fn relate(&self, a: &Operand, b: &Operand) -> Result<Relation, ToolError> {
+        let info = compare(&self.model(a, None)?, &self.model(b, None)?);
+        let differing: Vec<String> = info
+            .responsible_properties
+            .iter()
+            .map(|name| (*name).to_owned())
+            .collect();
+        Ok(Relation {
+            result: info.result.as_str(),
+            lists: vec![("differs in", differing.clone())],
+            differing,
+        })
     }
 
-    fn baseline(&mut self) -> Result<Verdict, ToolError> {
-        let mut operands = self.request.operands.iter().map(|operand| self.operand(operand, None));
-        let first = operands
+    fn baseline(&self, all: &[Operand]) -> Result<Baseline, ToolError> {
+        let mut models = all.iter().map(|operand| self.model(operand, None));
+        let first = models
             .next()
             .unwrap_or_else(|| Err(ToolError::Usage("nothing to find a baseline of".to_owned())))?;
-        let model = operands.try_fold(first, |so_far, next| {
+        let model = models.try_fold(first, |so_far, next| {
             baseline(&so_far, &next?).map_err(|error| ToolError::failed(&error))
         })?;
         let info = static_info(&model);
-        if self.request.json {
-            self.out.json(&json!({"model": model_json(&info)}));
-            return Ok(Verdict::Yes);
-        }
-        self.out.line(&cpu_text(&info));
-        Ok(Verdict::Yes)
+        Ok(Baseline {
+            model: info.name,
+            plain_model: info.name,
+            props: info.props,
+        })
     }
 
-    fn explain(&mut self) -> Result<Verdict, ToolError> {
-        let host = self.host_or_here()?;
-        let model = self.operand(&self.request.operands[0], Some(&host))?;
-        let obstacles = obstacles(&model, offered(&host)?);
-        let verdict = match obstacles.is_empty() {
-            true => Verdict::Yes,
-            false => Verdict::No,
+    fn explain(&self, model: &Operand, host: &Host) -> Result<Explanation, ToolError> {
+        let text = model_text(model);
+        let model = self.model(model, Some(host))?;
+        let found = obstacles(&model, offered(host)?);
+        let nearest = if found.is_empty() {
+            None
+        } else {
+            self.nearest(&model, host)
         };
-        let instead = match verdict {
-            Verdict::Yes => None,
-            Verdict::No => self.nearest(&model, &host),
-        };
-        if self.request.json {
-            self.out.json(&json!({
-                "runnable": obstacles.is_empty(),
-                "model": model_json(&static_info(&model)),
-                "obstacles": list_json(&obstacles),
-                "nearest": instead.as_ref().map(Model::name),
-            }));
-            return Ok(verdict);
-        }
-        for obstacle in &obstacles {
-            self.out.line(&obstacle.to_string());
-        }
-        match (verdict, instead) {
-            (Verdict::Yes, _) => self.out.line("nothing keeps the host from running the model"),
-            (Verdict::No, Some(model)) => self
-                .out
-                .line(&format!("the nearest model that runs is {}", model.name())),
-            (Verdict::No, None) => self.out.line("no named model runs"),
-        }
-        Ok(verdict)
+        Ok(Explanation {
+            model: text.to_owned(),
+            model_json: Some(model_json(&static_info(&model))),
+            hindrances: hindrances(&found),
+            nearest: nearest.as_ref().map(Model::name),
+        })
     }
 
-    fn migratable(&mut self) -> Result<Verdict, ToolError> {
-        let (Some(from), Some(to)) = (&self.request.from, &self.request.to) else {
-            return Err(ToolError::Usage("--from and --to are needed".to_owned()));
-        };
-        let (from, to) = (host_file(from)?, host_file(to)?);
-        let cpus = Cpus::new(self.compat, Some(&from));
-        let model = cpus
-            .parse(self.request.cpu.as_deref())
-            .map_err(|error| ToolError::failed(&error))?;
-        let here = obstacles(&model, offered(&from)?);
-        let (place, obstacles) = match here.is_empty() {
-            true => ("to", obstacles(&model, offered(&to)?)),
+    fn migrate(&self, model: Option<&Operand>, from: &Host, to: &Host) -> Result<Move, ToolError> {
+        let text = model.map(model_text);
+        let model = Cpus::new(self.compat, Some(from))
+            .parse(text)
+            .map_err(|error| named_error(&error, text))?;
+        let here = obstacles(&model, offered(from)?);
+        let (blocked_at, found) = match here.is_empty() {
+            true => ("to", obstacles(&model, offered(to)?)),
             false => ("from", here),
         };
-        if self.request.json {
-            return self.migratable_json(&model, place, &obstacles);
-        }
-        if !obstacles.is_empty() {
-            self.out.line(match place {
-                "from" => "no: the guest cannot run where it is to come from",
-                _ => "no",
-            });
-            obstacles
-                .iter()
-                .for_each(|obstacle| self.out.line(&format!("  {obstacle}")));
-            return Ok(Verdict::No);
-        }
-        self.out.line("yes");
-        if matches!(model.variant, Variant::Host | Variant::Max) {
-            let text = cpu_text(&static_info(&model));
-            self.out.line(&format!(
-                "  '{}' means something else on the other host: start the guest with -cpu {text}",
+        let takes_all = matches!(model.variant, Variant::Host | Variant::Max);
+        let note = (takes_all && found.is_empty()).then(|| {
+            let spelt_out = cpu_text(&static_info(&model));
+            format!(
+                "'{}' means something else on the other host: start the guest with -cpu {spelt_out}",
                 model.name()
-            ));
-        }
-        Ok(Verdict::Yes)
+            )
+        });
+        Ok(Move {
+            model: text.unwrap_or_else(|| model.name()).to_owned(),
+            model_json: model_json(&static_info(&model)),
+            blocked_at,
+            hindrances: hindrances(&found),
+            note,
+        })
     }
 }
 
-impl Tool<'_> {
+impl S390x {
     /// The newest named model that is not newer than the one wanted and runs on a host; with its default features, if
     /// these run.
     fn nearest(&self, wanted: &Model, host: &Host) -> Option<Model> {
@@ -225,43 +224,36 @@ impl Tool<'_> {
             })
     }
 
-    fn migratable_json(&mut self, model: &Model, place: &str, obstacles: &[Obstacle]) -> Result<Verdict, ToolError> {
-        let model = model_json(&static_info(model));
-        if obstacles.is_empty() {
-            self.out.json(&json!({"migratable": true, "model": model}));
-            return Ok(Verdict::Yes);
-        }
-        let obstacles = list_json(obstacles);
-        self.out
-            .json(&json!({"migratable": false, "model": model, "blocked-at": place, "obstacles": obstacles}));
-        Ok(Verdict::No)
-    }
-
     /// The model that an operand stands for; a host stands for all that it offers.
-    fn operand(&self, operand: &Operand, host: Option<&Host>) -> Result<Model, ToolError> {
+    fn model(&self, operand: &Operand, host: Option<&Host>) -> Result<Model, ToolError> {
         match operand {
-            Operand::Host(path) => Ok(offered(&host_file(path)?)?.model(Variant::Host)),
-            Operand::Model(text) => {
+            Operand::Host(host) => Ok(offered(&self.host(host)?)?.model(Variant::Host)),
+            Operand::Model(_) | Operand::Document(_) => {
+                let text = model_text(operand);
                 let parsed = Cpus::new(self.compat, host).parse(Some(text));
-                parsed.map_err(|error| ToolError::failed(&error))
+                parsed.map_err(|error| named_error(&error, Some(text)))
             }
         }
     }
+}
 
-    fn optional_host(&self) -> Result<Option<Host>, ToolError> {
-        self.request.host.as_deref().map(host_file).transpose()
+/// The text of a model; a host's own is `host`.
+fn model_text(operand: &Operand) -> &str {
+    match operand {
+        Operand::Model(text) => text,
+        Operand::Host(_) | Operand::Document(_) => "host",
     }
+}
 
-    /// The host that was named, or this one.
-    fn host_or_here(&self) -> Result<Host, ToolError> {
-        match self.optional_host()? {
-            Some(host) => Ok(host),
-            None if !Target::S390x.is_native() => Err(ToolError::Failed(
-                "this machine runs no s390x guests: name a host with --host".to_owned(),
-            )),
-            None => kvm::s390x::probe().map_err(|error| ToolError::failed(&error)),
-        }
+/// The error, with a hint where the model is one of the other architecture.
+fn named_error(error: &Error, text: Option<&str>) -> ToolError {
+    let name = text.unwrap_or_default().split(',').next().unwrap_or_default();
+    if matches!(error, Error::UnableToFind(_)) && x86::Model::find(name, x86::MachineCompat::newest()).is_some() {
+        return ToolError::Failed(format!(
+            "unable to find CPU model '{name}' for s390x: it is one of x86_64 (--target x86_64)"
+        ));
     }
+    ToolError::failed(error)
 }
 
 fn offered(host: &Host) -> Result<&HostModel, ToolError> {
@@ -270,9 +262,12 @@ fn offered(host: &Host) -> Result<&HostModel, ToolError> {
         .ok_or_else(|| ToolError::Failed("the host's kernel knows no CPU models".to_owned()))
 }
 
-fn host_file(path: &Path) -> Result<Host, ToolError> {
-    let other = || ToolError::Failed(format!("{}: not a host for S390 guests", path.display()));
-    read(path)?.into_s390x().ok_or_else(other)
+fn hindrances(obstacles: &[Obstacle]) -> Vec<Hindrance> {
+    let hindrance = |obstacle: &Obstacle| Hindrance {
+        text: obstacle.to_string(),
+        json: obstacle.to_json(),
+    };
+    obstacles.iter().map(hindrance).collect()
 }
 
 /// A model as one would write it after `-cpu`.
@@ -293,18 +288,6 @@ fn model_json(info: &ModelInfo) -> Value {
     match props.is_empty() {
         true => json!({"name": info.name}),
         false => json!({"name": info.name, "props": props}),
-    }
-}
-
-fn definition(info: &DefinitionInfo) -> Definition<'_> {
-    Definition {
-        name: info.name,
-        typename: info.typename,
-        is_static: info.is_static,
-        migration_safe: info.migration_safe,
-        deprecated: false,
-        unavailable_features: info.unavailable_features.as_deref(),
-        alias_of: info.alias_of,
     }
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Reads the arguments behind `serve`.
+    /// Reads the arguments behind `serve`. An option's value follows it, or stands behind `=`.
     ///
     /// # Errors
     /// Names the argument at fault.
@@ -29,13 +29,22 @@ impl Options {
             Target::X86_64
         };
         let mut arguments = arguments.iter();
-        while let Some(name) = arguments.next() {
-            let mut value = || arguments.next().ok_or_else(|| format!("{name} requires an argument"));
-            match name.as_str() {
+        while let Some(argument) = arguments.next() {
+            let (name, mut attached) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (argument.as_str(), None),
+            };
+            let mut value = || {
+                let value = attached.take().or_else(|| arguments.next().map(String::as_str));
+                value
+                    .filter(|value| !value.is_empty())
+                    .ok_or_else(|| format!("{name} requires an argument"))
+            };
+            match name {
                 "--control" => control = Some(PathBuf::from(value()?)),
                 "--directory" => directory = PathBuf::from(value()?),
                 "--target" => {
-                    target = match value()?.as_str() {
+                    target = match value()? {
                         "x86_64" => Target::X86_64,
                         "s390x" => Target::S390x,
                         other => return Err(format!("--target {other}: must be x86_64 or s390x")),
@@ -76,11 +85,16 @@ mod tests {
             PathBuf::from("/c")
         );
         assert_eq!(parse(&["--target", "s390x"]).unwrap().target, Target::S390x);
+        assert_eq!(
+            parse(&["--control=/c", "--target=s390x"]),
+            parse(&["--control", "/c", "--target", "s390x"])
+        );
     }
 
     #[test]
     fn what_is_wrong_is_named() {
         assert_eq!(parse(&["--control"]), Err("--control requires an argument".into()));
+        assert_eq!(parse(&["--control="]), Err("--control requires an argument".into()));
         assert!(parse(&["--target", "vax"]).unwrap_err().contains("vax"));
         assert!(parse(&["--pool"]).unwrap_err().starts_with("--pool: invalid option"));
     }

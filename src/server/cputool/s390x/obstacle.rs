@@ -44,13 +44,9 @@ pub(super) fn obstacles(model: &Model, host: &HostModel) -> Vec<Obstacle> {
     list
 }
 
-/// The list in a reply: each with its kind and what it is about, and the text for people.
-pub(super) fn list_json(obstacles: &[Obstacle]) -> Value {
-    obstacles.iter().copied().map(Obstacle::to_json).collect()
-}
-
 impl Obstacle {
-    fn to_json(self) -> Value {
+    /// In a reply: its kind and what it is about, and the text for people.
+    pub(super) fn to_json(self) -> Value {
         let mut value = match self {
             Self::Generation { wanted, host } => json!({"kind": "generation", "model": wanted.name, "host": host.name}),
             Self::Ibc {

@@ -1,10 +1,11 @@
 use super::*;
 use crate::server::cputool::run;
 
+const HOSTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/s390x/hosts");
+
 /// Exit status and output of `remuda cpu TEXT`; HOSTS stands for the folder of recorded hosts.
 fn remuda(text: &str) -> (Result<Verdict, ToolError>, String) {
-    let hosts = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vectors/s390x/hosts");
-    let args: Vec<String> = text.split_whitespace().map(|arg| arg.replace("HOSTS", hosts)).collect();
+    let args: Vec<String> = text.split_whitespace().map(|arg| arg.replace("HOSTS", HOSTS)).collect();
     let mut out = Vec::new();
     let verdict = run(&args, &mut out);
     (verdict, String::from_utf8(out).unwrap())
@@ -17,11 +18,13 @@ const Z16: &str = "HOSTS/9.2.0/sim_host.json";
 #[test]
 fn a_guest_moves_up_but_not_down() {
     let (verdict, text) = remuda(&format!("migratable --from {Z15} --to {Z16} --cpu z14"));
-    assert_eq!((verdict, text.as_str()), (Ok(Verdict::Yes), "yes\n"));
+    let wanted = format!("yes: z14 moves from {Z15} to {Z16}\n").replace("HOSTS", HOSTS);
+    assert_eq!((verdict, text), (Ok(Verdict::Yes), wanted));
     let (verdict, text) = remuda(&format!("migratable --from {Z16} --to {Z15} --cpu gen16a"));
     assert_eq!(verdict, Ok(Verdict::No));
     assert!(
-        text.starts_with("no\n  type: gen16a is of generation 16 GA 1, the host is a gen15a of generation 15 GA 1\n"),
+        text.starts_with("no: gen16a does not move from ")
+            && text.contains("\n  type: gen16a is of generation 16 GA 1, the host is a gen15a of generation 15 GA 1\n"),
         "{text}"
     );
     assert!(
@@ -56,7 +59,7 @@ fn a_baseline_of_hosts_runs_on_each() {
         let (verdict, text) = remuda(&format!("explain {model} --host {host}"));
         assert_eq!(
             (verdict, text.as_str()),
-            (Ok(Verdict::Yes), "nothing keeps the host from running the model\n")
+            (Ok(Verdict::Yes), format!("{model} runs on sim_host\n").as_str())
         );
     }
 }
@@ -72,8 +75,13 @@ fn models_are_shown_listed_and_compared() {
     let (_, text) = remuda("compare z13.2 2965-ga1 --target s390x");
     assert_eq!(text, "identical\n");
     let (_, text) = remuda(&format!("list --host {Z16}"));
-    assert!(text.contains("\nz14            runs\n"), "{text}");
-    assert!(text.contains("\n2964-ga1       is z13\n"), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    let words = |name: &str| {
+        let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.find(|words| words[0] == name).unwrap()
+    };
+    assert_eq!(words("z14"), ["z14", "yes"]);
+    assert_eq!(words("2964-ga1"), ["2964-ga1", "yes", "is", "z13"]);
     let (_, text) = remuda(&format!("list --host {Z15} --json"));
     let list: Value = serde_json::from_str(&text).unwrap();
     assert!(
@@ -115,4 +123,49 @@ fn a_question_about_nothing_is_refused() {
         verdict,
         Err(ToolError::Failed("'pc' is not a machine type of s390x".to_owned()))
     );
+}
+
+#[test]
+fn a_fleet_makes_a_matrix() {
+    let (_, text) = remuda(&format!("list --host {Z15} --host {Z16}"));
+    let legend = format!("  1  {Z15}\n  2  {Z16}\n").replace("HOSTS", HOSTS);
+    assert!(text.starts_with(&legend), "{text}");
+    let line = text.lines().find(|line| line.starts_with("gen16a ")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["gen16a", "no", "yes"]);
+    let (_, text) = remuda(&format!("list --host {Z15} --host {Z16} --json"));
+    let list: Value = serde_json::from_str(&text).unwrap();
+    let own = list
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|entry| entry["accelerators"][1]["default"] == json!(true));
+    assert_eq!(own.count(), 1);
+    let (verdict, text) = remuda(&format!(
+        "migratable --from {Z15} --from {Z16} --to {Z15} --to {Z16} --cpu gen16a-base"
+    ));
+    assert_eq!(verdict, Ok(Verdict::No));
+    assert_eq!(text.matches("no: gen16a-base does not ").count(), 3, "{text}");
+    assert_eq!(text.matches("yes: gen16a-base moves ").count(), 1, "{text}");
+}
+
+#[test]
+fn libvirts_xml_is_read_and_written() {
+    let (_, text) = remuda(&format!("baseline {Z15} {Z15_RESTRICTED}"));
+    let (_, xml) = remuda(&format!("baseline {Z15} {Z15_RESTRICTED} --xml"));
+    let capabilities = format!(
+        "<domainCapabilities><arch>s390x</arch><cpu><mode name='host-model' supported='yes'>{}</mode></cpu></domainCapabilities>",
+        xml.split_once('\n').unwrap().1.trim_end().trim_end_matches("</cpu>")
+    );
+    let path = |name: &str| std::env::temp_dir().join(format!("remuda-{}-{name}.xml", std::process::id()));
+    let (cpu, host) = (path("cpu"), path("host"));
+    std::fs::write(&cpu, xml).unwrap();
+    std::fs::write(&host, capabilities).unwrap();
+    let (_, same) = remuda(&format!("compare {} {} --target s390x", cpu.display(), text.trim()));
+    let (verdict, why) = remuda(&format!("explain {} --host {}", text.trim(), host.display()));
+    let (newer, _) = remuda(&format!("explain gen16a --host {}", host.display()));
+    std::fs::remove_file(&cpu).unwrap();
+    std::fs::remove_file(&host).unwrap();
+    assert_eq!(same, "identical\n");
+    assert_eq!(verdict, Ok(Verdict::Yes), "{why}");
+    assert_eq!(newer, Ok(Verdict::No));
 }

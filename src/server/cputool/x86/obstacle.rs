@@ -36,7 +36,8 @@ impl Obstacle {
         features.bits().map(|(word, bit)| Self::Feature(word, bit)).collect()
     }
 
-    fn to_json(&self) -> Value {
+    /// In a reply: its kind and what it is about, and the text for people.
+    pub(super) fn to_json(&self) -> Value {
         let mut value = match self {
             Self::Feature(word, bit) => feature_json(*word, *bit),
             Self::FixedTsc => json!({"kind": "feature", "name": "invtsc"}),
@@ -90,11 +91,6 @@ impl fmt::Display for Obstacle {
             }
         }
     }
-}
-
-/// The list in a reply: each with its kind and what it is about, and the text for people.
-pub(super) fn list_json(obstacles: &[Obstacle]) -> Value {
-    obstacles.iter().map(Obstacle::to_json).collect()
 }
 
 /// What keeps a running guest from a host that supports these features.
