@@ -1,24 +1,32 @@
 //! `logfile=`: a copy of everything the front end sends.
 
 use super::host_file::HostFile;
-use crate::report::reason;
+use crate::report::{self, reason};
 
 /// A log file. A log that cannot be written is given up, the guest goes on.
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: Option<HostFile>,
+    path: String,
 }
 
 impl LogFile {
-    pub(super) fn new(file: HostFile) -> Self {
-        Self { file: Some(file) }
+    pub(super) fn new(file: HostFile, path: &str) -> Self {
+        Self {
+            file: Some(file),
+            path: path.to_owned(),
+        }
     }
 
     /// Adds bytes to the log, waiting while a pipe to a log daemon is full.
     pub(super) async fn write(&mut self, bytes: &[u8]) {
         let Some(file) = &self.file else { return };
         if let Err(error) = file.write_all(bytes).await {
-            tracing::warn!("character device log is given up: {}", reason(&error));
+            let reason = reason(&error);
+            report::warning(format!(
+                "cannot write to log '{}', which is given up: {reason}",
+                self.path
+            ));
             self.file = None;
         }
     }

@@ -10,6 +10,7 @@ mod address;
 mod fdset;
 mod guest;
 mod host_file;
+pub mod line;
 mod log;
 mod mux;
 mod options;

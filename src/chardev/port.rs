@@ -13,10 +13,12 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use super::log::LogFile;
 
-/// How many bytes wait for the front end before the back end stops to read, in bytes.
+/// How much waits for the front end before the back end stops to read, in bytes.
 const INPUT_LIMIT: usize = 64 * 1024;
+/// What each chunk counts beside its bytes, so that many small ones are no more than a few large ones.
+const CHUNK_COST: usize = 64;
 /// How many writes of the front end wait for the back end.
-const OUTPUT_WRITES: usize = 32;
+const OUTPUT_WRITES: usize = 8;
 
 /// Bytes from outside with the descriptors that came along.
 #[derive(Debug, Default)]
@@ -25,6 +27,13 @@ pub struct Chunk {
     pub bytes: Vec<u8>,
     /// Descriptors, in order. They belong to bytes of this chunk, or of the next one if this ends in mid-message.
     pub fds: Vec<OwnedFd>,
+}
+
+impl Chunk {
+    /// What it counts where chunks wait.
+    fn cost(&self) -> usize {
+        self.bytes.len() + CHUNK_COST
+    }
 }
 
 /// What a front end learns.
@@ -99,8 +108,8 @@ pub(super) struct Port {
 #[derive(Debug, Default)]
 struct Queue {
     items: VecDeque<Input>,
-    /// Bytes in `items`.
-    bytes: usize,
+    /// What the chunks in `items` count.
+    cost: usize,
     /// The back end told that somebody is there.
     open: bool,
     /// The front end knows that somebody is there.
@@ -239,9 +248,13 @@ impl Port {
         }
     }
 
-    /// Sends the front end a break condition.
+    /// Sends the front end a break condition. A line that is broken already stays so.
     pub(super) fn send_break(&self) {
-        self.lock().items.push_back(Input::Break);
+        let mut queue = self.lock();
+        if !matches!(queue.items.back(), Some(Input::Break)) {
+            queue.items.push_back(Input::Break);
+        }
+        drop(queue);
         self.ready.notify_one();
     }
 
@@ -304,7 +317,7 @@ impl FrontReader {
                 FrontEvent::Closed
             }
             Input::Data(chunk) => {
-                queue.bytes = queue.bytes.saturating_sub(chunk.bytes.len());
+                queue.cost = queue.cost.saturating_sub(chunk.cost());
                 FrontEvent::Data(chunk)
             }
             Input::Break => FrontEvent::Break,
@@ -411,8 +424,8 @@ impl InputSender {
         loop {
             {
                 let mut queue = self.port.lock();
-                if queue.bytes < INPUT_LIMIT {
-                    queue.bytes += chunk.bytes.len();
+                if queue.cost < INPUT_LIMIT {
+                    queue.cost += chunk.cost();
                     queue.items.push_back(Input::Data(chunk));
                     break;
                 }
@@ -432,12 +445,15 @@ impl InputSender {
         self.port.is_attached()
     }
 
-    /// Gives the front end the input, or takes it away.
+    /// Gives the front end the input, or takes it away. One that has not heard of the last change need not hear of either.
     pub(super) fn focus(&mut self, on: bool) {
-        self.port
-            .lock()
-            .items
-            .push_back(if on { Input::FocusIn } else { Input::FocusOut });
+        let mut queue = self.port.lock();
+        match (queue.items.back(), on) {
+            (Some(Input::FocusOut), true) | (Some(Input::FocusIn), false) => drop(queue.items.pop_back()),
+            (_, true) => queue.items.push_back(Input::FocusIn),
+            (_, false) => queue.items.push_back(Input::FocusOut),
+        }
+        drop(queue);
         self.port.ready.notify_one();
     }
 
@@ -615,6 +631,38 @@ mod tests {
         front.reader.recv().await;
         back.input.data(data("more")).await;
         assert_eq!(text(&mut front).await, "more");
+    }
+
+    #[tokio::test]
+    async fn breaks_and_small_chunks_do_not_pile_up() {
+        let (port, mut back) = Port::new("test", None);
+        let mut front = port.attach().unwrap();
+        for _ in 0..100_000 {
+            port.send_break();
+            back.input.broke();
+            back.input.focus(true);
+            back.input.focus(false);
+        }
+        assert_eq!(port.lock().items.len(), 1);
+        assert!(matches!(front.reader.recv().await, Some(FrontEvent::Break)));
+        for sent in 0.. {
+            back.input.broke();
+            tokio::select! {
+                biased;
+                () = back.input.data(data("x")) => {}
+                () = std::future::ready(()) => {
+                    assert_eq!(sent, INPUT_LIMIT.div_ceil(1 + CHUNK_COST));
+                    break;
+                }
+            }
+        }
+        for _ in 0..INPUT_LIMIT.div_ceil(1 + CHUNK_COST) {
+            assert!(
+                matches!(front.reader.recv().await, Some(FrontEvent::Break)),
+                "each in its place"
+            );
+            assert_eq!(text(&mut front).await, "x");
+        }
     }
 
     #[tokio::test]

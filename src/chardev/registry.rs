@@ -289,7 +289,7 @@ impl ChardevRegistry {
         let mut state = self.lock();
         let device = state
             .find_mut(id)
-            .ok_or_else(|| Error::generic(format!("chardev \"{id}\" not found")))?;
+            .ok_or_else(|| Error::device_not_found(format!("chardev \"{id}\" not found")))?;
         match &mut device.kind {
             Kind::Plain(plain) => plain.port.attach().ok_or_else(|| in_use(id)),
             Kind::Mux(mux) => mux.connect(user).ok_or_else(|| {
@@ -301,14 +301,14 @@ impl ChardevRegistry {
         }
     }
 
-    /// Lets a guest's device use a character device: the worker gets the descriptor, a non-blocking stream socket. Closing it
-    /// gives the character device free. The registry's events tell when the other side comes and goes.
+    /// Lets a guest's device use a character device: the worker gets the descriptor, one end of a [`line`](super::line).
+    /// Closing it gives the character device free.
     ///
     /// # Errors
     /// It does not exist or is in use, or there are no more descriptors.
     pub async fn connect_guest(&self, id: &str) -> Result<OwnedFd, Error> {
         let front = self.attach(id, User::Guest).await?;
-        let started = GuestLine::start(id, front, self.inner.events.clone());
+        let started = GuestLine::start(front);
         let (line, fd) = started.map_err(|error| {
             Error::generic(format!(
                 "cannot connect chardev '{id}' to its guest: {}",
@@ -602,5 +602,5 @@ async fn flush(work: impl Future<Output = ()>) {
 }
 
 fn in_use(id: &str) -> Error {
-    Error::generic(format!("Device '{id}' is in use"))
+    Error::generic(format!("chardev '{id}' is already in use"))
 }

@@ -12,7 +12,7 @@ use super::FdTable;
 use super::host_file::HostFile;
 use super::port::{BackPort, Chunk};
 use crate::qapi::Error;
-use crate::report::reason;
+use crate::report::{self, reason};
 
 /// Whether a character device has standard input and output.
 static STDIO_IN_USE: AtomicBool = AtomicBool::new(false);
@@ -21,6 +21,8 @@ static STDIO_IN_USE: AtomicBool = AtomicBool::new(false);
 #[derive(Debug)]
 pub(super) struct StreamBackend {
     name: &'static str,
+    /// Where the output goes, for messages.
+    path: String,
     input: Option<HostFile>,
     output: HostFile,
     /// What is undone at the end.
@@ -49,6 +51,7 @@ impl StreamBackend {
         };
         Ok(Self {
             name: "file",
+            path: output.to_owned(),
             input,
             output: open(fds, output, flags).await?,
             restore: None,
@@ -65,6 +68,7 @@ impl StreamBackend {
         if let (Ok(input), Ok(output)) = (both(&format!("{path}.in")).await, both(&format!("{path}.out")).await) {
             return Ok(Self {
                 name: "pipe",
+                path: format!("{path}.out"),
                 input: Some(input),
                 output,
                 restore: None,
@@ -100,6 +104,7 @@ impl StreamBackend {
             let output = HostFile::new(io::stdout().as_fd().try_clone_to_owned()?)?;
             Ok(Self {
                 name: "stdio",
+                path: "standard output".to_owned(),
                 input: Some(input),
                 output,
                 restore: Some(restore),
@@ -113,6 +118,7 @@ impl StreamBackend {
         let input = input.map_err(|error| cannot_open(path, &error))?;
         Ok(Self {
             name,
+            path: path.to_owned(),
             input: Some(input),
             output: file,
             restore: None,
@@ -139,11 +145,20 @@ impl StreamBackend {
             }
         };
         let outbound = async {
+            let mut fails = false;
             loop {
                 let bytes = output.recv().await;
-                if let Err(error) = self.output.write_all(&bytes).await {
-                    tracing::debug!("write to character device: {}", reason(&error));
+                let written = self.output.write_all(&bytes).await;
+                match &written {
+                    Err(error) if !fails => report::warning(format!(
+                        "cannot write to '{}': {}; what the guest prints is lost until that changes",
+                        self.path,
+                        reason(error)
+                    )),
+                    Ok(()) if fails => report::warning(format!("'{}' can be written again", self.path)),
+                    _ => {}
                 }
+                fails = written.is_err();
             }
         };
         tokio::join!(inbound, outbound);

@@ -17,6 +17,8 @@ pub enum Notice {
     ResetRequest,
     /// The guest powered itself off.
     ShutdownRequest,
+    /// Something happened that wakes a sleeping guest.
+    WakeupRequest,
     /// The guest asked to sleep (ACPI S3).
     SuspendRequest,
     /// The guest asked to hibernate (ACPI S4): it has saved itself and may be powered off.

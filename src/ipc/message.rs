@@ -84,15 +84,6 @@ messages! {
             /// What was asked for, or why it cannot be had.
             result: Result<OwnedFd, Error>,
         },
-        /// Somebody opened or closed the far side of a character device.
-        ChardevState {
-            /// The character device.
-            label: String,
-            /// Whether somebody is there.
-            open: bool,
-        },
-        /// The line of this character device carries a break condition.
-        ChardevBreak(String),
         /// For a worker without a guest: this command line.
         Start(Vec<String>),
         /// All monitors listen: let the parent of a daemon go, and start the guest unless it is to wait for `cont`.
@@ -143,7 +134,7 @@ messages! {
 
     /// What a worker may ask for.
     pub enum MonitorRequest {
-        /// The byte stream of this character device, a non-blocking stream socket.
+        /// One end of a line (`chardev::line`) to this character device.
         OpenChardev(String),
     }
 
@@ -301,11 +292,6 @@ mod tests {
                 id: 4,
                 result: Err(error()),
             },
-            ToWorker::ChardevState {
-                label: "serial0".into(),
-                open: true,
-            },
-            ToWorker::ChardevBreak("serial0".into()),
             ToWorker::Start(vec!["-name".into(), "a\0b".into()]),
             ToWorker::Proceed,
             ToWorker::Terminate(ShutdownCause::HostQmpQuit),
@@ -360,7 +346,7 @@ mod tests {
         let mut take = |bytes: &[u8]| ToWorker::take(&mut Source::new(bytes, std::mem::take(&mut fds))).map(|_| ());
         assert!(matches!(take(&[99]), Err(Malformed::Unknown { what: "ToWorker", .. })));
         assert!(matches!(take(&[]), Err(Malformed::Short(_))));
-        let boredom = [&[7, 7, 0, 0, 0][..], b"boredom"].concat();
+        let boredom = [&[5, 7, 0, 0, 0][..], b"boredom"].concat();
         assert!(matches!(
             take(&boredom),
             Err(Malformed::Unknown {
@@ -369,7 +355,7 @@ mod tests {
             })
         ));
         assert!(matches!(
-            take(&[5, 1, 0, 0, 0, 0xff]),
+            take(&[3, 1, 0, 0, 0, 0xff]),
             Err(Malformed::Unknown { .. } | Malformed::Short(_))
         ));
     }

@@ -1,8 +1,6 @@
 //! Making a guest of whichever machine the command line names.
 
-use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
-
+use super::chardevs::Chardevs;
 use super::config::MachineConfig;
 use super::guest::Guest;
 use crate::accel::choice;
@@ -11,7 +9,7 @@ use crate::qapi::Error;
 use crate::target::Target;
 
 /// Makes the guest that `config` describes; with `only_migratable`, only if it could move to another host. `chardevs`
-/// holds, by id, the guest's side of the character devices.
+/// holds the guest's side of the character devices.
 ///
 /// # Errors
 /// Names the option, object, file or host resource that does not work.
@@ -19,7 +17,7 @@ pub fn create(
     target: Target,
     config: &MachineConfig,
     only_migratable: bool,
-    chardevs: HashMap<String, UnixStream>,
+    chardevs: Chardevs,
     notifier: &Notifier,
 ) -> Result<Box<dyn Guest>, Error> {
     check_accelerators(target, config)?;

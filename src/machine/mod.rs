@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 pub mod backend;
 pub mod bus;
+pub mod chardevs;
 pub mod config;
 mod create;
 mod fields;

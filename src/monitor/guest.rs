@@ -161,16 +161,9 @@ impl Guest {
         None
     }
 
-    /// Passes on what happened at a character device of the guest.
+    /// Acts on what happened at a character device.
     pub fn line_event(&self, event: &ChardevEvent) {
-        let Some(link) = self.link() else {
-            return;
-        };
-        let label = event.id.clone();
         match event.kind {
-            ChardevEventKind::Opened => link.send(ToWorker::ChardevState { label, open: true }),
-            ChardevEventKind::Closed => link.send(ToWorker::ChardevState { label, open: false }),
-            ChardevEventKind::Break => link.send(ToWorker::ChardevBreak(label)),
             ChardevEventKind::Terminate => self.terminate(ShutdownCause::HostUi),
         }
     }

@@ -218,6 +218,8 @@ impl Core {
             Notice::DebugExit(status) => {
                 self.perform_or_break(|machine| machine.shutdown(ShutdownCause::GuestShutdown, status));
             }
+            // One that does not sleep needs no waking.
+            Notice::WakeupRequest => self.perform_or_break(|machine| machine.wakeup().unwrap_or_default()),
             Notice::SuspendRequest => self.perform_or_break(Machine::suspend),
             Notice::HibernateRequest => self.perform_or_break(Machine::hibernate),
             Notice::GuestPanicked => self.perform_or_break(Machine::panicked),

@@ -200,8 +200,7 @@ mod tests {
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
         peer.send(hello()).unwrap();
         for (id, result) in [(2, Err(Error::generic("no b"))), (99, Ok(null())), (1, Ok(null()))] {
-            let label = id.to_string();
-            peer.send(ToWorker::ChardevState { label, open: true }).unwrap();
+            peer.send(ToWorker::Start(vec![id.to_string()])).unwrap();
             peer.send(ToWorker::Answer { id, result }).unwrap();
         }
         let (answer, others) = link.wait_for(first).unwrap();

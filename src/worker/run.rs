@@ -1,8 +1,6 @@
 //! A worker's life: build the guest, serve the monitor, end.
 
-use std::collections::HashMap;
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -17,6 +15,7 @@ use crate::host::process::Process;
 use crate::ipc::channel::ChannelError;
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
+use crate::machine::chardevs::{Chardevs, device_refusal};
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
@@ -233,7 +232,6 @@ impl Handler for Worker {
             ToWorker::Proceed => self.proceed(),
             ToWorker::Terminate(cause) => self.core.terminate(cause),
             // No device tells its guest who is at the other end of the line.
-            ToWorker::ChardevState { .. } | ToWorker::ChardevBreak(_) => {}
             ToWorker::Abort => self.core.abort(),
             // The link has read it.
             ToWorker::Hello(_) => {}
@@ -256,38 +254,32 @@ impl Handler for Worker {
 }
 
 /// Asks the monitor for the guest's side of every character device that a device of the command line uses. Returns the
-/// streams by name, and what the monitor said beside its answers.
-fn connect_chardevs(config: &Config, link: &Link) -> Result<(HashMap<String, UnixStream>, Vec<ToWorker>), String> {
-    let devices = config
-        .machine
-        .devices
-        .iter()
-        .filter_map(|device| device.get("chardev")?.as_str());
-    let serials = config
-        .machine
-        .serials
-        .iter()
-        .map(String::as_str)
-        .filter(|serial| *serial != "none");
-    let mut asked = Vec::new();
-    for label in devices.chain(serials) {
-        if asked.iter().any(|(known, _)| *known == label) {
-            return Err(format!("character device '{label}' is in use"));
-        }
-        asked.push((label, link.ask(MonitorRequest::OpenChardev(label.to_owned()))));
-    }
-    let (mut streams, mut unheard) = (HashMap::new(), Vec::new());
-    for (label, answer) in asked {
+/// lines, and what the monitor said beside its answers.
+fn connect_chardevs(config: &Config, link: &Link) -> Result<(Chardevs, Vec<ToWorker>), String> {
+    let ask = |id: &str| link.ask(MonitorRequest::OpenChardev(id.to_owned()));
+    let serials = config.machine.serials.iter().filter(|serial| *serial != "none");
+    let serials = serials.map(|id| (None, id.as_str()));
+    let devices = config.machine.devices.iter();
+    let devices = devices.filter_map(|device| Some((Some(device), device.get("chardev")?.as_str()?)));
+    let asked: Vec<_> = serials
+        .chain(devices)
+        .map(|(device, id)| (device, id, ask(id)))
+        .collect();
+    let (mut chardevs, mut unheard) = (Chardevs::default(), Vec::new());
+    for (device, id, answer) in asked {
         let (answer, others) = link.wait_for(answer).map_err(|error| no_monitor(&error))?;
         if others.iter().any(|message| matches!(message, ToWorker::Abort)) {
             // The monitor has said why.
             return Err(String::new());
         }
         unheard.extend(others);
-        let stream = answer.map_err(|error| error.desc)?;
-        streams.insert(label.to_owned(), UnixStream::from(stream));
+        let line = answer.map_err(|error| match device {
+            Some(device) => device_refusal(device, id, &error).desc,
+            None => format!("-serial chardev:{id}: {}", error.desc),
+        });
+        chardevs.add(id, line?);
     }
-    Ok((streams, unheard))
+    Ok((chardevs, unheard))
 }
 
 fn no_monitor(error: &ChannelError) -> String {

@@ -9,9 +9,11 @@
  *   c       print the RTC         w  count timer ticks for a second  k  reset through the i8042
  *   n       count of NMIs         s  CLI; HLT: sleep for ever        t  triple fault
  *   b       busy loop             d  N: debug-exit with N (0xf4)     o  power off (ACPI S5)
+ *   y TEXT  print TEXT on COM2            i  print the next line typed on COM2
+ *   f N     print N KiB of the alphabet  g N  the same on the debug console (0xe9)
  *   a       from now on, take interrupts through the I/O APIC: those of COM1 and ACPI level-triggered
  *
- * The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
+ * A command line that begins with "run " has the rest carried out first. The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
  * RDMSR, so that it runs on any KVM, a software one included.
  */
 typedef unsigned char u8;
@@ -19,7 +21,7 @@ typedef unsigned short u16;
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
-enum { COM1 = 0x3f8, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64, PCI = 0xcf8 };
+enum { COM1 = 0x3f8, COM2 = 0x2f8, DEBUG_CONSOLE = 0xe9, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64, PCI = 0xcf8 };
 enum { RESET_CONTROL = 0xcf9, DEBUG_EXIT = 0xf4, PVPANIC = 0x505, PVPANIC_PANICKED = 1 };
 enum { IRQ_BASE = 32, IRQ_TIMER = 0, IRQ_COM1 = 4, IRQ_SCI = 9, VECTOR_NMI = 2 };
 enum { IO_APIC = 0xfec00000, LOCAL_APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_SPURIOUS = 0xf0, APIC_LINT0 = 0x350 };
@@ -349,6 +351,44 @@ static void triple_fault(void)
     __asm__ volatile("lidt %0; ud2" : : "m"(nothing));
 }
 
+static u32 number(const char *text)
+{
+    u32 value = 0;
+    while (*text == ' ') text++;
+    while (*text >= '0' && *text <= '9') value = value * 10 + (u32)(*text++ - '0');
+    return value;
+}
+
+static void second_port(const char *text)
+{
+    for (; *text; text++) {
+        while (!(inb(COM2 + 5) & 0x20)) { }
+        outb(COM2, (u8)*text);
+    }
+}
+
+/* Prints the line that is typed on COM2. */
+static void second_line(void)
+{
+    print("COM2 ");
+    for (;;) {
+        while (!(inb(COM2 + 5) & 1)) { }
+        char c = (char)inb(COM2);
+        if (c == '\r' || c == '\n') break;
+        put(c);
+    }
+    print("\n");
+}
+
+/* Prints the alphabet over and over, `count` KiB. */
+static void flood(u16 port, u32 count)
+{
+    for (u32 i = 0; i < count << 10; i++) {
+        if (port == COM1) while (!(inb(COM1 + 5) & 0x20)) { }
+        outb(port, (u8)('A' + i % 26));
+    }
+}
+
 static void run(const char *line)
 {
     switch (line[0]) {
@@ -366,6 +406,10 @@ static void run(const char *line)
     case 't': print("TRIPLE\n"), triple_fault(); break;
     case 'd': outl(DEBUG_EXIT, line[1] ? (u32)(line[2] - '0') : 0); break;
     case 'o': power_off(); break;
+    case 'y': second_port(line[1] ? line + 2 : line + 1); break;
+    case 'i': second_line(); break;
+    case 'f': print("FLOOD\n"), flood(COM1, number(line + 1)), print("\nDONE\n"); break;
+    case 'g': flood(DEBUG_CONSOLE, number(line + 1)), print("DONE\n"); break;
     case 'b': print("BUSY\n"); for (;;) { } break;
     case 's': print("SLEEP\n"); for (;;) __asm__ volatile("cli; hlt"); break;
     case 0: break;
@@ -398,6 +442,8 @@ void guest_main(const struct start_info *start)
     acpi_on();
     interrupts_on();
     print("READY\n");
+    const char *first = info.cmdline ? (const char *)(u32)info.cmdline : "";
+    if (same(first, "run ", 4)) run(first + 4);
     for (u32 length = 0;;) {
         char c = next_char();
         if (c == '\r' || c == '\n') {

@@ -19,6 +19,7 @@ from protocol import (  # noqa: E402, F401
     processes,
     processors,
     replay,
+    serial,
     session,
     startup,
 )

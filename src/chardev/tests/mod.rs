@@ -2,16 +2,18 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener as StdUnixListener, UnixStream as StdUnixStream};
 use std::path::PathBuf;
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use serde_json::{Map, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use super::host_file::HostFile;
+use super::line::Packet;
 use super::*;
 
 mod opening;
@@ -64,8 +66,36 @@ fn filename(registry: &ChardevRegistry, id: &str) -> String {
 }
 
 /// The worker's end of a character device.
-async fn guest(registry: &ChardevRegistry, id: &str) -> UnixStream {
-    UnixStream::from_std(registry.connect_guest(id).await.unwrap().into()).unwrap()
+struct GuestEnd(AsyncFd<OwnedFd>);
+
+impl GuestEnd {
+    async fn send(&self, text: &str) {
+        let sent = self
+            .0
+            .async_io(Interest::WRITABLE, |fd| line::send_data(fd, text.as_bytes()));
+        assert_eq!(sent.await.unwrap(), text.len());
+    }
+
+    async fn next(&self) -> Option<Packet> {
+        self.0.async_io(Interest::READABLE, line::receive_packet).await.unwrap()
+    }
+
+    /// The next characters, `length` of them; that somebody comes or goes is passed over.
+    async fn text(&self, length: usize) -> String {
+        let mut bytes = Vec::new();
+        while bytes.len() < length {
+            match self.next().await {
+                Some(Packet::Data(more)) => bytes.extend(more),
+                Some(Packet::Opened | Packet::Closed) => {}
+                other => panic!("not data: {other:?}"),
+            }
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+}
+
+async fn guest(registry: &ChardevRegistry, id: &str) -> GuestEnd {
+    GuestEnd(raw_fd::watch_or_close(registry.connect_guest(id).await.unwrap()).unwrap())
 }
 
 /// The next event, which is to be data.
@@ -234,9 +264,9 @@ async fn a_terminal_carries_bytes_while_it_is_open() {
 async fn output_right_after_opening_a_terminal_is_not_lost() {
     let registry = registry();
     let path = add(&registry, "pty,id=serial0").await.pty.unwrap();
-    let mut guest = guest(&registry, "serial0").await;
+    let guest = guest(&registry, "serial0").await;
     let terminal = open_terminal(&path);
-    guest.write_all(b"at once").await.unwrap();
+    guest.send("at once").await;
     assert_eq!(read_file(&terminal, 7).await, "at once");
 }
 
@@ -244,40 +274,36 @@ async fn output_right_after_opening_a_terminal_is_not_lost() {
 async fn a_guest_learns_who_is_there_and_gives_the_device_back() {
     let folder = Folder::new("guest");
     let path = folder.path("channel");
-    let (registry, mut events) = ChardevRegistry::new(FdTable::default());
+    let registry = registry();
     add(&registry, &format!("socket,id=channel0,path={path},server=on,wait=off")).await;
-    let mut line = guest(&registry, "channel0").await;
+    let line = guest(&registry, "channel0").await;
     registry.set_frontend_open("channel0", false);
     assert!(!registry.query()[0].frontend_open);
     let mut client = UnixStream::connect(&path).await.unwrap();
-    let opened = ChardevEvent {
-        id: "channel0".into(),
-        kind: ChardevEventKind::Opened,
-    };
-    assert_eq!(events.recv().await, Some(opened.clone()));
+    assert_eq!(line.next().await, Some(Packet::Opened));
     client.write_all(b"guest-ping").await.unwrap();
-    assert_eq!(read_text(&mut line, 10).await, "guest-ping");
-    line.write_all(b"return").await.unwrap();
+    assert_eq!(line.text(10).await, "guest-ping");
+    line.send("return").await;
     assert_eq!(read_text(&mut client, 6).await, "return");
     let busy = registry.connect("channel0").await.unwrap_err();
-    assert_eq!(busy.desc, "Device 'channel0' is in use");
+    assert_eq!(busy.desc, "chardev 'channel0' is already in use");
     assert_eq!(
         registry.remove("channel0").await.unwrap_err().desc,
         "Chardev 'channel0' is busy"
     );
     registry.send_break("channel0").unwrap();
-    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Break);
+    assert_eq!(line.next().await, Some(Packet::Break));
     drop(line);
-    let mut line = guest(&registry, "channel0").await;
+    let line = guest(&registry, "channel0").await;
     assert_eq!(
-        events.recv().await,
-        Some(opened),
+        line.next().await,
+        Some(Packet::Opened),
         "a new device learns that somebody is there"
     );
-    line.write_all(b"new").await.unwrap();
+    line.send("new").await;
     assert_eq!(read_text(&mut client, 3).await, "new");
     drop(client);
-    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Closed);
+    assert_eq!(line.next().await, Some(Packet::Closed));
     drop(line);
     registry.remove("channel0").await.unwrap();
     assert_eq!(
@@ -297,8 +323,8 @@ async fn a_guests_last_words_get_out() {
         &format!("file,id=serial0,path={file},logfile={log},logappend=on"),
     )
     .await;
-    let mut line = guest(&registry, "serial0").await;
-    line.write_all(b"reboot: Power down\n").await.unwrap();
+    let line = guest(&registry, "serial0").await;
+    line.send("reboot: Power down\n").await;
     drop(line);
     registry.shutdown().await;
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "reboot: Power down\n");
@@ -310,8 +336,8 @@ async fn a_guests_last_words_stay_until_whoever_has_its_terminal_open_has_read_t
     let registry = registry();
     let path = add(&registry, "pty,id=serial0").await.pty.unwrap();
     let terminal = open_terminal(&path);
-    let mut line = guest(&registry, "serial0").await;
-    line.write_all(b"reboot: Power down\n").await.unwrap();
+    let line = guest(&registry, "serial0").await;
+    line.send("reboot: Power down\n").await;
     drop(line);
     let mut shutdown = std::pin::pin!(registry.shutdown());
     let words = tokio::select! {
@@ -499,8 +525,8 @@ async fn a_guest_does_not_notice_a_new_back_end() {
     let (first, second) = (folder.path("first"), folder.path("second"));
     let registry = registry();
     add(&registry, &format!("file,id=serial0,path={first}")).await;
-    let mut line = guest(&registry, "serial0").await;
-    line.write_all(b"one").await.unwrap();
+    let line = guest(&registry, "serial0").await;
+    line.send("one").await;
     while std::fs::metadata(&first).unwrap().len() < 3 {
         tokio::task::yield_now().await;
     }
@@ -508,7 +534,7 @@ async fn a_guest_does_not_notice_a_new_back_end() {
         .change(options(&format!("file,id=serial0,path={second}")))
         .await
         .unwrap();
-    line.write_all(b"two").await.unwrap();
+    line.send("two").await;
     drop(line);
     registry.shutdown().await;
     assert_eq!(std::fs::read_to_string(&first).unwrap(), "one");
@@ -567,21 +593,21 @@ async fn a_multiplexer_is_switched_from_the_keyboard() {
     );
     let mut monitor = registry.connect("shared").await.unwrap();
     assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusIn)));
-    let mut line = guest(&registry, "shared").await;
+    let line = guest(&registry, "shared").await;
     assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusOut)));
     let mut client = UnixStream::connect(&path).await.unwrap();
     opened(&mut monitor).await;
-    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Opened);
+    assert_eq!(line.next().await, Some(Packet::Opened));
     client.write_all(b"to guest \x01\x01").await.unwrap();
-    assert_eq!(read_text(&mut line, 10).await, "to guest \x01");
+    assert_eq!(line.text(10).await, "to guest \x01");
     client.write_all(b"\x01b\x01").await.unwrap();
-    assert_eq!(events.recv().await.unwrap().kind, ChardevEventKind::Break);
+    assert_eq!(line.next().await, Some(Packet::Break));
     client.write_all(b"cto monitor").await.unwrap();
     assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusIn)));
     assert_eq!(data(&mut monitor).await.bytes, b"to monitor");
     monitor.writer.send("prompt").await;
     assert_eq!(read_text(&mut client, 6).await, "prompt");
-    line.write_all(b"console").await.unwrap();
+    line.send("console").await;
     assert_eq!(read_text(&mut client, 7).await, "console");
     client.write_all(b"\x01x").await.unwrap();
     let terminate = ChardevEvent {
@@ -610,13 +636,13 @@ async fn a_multiplexer_stays_with_the_guest_when_a_monitor_comes() {
         &format!("socket,id=shared,path={path},server=on,wait=off,mux=on"),
     )
     .await;
-    let mut line = guest(&registry, "shared").await;
+    let line = guest(&registry, "shared").await;
     let mut monitor = registry.connect("shared").await.unwrap();
     assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusOut)));
     let mut client = UnixStream::connect(&path).await.unwrap();
     opened(&mut monitor).await;
     client.write_all(b"to guest\x01cto monitor").await.unwrap();
-    assert_eq!(read_text(&mut line, 8).await, "to guest");
+    assert_eq!(line.text(8).await, "to guest");
     assert!(matches!(monitor.reader.recv().await, Some(FrontEvent::FocusIn)));
     assert_eq!(data(&mut monitor).await.bytes, b"to monitor");
     drop(line);

@@ -33,8 +33,7 @@ async fn a_named_pipe_waits_for_its_reader_while_others_are_served() {
         let reader = open_terminal(&path);
         opening.await.unwrap();
         let line = guest(&registry, "slow").await;
-        line.writable().await.unwrap();
-        line.try_write(b"hello").unwrap();
+        line.send("hello").await;
         assert_eq!(read_file(&reader, 5).await, "hello");
         drop(line);
         registry.remove("slow").await.unwrap();

@@ -1,10 +1,15 @@
 //! `isa-serial`: a 16550A serial port (National Semiconductor PC16550D).
 
-#[cfg(target_arch = "x86_64")]
-mod chip;
+mod isa;
+mod registers;
+mod state;
+#[cfg(test)]
+mod tests;
+mod uart;
 
-#[cfg(target_arch = "x86_64")]
-pub use chip::{Drained, IsaSerial, Output};
+pub use isa::IsaSerial;
+pub use state::{FIFO_SIZE, State};
+pub use uart::{Line, Links, Uart, Wakeup};
 
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
 
@@ -25,6 +30,12 @@ pub static TYPE: TypeInfo = TypeInfo {
     description: "Serial port (16550A)",
     properties: &[
         PropertyInfo::new(
+            "baudbase",
+            PropertyKind::Uint32,
+            Default::Uint(115_200),
+            "Its rate with divisor 1, in baud",
+        ),
+        PropertyInfo::new(
             "chardev",
             PropertyKind::Chardev,
             Default::None,
@@ -38,5 +49,11 @@ pub static TYPE: TypeInfo = TypeInfo {
         ),
         PropertyInfo::new("iobase", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "First port"),
         PropertyInfo::new("irq", PropertyKind::Uint32, Default::Uint(0xffff_ffff), "Interrupt"),
+        PropertyInfo::new(
+            "wakeup",
+            PropertyKind::Bool,
+            Default::Bool(false),
+            "Whether a character wakes a sleeping machine",
+        ),
     ],
 };

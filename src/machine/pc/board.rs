@@ -44,7 +44,7 @@ fn stopping(notifier: Notifier) -> Notifier {
             | Notice::GuestPvShutdown
             | Notice::InternalError
             | Notice::DebugExit(_) => stop_current_vcpu(),
-            Notice::GuestPanicked | Notice::GuestCrashLoaded | Notice::RtcChange(_) => {}
+            Notice::GuestPanicked | Notice::GuestCrashLoaded | Notice::WakeupRequest | Notice::RtcChange(_) => {}
         }
         notifier(notice);
     })

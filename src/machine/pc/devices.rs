@@ -3,8 +3,6 @@
 mod chipset;
 mod plug;
 
-use std::collections::HashMap;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
@@ -23,6 +21,7 @@ use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
 use crate::devices::{self, Device};
 use crate::machine::bus::SharedDevice;
+use crate::machine::chardevs::Chardevs;
 use crate::machine::config::MachineConfig;
 use crate::machine::info::DeviceInfo;
 use crate::machine::registry::blame_device;
@@ -70,8 +69,8 @@ pub(crate) struct Devices {
     pub(crate) pvpanic: Option<u16>,
     /// The timer, when it is not in the kernel.
     pit: Option<Arc<Mutex<Timed<Pit>>>>,
-    // Ends the thread that serves the devices' streams.
-    _streams: Streams,
+    /// Between the devices and the back ends of their character devices.
+    streams: Streams,
 }
 
 impl Devices {
@@ -95,7 +94,7 @@ impl Devices {
             serials: assembly.serials,
             pvpanic: assembly.pvpanic,
             pit,
-            _streams: streams.map_err(|error| Error::generic(format!("stream thread: {error}")))?,
+            streams: streams.map_err(|error| Error::generic(format!("stream thread: {error}")))?,
         })
     }
 
@@ -104,8 +103,18 @@ impl Devices {
         self.all.push(device);
     }
 
+    /// No vCPU waits for a device any more, since all are about to be paused.
+    pub(crate) fn release_vcpus(&self) {
+        self.streams.release();
+    }
+
     /// Says whether the guest runs.
     pub(crate) fn set_running(&self, runs: bool) {
+        if runs {
+            self.streams.resume();
+        } else {
+            self.streams.flush();
+        }
         if let Some(pit) = &self.pit {
             pit.lock().unwrap_or_else(PoisonError::into_inner).set_running(runs);
         }
@@ -140,7 +149,7 @@ pub(crate) fn check_globals(registry: &Registry, config: &MachineConfig) -> Resu
 struct Assembly<'a> {
     with: &'a Surroundings<'a>,
     streams: StreamsBuilder,
-    chardevs: HashMap<String, UnixStream>,
+    chardevs: Chardevs,
     all: Vec<SharedDevice>,
     infos: Vec<DeviceInfo>,
     pci: Arc<RootComplex>,

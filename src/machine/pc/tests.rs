@@ -1,12 +1,14 @@
 //! Guests that run on this machine's KVM.
 
-use std::io::{BufRead, BufReader, Read};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
 
 use super::{Resources, Vm};
+use crate::chardev::line::{self, Packet};
 use crate::devices::Notice;
+use crate::machine::chardevs::Chardevs;
 use crate::machine::config::MachineConfig;
 use crate::machine::guest::Guest;
 use crate::machine::pc::testing::{CODE, KernelFile, config, notices, run_until_notice, skip_without_kvm};
@@ -68,20 +70,39 @@ fn a_guest_prints_on_its_serial_port_and_powers_off() {
     }
 }
 
+/// One character device, and its back end's end of the line.
+fn with_chardev(id: &str) -> (Resources, OwnedFd) {
+    let (ours, peer) = line::line().unwrap();
+    let mut chardevs = Chardevs::default();
+    chardevs.add(id, ours);
+    (Resources { chardevs }, peer)
+}
+
+/// What comes on a line until it holds `end`, or nothing comes for 20 seconds.
+fn text_until(peer: &OwnedFd, end: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(end) {
+        let mut fds = [PollFd::new(peer.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::from(20_000u16)) != Ok(1) {
+            break;
+        }
+        match line::receive_packet(peer).unwrap() {
+            Some(Packet::Data(bytes)) => text.push_str(&String::from_utf8_lossy(&bytes)),
+            other => panic!("not data: {other:?}"),
+        }
+    }
+    text
+}
+
 fn prints_and_powers_off(irqchip: &str) {
     let kernel = KernelFile::new(&print_and_power_off(b"hello from the guest\n"));
     let mut config = with_irqchip(kernel.config(), irqchip);
     config.serials = vec!["charserial0".into()];
-    let (ours, mut peer) = UnixStream::pair().unwrap();
-    let resources = Resources {
-        chardevs: [("charserial0".to_owned(), ours)].into(),
-    };
+    let (resources, peer) = with_chardev("charserial0");
     let (notifier, notices) = notices();
     let vm = Vm::new(&config, resources, &notifier).unwrap();
     assert_eq!(run_until_notice(&vm, &notices), Notice::ShutdownRequest);
-    let mut text = [0; 21];
-    peer.read_exact(&mut text).unwrap();
-    assert_eq!(&text, b"hello from the guest\n");
+    assert_eq!(text_until(&peer, "\n"), "hello from the guest\n");
     assert_eq!(vm.devices()[0].qom_type, "isa-serial");
     let info = Guest::pci(&vm);
     let slots: Vec<_> = info[0]
@@ -118,23 +139,11 @@ fn firmware_finds_the_chipset(irqchip: &str) {
         port["addr"] = json!(format!("2.{}", number - 1));
         config.devices.push(port);
     }
-    let (ours, peer) = UnixStream::pair().unwrap();
-    let resources = Resources {
-        chardevs: [("log".to_owned(), ours)].into(),
-    };
+    let (resources, peer) = with_chardev("log");
     let (notifier, _notices) = notices();
     let vm = Vm::new(&config, resources, &notifier).unwrap();
     vm.start().unwrap();
-    peer.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-    let mut log = String::new();
-    for line in BufReader::new(peer).lines() {
-        let Ok(line) = line else { break };
-        log.push_str(&line);
-        log.push('\n');
-        if line.contains("No bootable device") {
-            break;
-        }
-    }
+    let log = text_until(&peer, "No bootable device");
     vm.pause().unwrap();
     assert!(
         log.contains("No bootable device"),

@@ -58,6 +58,12 @@ pub struct Vm {
     _board: Arc<Board>,
 }
 
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.devices.release_vcpus();
+    }
+}
+
 /// Whether the paravirtual clock runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum KvmClock {
@@ -194,6 +200,7 @@ impl Vm {
     /// # Errors
     /// When KVM does not tell the clock.
     pub fn pause(&self) -> Result<(), Error> {
+        self.devices.release_vcpus();
         self.vcpus.pause();
         self.time.stop();
         self.devices.set_running(false);

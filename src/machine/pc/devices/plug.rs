@@ -1,6 +1,7 @@
 //! Making the devices that `-device` and `-serial` name.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -9,16 +10,19 @@ use crate::devices::debug_exit::DebugExit;
 use crate::devices::debugcon::Debugcon;
 use crate::devices::pci::{RootPort, RootPortConfig, RootPortLinks};
 use crate::devices::pvpanic::Pvpanic;
-use crate::devices::serial::{self, IsaSerial};
-use crate::devices::types;
+use crate::devices::serial::{self, IsaSerial, Line, Links, Wakeup};
+use crate::devices::{Clock, Notice, types};
 use crate::machine::bus::SharedDevice;
+use crate::machine::chardevs;
 use crate::machine::pc::acpi::pin_gsi;
 use crate::machine::pci::{Devfn, Placement};
-use crate::machine::streams::{Input, Outlet};
+use crate::machine::streams::{Attention, Input, Outlet};
 use crate::qapi::Error;
 use crate::qom::Values;
 use crate::target::Target;
 
+/// Interrupts of the ISA bus.
+const ISA_IRQS: u8 = 16;
 /// A property of a port or interrupt that was not given.
 const UNSET: u64 = 0xffff_ffff;
 
@@ -80,16 +84,25 @@ impl Assembly<'_> {
             None => place.0,
         };
         let irq = given(values, "irq").map_or(Ok(place.1), u8::try_from);
-        let irq = irq.map_err(|_| Error::generic("Parameter 'irq': there is no such interrupt"))?;
-        let line = self.with.lines.driver(irq)?;
+        let irq = irq.ok().filter(|irq| *irq < ISA_IRQS);
+        let irq = irq.ok_or_else(|| Error::generic(format!("Maximum value for \"irq\" is: {}", ISA_IRQS - 1)))?;
+        let baudbase = values.uint("baudbase").and_then(|rate| u32::try_from(rate).ok());
         let (number, outlet) = self.chardev("isa-serial", values)?;
-        let (drain, output) = (outlet.clone(), outlet);
-        let chip = IsaSerial::new(
+        let line: Box<dyn Line> = match outlet {
+            Some(outlet) => Box::new(SerialLine(outlet)),
+            None => Box::new(Unconnected(self.streams.attention())),
+        };
+        let wakeup = values.boolean("wakeup").then(|| {
+            let notifier = self.with.board.notifier();
+            Box::new(move || notifier(Notice::WakeupRequest)) as Wakeup
+        });
+        let links = Links {
+            irq: self.with.lines.driver(irq)?,
             line,
-            Box::new(move |bytes| output.send(bytes)),
-            Arc::new(move || drain.made_room()),
-        );
-        let chip = self.keep(chip);
+            clock: Arc::clone(self.with.clock) as Arc<dyn Clock>,
+            wakeup,
+        };
+        let chip = self.keep(IsaSerial::new(links, baudbase.unwrap_or_default()));
         self.streams.set_input(number, Box::new(SerialInput(Arc::clone(&chip))));
         self.map_ports(start, serial::PORTS, &(chip as SharedDevice))?;
         self.serials.push((start, irq));
@@ -98,8 +111,9 @@ impl Assembly<'_> {
 
     fn plug_debugcon(&mut self, values: &Values) -> Result<(), Error> {
         let (_, outlet) = self.chardev("isa-debugcon", values)?;
-        let readback = given(values, "readback").and_then(|value| u8::try_from(value).ok());
-        let device = self.keep(Debugcon::new(Box::new(outlet), readback.unwrap_or(0xe9)));
+        let outlet = outlet.ok_or_else(|| Error::generic("Can't create debugcon device, empty char device"))?;
+        let [readback, ..] = values.uint("readback").unwrap_or_default().to_le_bytes();
+        let device = self.keep(Debugcon::new(Box::new(move |bytes| outlet.send_all(bytes)), readback));
         self.map_ports(port(values, "iobase")?, 1, &(device as SharedDevice))
     }
 
@@ -142,18 +156,16 @@ impl Assembly<'_> {
         Ok(())
     }
 
-    /// The stream of the character device that a device must name.
-    fn chardev(&mut self, driver: &str, values: &Values) -> Result<(usize, Outlet), Error> {
-        let id = values.text("chardev");
-        let id = id.ok_or_else(|| Error::generic(format!("Can't create {driver} device, empty char device")))?;
-        let stream = self.chardevs.remove(id);
-        let stream = stream.ok_or_else(|| {
-            Error::generic(format!(
-                "Property '{driver}.chardev' can't find value '{id}', or it is in use"
-            ))
-        })?;
-        let added = self.streams.add(stream);
-        added.map_err(|error| Error::generic(format!("chardev '{id}': {error}")))
+    /// The line to the character device that a device names, if it names one, and its number.
+    fn chardev(&mut self, driver: &str, values: &Values) -> Result<(usize, Option<Outlet>), Error> {
+        let line = match values.text("chardev") {
+            Some(id) => {
+                let line = self.chardevs.take(id);
+                Some(line.ok_or_else(|| chardevs::refusal(driver, id, &Error::device_not_found("")))?)
+            }
+            None => None,
+        };
+        Ok(self.streams.add(line))
     }
 }
 
@@ -178,15 +190,63 @@ fn port(values: &Values, name: &str) -> Result<u16, Error> {
     u16::try_from(number).map_err(|_| Error::generic(format!("Parameter '{name}': there is no port 0x{number:x}")))
 }
 
+/// Where a serial port's characters go.
+struct SerialLine(Outlet);
+
+impl Line for SerialLine {
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        self.0.send(bytes)
+    }
+
+    fn attend(&self) {
+        self.0.attend();
+    }
+}
+
+/// Where they go if the port is connected to nothing.
+struct Unconnected(Attention);
+
+impl Line for Unconnected {
+    fn send(&mut self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+
+    fn attend(&self) {
+        self.0.call();
+    }
+}
+
 /// Feeds a serial port.
 struct SerialInput(Arc<Mutex<IsaSerial>>);
 
+impl SerialInput {
+    fn port(&self) -> MutexGuard<'_, IsaSerial> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Input for SerialInput {
     fn room(&mut self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).room()
+        self.port().uart().room()
     }
 
     fn receive(&mut self, bytes: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).receive(bytes);
+        self.port().uart().receive(bytes);
+    }
+
+    fn broke(&mut self) {
+        self.port().uart().receive_break();
+    }
+
+    fn ready(&mut self) {
+        self.port().uart().line_ready();
+    }
+
+    fn time_left(&mut self) -> Option<Duration> {
+        self.port().uart().time_left().map(Duration::from_nanos)
+    }
+
+    fn expire(&mut self) {
+        self.port().uart().expire();
     }
 }

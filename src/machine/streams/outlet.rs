@@ -1,0 +1,171 @@
+//! Where a device writes to its line.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Attention, HOLD, QUEUE_LIMIT, lock};
+use crate::chardev::line::{self, PACKET_DATA};
+
+/// A device's side of its line. Clones are the same one.
+#[derive(Clone)]
+pub struct Outlet {
+    stream: Arc<Stream>,
+    attention: Attention,
+}
+
+/// A line and what waits to be sent on it.
+pub(super) struct Stream {
+    pub(super) line: OwnedFd,
+    state: Mutex<State>,
+    /// There is room again, or nobody is to wait any more.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<u8>,
+    /// When characters were last sent.
+    sent: Option<Instant>,
+    /// The thread knows that there is something to send.
+    known: bool,
+    /// The device was told that there is no room.
+    refused: bool,
+    /// vCPUs may be kept waiting.
+    patient: bool,
+    /// The back end is gone, and what is written with it.
+    closed: bool,
+}
+
+impl Outlet {
+    pub(super) fn new(stream: Arc<Stream>, attention: Attention) -> Self {
+        Self { stream, attention }
+    }
+
+    /// Takes as many of `bytes` as there is room for, and says how many. A device whose characters were refused is told
+    /// when there is room.
+    #[must_use]
+    pub fn send(&self, bytes: &[u8]) -> usize {
+        let mut state = lock(&self.stream.state);
+        let room = QUEUE_LIMIT.saturating_sub(state.queue.len());
+        let count = if state.closed {
+            bytes.len()
+        } else {
+            bytes.len().min(room)
+        };
+        state.refused |= count < bytes.len();
+        self.put(&mut state, &bytes[..count]);
+        count
+    }
+
+    /// Takes all of `bytes`, waiting for as long as there is no room and the guest runs.
+    pub fn send_all(&self, bytes: &[u8]) {
+        let state = lock(&self.stream.state);
+        let is_full = |state: &mut State| state.patient && !state.closed && state.queue.len() >= QUEUE_LIMIT;
+        let state = self.stream.changed.wait_while(state, is_full);
+        self.put(&mut state.unwrap_or_else(PoisonError::into_inner), bytes);
+    }
+
+    /// Makes the thread look at the device.
+    pub fn attend(&self) {
+        self.attention.call();
+    }
+
+    fn put(&self, state: &mut State, bytes: &[u8]) {
+        if state.closed || bytes.is_empty() {
+            return;
+        }
+        let was_urgent = state.is_urgent();
+        state.queue.extend(bytes);
+        let long_ago = state.sent.is_none_or(|sent| sent.elapsed() >= HOLD);
+        if !state.known && long_ago && self.stream.send(state).is_ok() {
+            return;
+        }
+        if !state.known || state.is_urgent() != was_urgent {
+            state.known = true;
+            self.attention.call();
+        }
+    }
+}
+
+impl State {
+    /// As much as one packet carries is not gathered any longer.
+    fn is_urgent(&self) -> bool {
+        self.queue.len() >= PACKET_DATA
+    }
+}
+
+impl Stream {
+    pub(super) fn new(line: OwnedFd) -> Self {
+        Self {
+            line,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// How long until there is something to be sent; none if there is nothing.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let state = lock(&self.state);
+        if state.queue.is_empty() {
+            return None;
+        }
+        let held = match state.sent {
+            Some(sent) if !state.is_urgent() => HOLD.saturating_sub(sent.elapsed()),
+            _ => Duration::ZERO,
+        };
+        Some(held)
+    }
+
+    /// Sends what waits. `WouldBlock` while the back end does not take it.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.send(&mut lock(&self.state))
+    }
+
+    /// Whether the device is to be told that there is room: once.
+    pub(super) fn take_ready(&self) -> bool {
+        let mut state = lock(&self.state);
+        let has_room = state.queue.len() <= QUEUE_LIMIT / 2;
+        has_room && std::mem::take(&mut state.refused)
+    }
+
+    pub(super) fn set_patient(&self, patient: bool) {
+        lock(&self.state).patient = patient;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
+    pub(super) fn close(&self) {
+        self.drop_everything(&mut lock(&self.state));
+    }
+
+    fn drop_everything(&self, state: &mut State) {
+        state.closed = true;
+        state.queue = VecDeque::new();
+        self.changed.notify_all();
+    }
+
+    fn send(&self, state: &mut State) -> io::Result<()> {
+        while !state.queue.is_empty() {
+            let (front, _) = state.queue.as_slices();
+            match line::send_data(&self.line, front) {
+                Ok(count) => drop(state.queue.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+                Err(_) => {
+                    self.drop_everything(state);
+                    return Ok(());
+                }
+            }
+            state.sent = Some(Instant::now());
+            self.changed.notify_all();
+        }
+        state.known = false;
+        Ok(())
+    }
+}
