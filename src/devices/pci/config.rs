@@ -15,6 +15,8 @@ const STATUS: usize = 0x06;
 const HEADER_TYPE: usize = 0x0e;
 const BARS: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
+/// Base and limit of a bridge's window for ports.
+pub(super) const IO_BASE: usize = 0x1c;
 const INTERRUPT_LINE: usize = 0x3c;
 const INTERRUPT_PIN: usize = 0x3d;
 
@@ -181,6 +183,11 @@ impl ConfigSpace {
     /// Lets the guest change the bits of `mask` from byte `at` on.
     pub fn allow_write(&mut self, at: usize, mask: &[u8]) {
         self.writable[at..at + mask.len()].copy_from_slice(mask);
+    }
+
+    /// Keeps the guest from letting the function answer I/O.
+    pub(super) fn forbid_io(&mut self) {
+        self.writable[COMMAND] &= !COMMAND_IO.to_le_bytes()[0];
     }
 
     /// Lets the guest clear the bits of `mask` from byte `at` on, by writing ones.

@@ -23,6 +23,63 @@ pub(super) struct Slot {
     pub(super) hotplug: bool,
 }
 
+/// The link of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Speed: 1 for 2.5 GT/s, doubled with each step up to 6 for 64 GT/s.
+    pub speed: u8,
+    /// Lanes.
+    pub width: u8,
+}
+
+impl Default for Link {
+    /// 16 GT/s and 32 lanes.
+    fn default() -> Self {
+        Self { speed: 4, width: 32 }
+    }
+}
+
+impl Link {
+    /// Reads the names that properties give them, such as `2_5` and `16`.
+    #[must_use]
+    pub fn from_names(speed: &str, width: &str) -> Option<Self> {
+        let speed = LINK_SPEEDS.iter().position(|name| *name == speed)?;
+        let speed = u8::try_from(speed).ok()? + 1;
+        let width = LINK_WIDTHS.iter().find(|name| **name == width)?.parse().ok()?;
+        Some(Self { speed, width })
+    }
+
+    /// Speed and width as link capabilities and link status hold them.
+    fn bits(self) -> u16 {
+        u16::from(self.speed) | u16::from(self.width) << 4
+    }
+
+    /// Link capabilities. A port that is wider than one lane or faster than 2.5 GT/s says when its bandwidth changes.
+    fn capabilities(self) -> u32 {
+        let notifies = self.width > 1 || self.speed > 1;
+        let always = LINK_POWER_STATES | LINK_ACTIVE_REPORTING;
+        u32::from(self.bits()) | always | if notifies { LINK_BANDWIDTH_NOTIFICATION } else { 0 }
+    }
+
+    /// Link capabilities 2: a bit for each speed from 2.5 GT/s up. Only ports beyond 5 GT/s have it.
+    fn supported_speeds(self) -> u32 {
+        match self.speed {
+            0..=2 => 0,
+            speed => (1 << (speed + 1)) - 2,
+        }
+    }
+
+    /// Link control 2: the speed to aim at.
+    fn target_speed(self) -> u16 {
+        if self.speed > 1 { self.speed.into() } else { 0 }
+    }
+}
+
+/// Names of speeds, slowest first.
+pub(super) const LINK_SPEEDS: &[&str] = &["2_5", "5", "8", "16", "32", "64"];
+/// Names of widths.
+pub(super) const LINK_WIDTHS: &[&str] = &["1", "2", "4", "8", "12", "16", "32"];
+
 /// The capability in a configuration space.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Express {
@@ -41,11 +98,12 @@ const ROOT_STATUS: usize = 0x20;
 const DEVICE_CONTROL_2: usize = 0x28;
 const LINK_CONTROL_2: usize = 0x30;
 
-/// Link: 16 GT/s, 32 lanes.
-const LINK_SPEED: u32 = 4;
-const LINK_WIDTH: u32 = 32;
 /// Link capabilities: the link says when it is up.
 const LINK_ACTIVE_REPORTING: u32 = 1 << 20;
+/// Link capabilities: the power state L0s.
+const LINK_POWER_STATES: u32 = 1 << 10;
+/// Link capabilities: changes of the bandwidth can interrupt.
+const LINK_BANDWIDTH_NOTIFICATION: u32 = 1 << 21;
 /// Link status: the link is up.
 const LINK_ACTIVE: u16 = 1 << 13;
 
@@ -60,23 +118,21 @@ const SLOT_PRESENT: u16 = 1 << 6;
 
 impl Express {
     /// Adds the capability of a port with a slot.
-    pub(super) fn add_port(config: &mut ConfigSpace, kind: PortType, port: u8, slot: Slot) -> Self {
+    pub(super) fn add_port(config: &mut ConfigSpace, kind: PortType, port: u8, slot: Slot, link: Link) -> Self {
         let mut body = [0_u8; BODY];
         let mut put = |at: usize, bytes: &[u8]| body[at - 2..at - 2 + bytes.len()].copy_from_slice(bytes);
         // Version 2, port type, slot implemented.
         put(2, &(2 | (kind as u16) << 4 | 1 << 8).to_le_bytes());
         // Role-based error reporting.
         put(4, &(1_u32 << 15).to_le_bytes());
-        let link = LINK_SPEED | LINK_WIDTH << 4 | LINK_ACTIVE_REPORTING | u32::from(port) << 24;
-        put(0x0c, &link.to_le_bytes());
-        put(LINK_STATUS, &link_state().to_le_bytes());
+        put(0x0c, &(link.capabilities() | u32::from(port) << 24).to_le_bytes());
+        put(LINK_STATUS, &link.bits().to_le_bytes());
         let features = if slot.hotplug { SLOT_HOTPLUG } else { 0 };
         put(0x14, &(features | u32::from(slot.number) << 19).to_le_bytes());
         let power = if slot.hotplug { SLOT_POWER_OFF } else { 0 };
         put(SLOT_CONTROL, &(SLOT_INDICATORS_OFF | power).to_le_bytes());
-        // Supported speeds: 2.5 to 16 GT/s.
-        put(0x2c, &(0x1e_u32).to_le_bytes());
-        put(LINK_CONTROL_2, &4_u16.to_le_bytes());
+        put(0x2c, &link.supported_speeds().to_le_bytes());
+        put(LINK_CONTROL_2, &link.target_speed().to_le_bytes());
         let express = Self {
             at: config.add_capability(ID, &body),
         };
@@ -150,7 +206,19 @@ impl Express {
     }
 }
 
-/// Link status: speed and width as negotiated.
-fn link_state() -> u16 {
-    u16::try_from(LINK_SPEED | LINK_WIDTH << 4).unwrap_or_default()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_by_name() {
+        let link = Link::from_names("16", "32").unwrap();
+        assert_eq!(link, Link::default());
+        assert_eq!((link.capabilities(), link.bits()), (0x30_0604, 0x204));
+        assert_eq!((link.supported_speeds(), link.target_speed()), (0x1e, 4));
+        let slow = Link::from_names("2_5", "1").unwrap();
+        assert_eq!((slow.capabilities(), slow.supported_speeds()), (0x10_0411, 0));
+        assert_eq!(Link::from_names("64", "12").unwrap().supported_speeds(), 0x7e);
+        assert_eq!(Link::from_names("3", "1"), None);
+    }
 }

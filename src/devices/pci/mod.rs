@@ -7,14 +7,17 @@ mod interrupt;
 mod lpc;
 mod mch;
 mod msix;
+mod reserve;
 mod root_port;
 mod slot;
 
 pub use config::{BarKind, ConfigSpace};
+pub use express::Link;
 pub use function::{PciFunction, config_state, restore_config};
 pub use interrupt::{MsiSink, Pin};
 pub use lpc::{LPC, Lpc};
 pub use mch::{MCH, Mch};
 pub use msix::{Msix, MsixLayout};
+pub use reserve::{Reserve, ReserveError};
 pub use root_port::{ROOT_PORT, RootPort, RootPortConfig, RootPortLinks};
 pub use slot::{Unplug, UnplugError};

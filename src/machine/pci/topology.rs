@@ -108,10 +108,15 @@ impl<T> Topology<T> {
         self.buses[bus.0].functions.insert(addr, function);
     }
 
-    /// Adds the bus behind the PCI Express port at `bridge`. It has the name of the port.
-    pub fn add_link(&mut self, name: &str, bridge: (BusId, Devfn)) -> BusId {
+    /// Adds the bus behind the PCI Express port at `bridge`. It has the port's id for a name, or the next free `pcie.N`.
+    pub fn add_link(&mut self, id: Option<&str>, bridge: (BusId, Devfn)) -> BusId {
+        let numbered = (1..).map(|number| format!("pcie.{number}"));
+        let name = match id {
+            Some(id) => Some(id.to_owned()),
+            None => numbered.into_iter().find(|name| self.bus_named(name).is_none()),
+        };
         self.buses.push(Bus {
-            name: name.to_owned(),
+            name: name.unwrap_or_default(),
             bridge: Some(bridge),
             link: true,
             functions: BTreeMap::new(),
@@ -141,6 +146,15 @@ impl<T> Topology<T> {
     #[must_use]
     pub fn bus_behind(&self, bridge: (BusId, Devfn)) -> Option<BusId> {
         self.buses.iter().position(|bus| bus.bridge == Some(bridge)).map(BusId)
+    }
+
+    /// What to tell the user about a place that a guest need not look at: there is only slot 0 behind a port.
+    #[must_use]
+    pub fn doubt(&self, (bus, addr): (BusId, Devfn), driver: &str) -> Option<String> {
+        let slot = addr.slot();
+        (self.buses[bus.0].link && slot != 0).then(|| {
+            format!("PCI: slot {slot} is not valid for {driver}, parent device only allows plugging into slot 0.")
+        })
     }
 
     /// The function in a place.
@@ -187,11 +201,6 @@ impl<T> Bus<T> {
     fn check(&self, addr: Devfn, want: &Placement<'_>) -> Result<(), Error> {
         let (slot, function) = (addr.slot(), addr.function());
         let driver = want.driver;
-        if self.link && slot != 0 {
-            return Err(Error::generic(format!(
-                "PCI: slot {slot} is not valid for {driver}, parent device only allows plugging into slot 0."
-            )));
-        }
         if let Some(other) = self.functions.get(&addr) {
             return Err(Error::generic(format!(
                 "PCI: slot {slot} function {function} not available for {driver}, in use by {},id={}",
@@ -283,15 +292,18 @@ mod tests {
         let place = topology.place(&port).unwrap();
         assert_eq!(place.1, Devfn::new(1, 0));
         topology.insert(place, &port, ());
-        let link = topology.add_link("pci.1", place);
+        let link = topology.add_link(Some("pci.1"), place);
         assert_eq!(
             topology.place(&want(Some("pci.1"), None, false)).unwrap(),
             (link, Devfn::new(0, 0))
         );
+        let odd = topology.place(&want(Some("pci.1"), Some("1"), false)).unwrap();
         assert_eq!(
-            desc(topology.place(&want(Some("pci.1"), Some("1"), false))),
+            topology.doubt(odd, "pcie-root-port").unwrap(),
             "PCI: slot 1 is not valid for pcie-root-port, parent device only allows plugging into slot 0."
         );
+        assert_eq!(topology.doubt((link, Devfn::new(0, 1)), "pcie-root-port"), None);
+        assert_eq!(topology.doubt(place, "pcie-root-port"), None);
         assert_eq!(
             desc(topology.place(&want(Some("pci.9"), None, false))),
             "Bus 'pci.9' not found"

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     BarKind, ConfigSpace, MsiSink, Msix, MsixLayout, PciFunction, Pin, Unplug, UnplugError, config_state,
-    express::{Express, PortType, Slot},
+    express::{Express, LINK_SPEEDS, LINK_WIDTHS, Link, PortType, Slot},
+    reserve::Reserve,
     restore_config,
     slot::{Effect, HotplugSlot},
 };
@@ -57,8 +58,29 @@ pub static ROOT_PORT: TypeInfo = TypeInfo {
             Default::Bool(true),
             "Devices may come and go",
         ),
+        reserve("bus-reserve", PropertyKind::Uint32, u32::MAX as u64),
+        reserve("io-reserve", PropertyKind::Size, u64::MAX),
+        reserve("mem-reserve", PropertyKind::Size, u64::MAX),
+        reserve("pref32-reserve", PropertyKind::Size, u64::MAX),
+        reserve("pref64-reserve", PropertyKind::Size, u64::MAX),
+        PropertyInfo::new(
+            "x-speed",
+            PropertyKind::Enum("PCIELinkSpeed", LINK_SPEEDS),
+            Default::Str("16"),
+            "2_5/5/8/16/32/64",
+        ),
+        PropertyInfo::new(
+            "x-width",
+            PropertyKind::Enum("PCIELinkWidth", LINK_WIDTHS),
+            Default::Str("32"),
+            "1/2/4/8/12/16/32",
+        ),
     ],
 };
+
+const fn reserve(name: &'static str, kind: PropertyKind, unset: u64) -> PropertyInfo {
+    PropertyInfo::new(name, kind, Default::Uint(unset), "")
+}
 
 /// What a root port is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +93,10 @@ pub struct RootPortConfig {
     pub hotplug: bool,
     /// Whether the slot of the root bus may hold more functions.
     pub multifunction: bool,
+    /// What firmware shall set aside behind it.
+    pub reserve: Reserve,
+    /// Its link.
+    pub link: Link,
 }
 
 /// How a root port reaches the rest of the machine.
@@ -110,7 +136,8 @@ impl RootPort {
             number: config.slot,
             hotplug: config.hotplug,
         };
-        let express = Express::add_port(&mut space, PortType::RootPort, config.port, slot);
+        let express = Express::add_port(&mut space, PortType::RootPort, config.port, slot, config.link);
+        config.reserve.add(&mut space);
         let mut port = Self {
             config: space.sealed(),
             express,

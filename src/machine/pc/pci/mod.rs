@@ -66,6 +66,16 @@ impl RootComplex {
         self.read().place(want)
     }
 
+    /// What to tell the user about a place.
+    pub(crate) fn doubt(&self, place: Place, driver: &str) -> Option<String> {
+        self.read().doubt(place, driver)
+    }
+
+    /// Whether there is a bus of this name.
+    pub(crate) fn has_bus(&self, name: &str) -> bool {
+        self.read().bus_named(name).is_some()
+    }
+
     /// Puts a function into its place. `hook` is called whenever its configuration may have changed.
     pub(crate) fn insert(&self, place: Place, want: &Placement<'_>, function: SharedFunction, hook: Option<Hook>) {
         self.insert_slot(
@@ -92,7 +102,7 @@ impl RootComplex {
                 port: Some(port),
             },
         );
-        self.write().add_link(want.id.unwrap_or_default(), place);
+        self.write().add_link(want.id, place);
     }
 
     /// Returns all functions to the state after power-on, and their mappings with them.
@@ -102,9 +112,10 @@ impl RootComplex {
         for bus in topology.buses() {
             for (_, function) in topology.functions(bus) {
                 lock(&function.device.function).reset();
-                function.device.refresh(&board);
             }
         }
+        refresh_all(&topology, &board);
+        refresh_blocked(&topology, &board);
     }
 
     /// All functions, bus by bus.
@@ -132,7 +143,9 @@ impl RootComplex {
             function.config_mut().write(at, data);
             function.config_written(at, data.len());
         }
-        slot.refresh(&board);
+        if slot.refresh(&board) {
+            refresh_blocked(&topology, &board);
+        }
     }
 
     fn insert_slot(&self, place: Place, want: &Placement<'_>, slot: Slot) {
@@ -156,11 +169,38 @@ impl RootComplex {
 }
 
 impl Slot {
-    fn refresh(&self, board: &Board) {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        windows.refresh(&self.function, &board.space);
+    /// Brings windows in line with the registers. Returns whether others may open now.
+    fn refresh(&self, board: &Board) -> bool {
+        let closed = self.windows().refresh(&self.function, &board.space);
         if let Some(hook) = &self.hook {
             hook(board);
+        }
+        // What a hook maps is its own business, and it may have moved.
+        closed || self.hook.is_some()
+    }
+
+    fn windows(&self) -> MutexGuard<'_, Windows> {
+        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refresh_all(topology: &Topology<Slot>, board: &Board) {
+    for bus in topology.buses() {
+        for (_, function) in topology.functions(bus) {
+            function.device.refresh(board);
+        }
+    }
+}
+
+/// Opens windows that waited for others to move away.
+fn refresh_blocked(topology: &Topology<Slot>, board: &Board) {
+    for bus in topology.buses() {
+        for (_, function) in topology.functions(bus) {
+            let slot = &function.device;
+            if slot.windows().is_blocked() {
+                // It closes nothing: its registers are as they were.
+                slot.windows().refresh(&slot.function, &board.space);
+            }
         }
     }
 }
@@ -202,3 +242,6 @@ fn view(topology: &Topology<Slot>, bus: BusId) -> Vec<FunctionView> {
 fn lock<'a>(function: &'a SharedFunction) -> MutexGuard<'a, dyn PciFunction + 'static> {
     function.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

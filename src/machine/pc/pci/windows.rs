@@ -15,6 +15,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct Windows {
     open: Vec<Window>,
+    /// Some stay closed because others are where they should be.
+    blocked: bool,
 }
 
 struct Window {
@@ -24,8 +26,14 @@ struct Window {
 }
 
 impl Windows {
-    /// Closes windows that moved or were switched off, and opens new ones.
-    pub(super) fn refresh(&mut self, function: &SharedFunction, space: &AddressSpace) {
+    /// Whether a window waits for another to move away.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Closes windows that moved or were switched off, and opens new ones. Returns whether any was closed, so that
+    /// others may open now.
+    pub(super) fn refresh(&mut self, function: &SharedFunction, space: &AddressSpace) -> bool {
         let wanted: Vec<Window> = {
             let function = lock(function);
             let config = function.config();
@@ -43,6 +51,7 @@ impl Windows {
             list.iter()
                 .any(|other| other.bar == window.bar && other.range == window.range)
         };
+        let before = self.open.len();
         self.open.retain(|window| {
             let stays = stays(window, &wanted);
             if !stays {
@@ -50,11 +59,18 @@ impl Windows {
             }
             stays
         });
+        let closed = self.open.len() < before;
+        self.blocked = false;
         for window in wanted {
-            if !stays(&window, &self.open) && window.open(function, space) {
-                self.open.push(window);
+            if stays(&window, &self.open) {
+                continue;
+            }
+            match window.open(function, space) {
+                true => self.open.push(window),
+                false => self.blocked = true,
             }
         }
+        closed
     }
 }
 
@@ -72,7 +88,8 @@ impl Window {
             (BarKind::Io, ..) => return false,
             _ => space.map_memory(self.range.start, len, &device),
         };
-        // Guests move windows one by one, so two may overlap for a while; the later one stays closed.
+        // Guests move windows one by one, so two may overlap for a while; the later one stays closed until the other
+        // has moved.
         if let Err(error) = &result {
             tracing::debug!(bar = self.bar, %error, "window");
         }
