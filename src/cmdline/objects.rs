@@ -11,6 +11,7 @@ use super::table::GLOBAL;
 use crate::machine::config::Global;
 use crate::qapi::text;
 use crate::qom;
+use crate::qom::objects::Form;
 
 /// `-object`.
 pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -> Result<(), Error> {
@@ -25,7 +26,8 @@ pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -
     if has_id(&builder.config.machine.objects, id) {
         return Err(Error::new(format!("Duplicate ID '{id}' for object")));
     }
-    qom::objects::check(required_text(&map, "qom-type")?, &map).map_err(|error| Error::new(error.desc))?;
+    let form = if is_json(builder) { Form::Json } else { Form::Text };
+    qom::objects::check(required_text(&map, "qom-type")?, &map, form).map_err(|error| Error::new(error.desc))?;
     builder.config.machine.objects.push(map);
     Ok(())
 }
@@ -43,7 +45,7 @@ pub(super) fn apply_device(builder: &mut Builder, mut map: Map<String, Value>) -
         }
         if has_id(&builder.config.machine.devices, id) {
             // QEMU keeps what is not JSON in a list of its own, with a complaint of its own.
-            return Err(Error::new(match builder.location.contains(" {") {
+            return Err(Error::new(match is_json(builder) {
                 true => format!("Duplicate device ID '{id}'"),
                 false => format!("Duplicate ID '{id}' for device"),
             }));
@@ -51,6 +53,14 @@ pub(super) fn apply_device(builder: &mut Builder, mut map: Map<String, Value>) -
     }
     builder.config.machine.devices.push(map);
     Ok(())
+}
+
+/// Whether the option being read has its argument in JSON.
+fn is_json(builder: &Builder) -> bool {
+    builder
+        .location
+        .split_once(' ')
+        .is_some_and(|(_, argument)| argument.starts_with('{'))
 }
 
 /// The help that an entry asks for: `all` for a list of types, `one` for the type that its `key` names.
@@ -183,8 +193,27 @@ mod tests {
                 "memory-backend-ram,id=a,size=x",
                 "Parameter 'size' expects a size value",
             ),
-            ("iothread,id=a,frob=on", "Parameter 'frob' is unexpected"),
-            ("secret,id=a", "Either 'file' or 'data' must be provided"),
+            ("iothread,id=a,frob=on", "Invalid parameter 'frob'"),
+            (
+                "iothread,id=a,poll-max-ns=x",
+                "Parameter 'poll-max-ns' expects an int64 value",
+            ),
+            (
+                "memory-backend-ram,id=a,size=1M,prealloc-threads=x",
+                "Parameter 'prealloc-threads' expects a uint64 value",
+            ),
+            (
+                r#"{"qom-type":"iothread","id":"a","poll-max-ns":"x"}"#,
+                "Invalid parameter type for 'poll-max-ns', expected: integer",
+            ),
+            (
+                r#"{"qom-type":"memory-backend-ram","id":"a","size":"x"}"#,
+                "Parameter 'size' expects uint64",
+            ),
+            (
+                r#"{"qom-type":"iothread","id":"a","frob":true}"#,
+                "Parameter 'frob' is unexpected",
+            ),
         ] {
             assert_eq!(
                 message(&["-object", argument]),

@@ -47,15 +47,15 @@ pub trait Guest {
     fn memory_regions(&self) -> Vec<MemoryRegionInfo>;
     /// The memory backends.
     fn memdevs(&self) -> Vec<MemdevInfo>;
-    /// Reads guest memory at a physical address.
+    /// Reads RAM and ROM at a physical address; what is neither reads as zeros.
     ///
     /// # Errors
-    /// There is no RAM at part of the range.
+    /// The memory cannot be read.
     fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error>;
     /// Reads guest memory at an address as the vCPU with this index sees it.
     ///
     /// # Errors
-    /// There is no such vCPU, or it has no RAM at part of the range.
+    /// There is no such vCPU, or it maps nothing to part of the range.
     fn read_virtual(&self, index: u32, addr: u64, data: &mut [u8]) -> Result<(), Error>;
     /// Statistics of the guest as a whole.
     ///

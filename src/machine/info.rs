@@ -1,6 +1,6 @@
 //! What a machine tells about itself, in plain values.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::topology::TopologyIds;
 
@@ -66,6 +66,27 @@ pub struct MemdevInfo {
     pub host_nodes: Vec<u32>,
     /// `default`, `preferred`, `bind` or `interleave`.
     pub policy: &'static str,
+}
+
+impl MemdevInfo {
+    /// Its properties, as an `-object` entry would give them.
+    #[must_use]
+    pub fn properties(&self) -> Map<String, Value> {
+        let properties = [
+            ("size", json!(self.size)),
+            ("merge", json!(self.merge)),
+            ("dump", json!(self.dump)),
+            ("prealloc", json!(self.prealloc)),
+            ("share", json!(self.share)),
+            ("reserve", json!(self.reserve)),
+            ("host-nodes", json!(self.host_nodes)),
+            ("policy", json!(self.policy)),
+        ];
+        properties
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect()
+    }
 }
 
 /// A device, as the QOM tree shows it.

@@ -40,6 +40,23 @@ pub(super) async fn serve(guest: Rc<Guest>, front: FrontEnd) {
     }
 }
 
+/// Checks that there is a vCPU of this index.
+///
+/// # Errors
+/// There is none.
+pub(super) async fn check_cpu(guest: &Guest, index: i64) -> Result<(), Error> {
+    let cpus = guest.qmp("query-cpus-fast", Map::new()).await?;
+    let exists = cpus
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|cpu| cpu["cpu-index"] == index);
+    match exists {
+        true => Ok(()),
+        false => Err(Error::generic("Parameter 'cpu-index' expects a CPU number")),
+    }
+}
+
 /// Runs one line, as `human-monitor-command` does.
 pub(super) async fn run(guest: &Guest, line: &str, cpu: Option<i64>) -> String {
     hmp::execute(guest, &mut MonitorState { cpu }, line).await

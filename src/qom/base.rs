@@ -43,7 +43,7 @@ const DEVICE: [PropertyInfo; 4] = [
 ];
 
 /// What every device on a PCI bus has.
-const PCI_DEVICE: [PropertyInfo; 3] = [
+const PCI_DEVICE: [PropertyInfo; 6] = [
     PropertyInfo::new(
         "addr",
         PropertyKind::PciAddr,
@@ -52,6 +52,9 @@ const PCI_DEVICE: [PropertyInfo; 3] = [
     ),
     PropertyInfo::new("multifunction", PropertyKind::Bool, Default::Bool(false), "on/off"),
     PropertyInfo::new("acpi-index", PropertyKind::Uint32, Default::Uint(0), ""),
+    PropertyInfo::new("rombar", PropertyKind::Int32, Default::Int(-1), ""),
+    PropertyInfo::new("romfile", PropertyKind::Str, Default::None, ""),
+    PropertyInfo::new("romsize", PropertyKind::Uint32, Default::Uint(u32::MAX as u64), ""),
 ];
 
 const BUS: [PropertyInfo; 1] = [PropertyInfo::read_only("realized", PropertyKind::Bool, "")];

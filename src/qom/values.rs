@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::registry::Registry;
 use super::types::{PropertyInfo, PropertyKind};
 use crate::qapi::Error;
-use crate::qapi::text::{self, NumberError};
+use crate::qapi::text;
 
 /// A switch that may be left to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -85,7 +85,9 @@ impl Registry {
             if self.is_a(type_name, driver) {
                 self.assign(&mut values, type_name, name, &json!(text))
                     .map_err(|error| {
-                        Error::generic(format!("can't apply global {driver}.{name}={text}: {}", error.desc))
+                        // QEMU reads these with the reader for values that have a type.
+                        let reason = error.desc.replace("expects integer", "expects uint64");
+                        Error::generic(format!("can't apply global {driver}.{name}={text}: {reason}"))
                     })?;
             }
         }
@@ -114,12 +116,17 @@ impl Registry {
         Ok(())
     }
 
-    /// What to tell the user of `-global` for types that do not exist.
+    /// What to tell the user of `-global` for types that are no devices, nor those of the `objects` there are.
     #[must_use]
-    pub fn check_globals<'a>(&self, globals: impl IntoIterator<Item = GlobalValue<'a>>) -> Vec<String> {
+    pub fn check_globals<'a>(
+        &self,
+        globals: impl IntoIterator<Item = GlobalValue<'a>>,
+        objects: &[&str],
+    ) -> Vec<String> {
         globals
             .into_iter()
-            .filter(|(driver, ..)| self.get(driver).is_none())
+            .filter(|(driver, ..)| !self.is_a(driver, "device"))
+            .filter(|(driver, ..)| !objects.iter().any(|object| self.is_a(object, driver)))
             .map(|(driver, name, _)| format!("global {driver}.{name} has invalid class name"))
             .collect()
     }
@@ -212,7 +219,8 @@ fn parse(type_name: &str, property: &PropertyInfo, value: &Value) -> Result<Valu
         PropertyKind::Uint64 => parse_uint(name, value, u64::MAX, "uint64"),
         PropertyKind::Int32 => parse_int(name, value, i32::MIN.into()..=i32::MAX.into(), "int32_t"),
         PropertyKind::Int => parse_int(name, value, i64::MIN..=i64::MAX, "int64"),
-        PropertyKind::Size | PropertyKind::ByteSize => parse_size(name, value),
+        PropertyKind::Size => parse_size(name, value, "size"),
+        PropertyKind::ByteSize => parse_size(name, value, "a size value"),
         PropertyKind::Uint16List => parse_list(name, value),
         PropertyKind::Enum(_, values) => parse_enum(name, value, values),
         PropertyKind::OnOffAuto => match value {
@@ -270,14 +278,11 @@ fn parse_int(name: &str, value: &Value, range: std::ops::RangeInclusive<i64>, ki
     }
 }
 
-fn parse_size(name: &str, value: &Value) -> Result<Value, Error> {
+fn parse_size(name: &str, value: &Value, what: &str) -> Result<Value, Error> {
     match value {
         Value::String(text) => match text::parse_size(text, 1) {
             Ok(size) => Ok(json!(size)),
-            Err(NumberError::Malformed) => Err(expects(name, "a size value")),
-            Err(NumberError::OutOfRange) => Err(Error::generic(format!(
-                "Value '{text}' is out of range for parameter '{name}'"
-            ))),
+            Err(_) => Err(expects(name, what)),
         },
         _ => value
             .as_u64()
@@ -502,11 +507,15 @@ mod tests {
             .unwrap_err();
         assert_eq!(
             error.desc,
-            "can't apply global test-serial.index=x: Parameter 'index' expects integer"
+            "can't apply global test-serial.index=x: Parameter 'index' expects uint64"
         );
         assert_eq!(
-            registry().check_globals([("nope", "foo", "x"), ("iothread", "a", "b")]),
+            registry().check_globals([("nope", "foo", "x"), ("iothread", "a", "b")], &["iothread"]),
             ["global nope.foo has invalid class name"]
+        );
+        assert_eq!(
+            registry().check_globals([("isa-device", "foo", "x"), ("iothread", "a", "b")], &[]),
+            ["global iothread.a has invalid class name"]
         );
     }
 

@@ -90,7 +90,12 @@ fn warn_of_globals(config: &Config) {
     let registry = machine::registry(config.target, true);
     let globals = globals.iter();
     let globals = globals.map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()));
-    registry.check_globals(globals).iter().for_each(report::warning);
+    let objects = config.machine.objects.iter();
+    let objects: Vec<&str> = objects.filter_map(|object| object.get("qom-type")?.as_str()).collect();
+    registry
+        .check_globals(globals, &objects)
+        .iter()
+        .for_each(report::warning);
 }
 
 /// No guest: this process is the monitor.

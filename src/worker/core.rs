@@ -82,6 +82,12 @@ impl Core {
         for object in &core.config.machine.objects {
             core.add_object(object)?;
         }
+        if let Some(guest) = core.guest.as_deref() {
+            let mut tree = core.tree.borrow_mut();
+            core.objects
+                .borrow_mut()
+                .add_guest_memory(&mut tree, &core.registry, guest)?;
+        }
         Ok(core)
     }
 

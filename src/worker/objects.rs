@@ -9,6 +9,7 @@ use crate::machine::guest::Guest;
 use crate::machine::info::MemdevInfo;
 use crate::qapi::Error;
 use crate::qapi::qmp::IOThreadInfo;
+use crate::qapi::text::is_well_formed_id;
 use crate::qapi::visit::{At, Decode, Mode};
 use crate::qom::objects::{IoThreadConfig, MemoryBackendConfig, SecretConfig, SecretSource};
 use crate::qom::tree::{Simple, Tree};
@@ -24,8 +25,8 @@ pub struct Objects {
 }
 
 enum UserObject {
-    /// Checked when it was made; nothing in the guest uses it by now.
-    Secret,
+    /// What it says.
+    Secret(Vec<u8>),
     /// The guest's, or memory that waits for somebody to use it.
     Memory(Option<Spare>),
     IoThread {
@@ -58,6 +59,9 @@ impl Objects {
         let missing = |name: &str| Error::generic(format!("Parameter '{name}' is missing"));
         let qom_type = text("qom-type").ok_or_else(|| missing("qom-type"))?;
         let id = text("id").ok_or_else(|| missing("id"))?;
+        if !is_well_formed_id(id) {
+            return Err(Error::generic("Parameter 'id' expects an identifier"));
+        }
         registry.check_object_type(qom_type)?;
         if self.objects.contains_key(id) {
             return Err(Error::generic(format!(
@@ -67,7 +71,7 @@ impl Objects {
         let values = registry.values(qom_type, properties, globals.iter().copied())?;
         let plain = Simple::from_values(registry, qom_type, &values);
         let (object, node) = match qom_type {
-            "secret" => (check_secret(&values)?, plain),
+            "secret" => (self.make_secret(&values)?, plain),
             "iothread" => start_iothread(id, &values, plain, named_threads)?,
             _ => {
                 MemoryBackendConfig::from_values(qom_type, &values)?;
@@ -80,6 +84,23 @@ impl Objects {
         };
         tree.insert("/objects", id, Arc::new(node))?;
         self.objects.insert(id.to_owned(), object);
+        Ok(())
+    }
+
+    /// Enters the memory that the guest has without an object of a user: QEMU's objects of the same ids.
+    ///
+    /// # Errors
+    /// A user has taken its id.
+    pub fn add_guest_memory(&mut self, tree: &mut Tree, registry: &Registry, guest: &dyn Guest) -> Result<(), Error> {
+        for memdev in guest.memdevs() {
+            if matches!(self.objects.get(&memdev.id), Some(UserObject::Memory(None))) {
+                continue;
+            }
+            let values = registry.values(memdev.qom_type, &memdev.properties(), [])?;
+            let node = Simple::from_values(registry, memdev.qom_type, &values);
+            tree.insert("/objects", &memdev.id, Arc::new(node))?;
+            self.objects.insert(memdev.id, UserObject::Memory(None));
+        }
         Ok(())
     }
 
@@ -98,6 +119,31 @@ impl Objects {
         self.objects.remove(id);
         tree.remove("/objects", id);
         Ok(())
+    }
+
+    /// What the secret of this id says.
+    ///
+    /// # Errors
+    /// There is no object of this id, or it is none.
+    pub fn secret(&self, id: &str) -> Result<&[u8], Error> {
+        match self.objects.get(id) {
+            Some(UserObject::Secret(bytes)) => Ok(bytes),
+            Some(_) => Err(Error::generic(format!("Object with id '{id}' is not a secret"))),
+            None => Err(Error::generic(format!("No secret with id '{id}'"))),
+        }
+    }
+
+    fn make_secret(&self, values: &Values) -> Result<UserObject, Error> {
+        let config = SecretConfig::from_values(values)?;
+        let written = match &config.source {
+            SecretSource::Data(data) => data.as_bytes().to_vec(),
+            SecretSource::File(path) => std::fs::read(path)
+                .map_err(|error| Error::generic(format!("Unable to read {}: {}", path.display(), reason(&error))))?,
+        };
+        let key = config.keyid.as_deref().map(|id| self.secret(id)).transpose()?;
+        let revealed = config.reveal(written, key);
+        let bytes = revealed.map_err(|error| Error::generic(error.to_string()))?;
+        Ok(UserObject::Secret(bytes))
     }
 
     /// The memory backends that no guest uses.
@@ -153,20 +199,6 @@ fn allocate(_registry: &Registry, _properties: &Map<String, Value>) -> Result<Op
 #[cfg(not(target_arch = "x86_64"))]
 fn info(spare: &Spare) -> MemdevInfo {
     match *spare {}
-}
-
-fn check_secret(values: &Values) -> Result<UserObject, Error> {
-    let config = SecretConfig::from_values(values)?;
-    let written = match config.source {
-        SecretSource::Data(data) => data.into_bytes(),
-        SecretSource::File(path) => std::fs::read(&path)
-            .map_err(|error| Error::generic(format!("Unable to read {}: {}", path.display(), reason(&error))))?,
-    };
-    config
-        .format
-        .decode(written)
-        .map_err(|error| Error::generic(error.to_string()))?;
-    Ok(UserObject::Secret)
 }
 
 fn start_iothread(id: &str, values: &Values, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {

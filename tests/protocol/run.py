@@ -13,6 +13,7 @@ from protocol import (  # noqa: E402, F401
     cmdline,
     cpu,
     descriptors,
+    devices,
     guest,
     monitors,
     options,

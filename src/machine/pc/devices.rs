@@ -3,6 +3,7 @@
 mod chipset;
 mod plug;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value};
@@ -157,6 +158,12 @@ struct Assembly<'a> {
     rtc: Arc<Mutex<TimedRtc>>,
     serials: Vec<(u16, u8)>,
     pvpanic: Option<u16>,
+    /// Numbers of chassis and slot that ports have.
+    slots: BTreeSet<(u8, u16)>,
+    /// `acpi-index` of PCI devices.
+    acpi_indices: BTreeSet<u64>,
+    /// Properties that the device being made fills in.
+    filled_in: Map<String, Value>,
 }
 
 impl Assembly<'_> {
@@ -181,12 +188,13 @@ impl Assembly<'_> {
             Some(id) => format!("/machine/peripheral/{id}"),
             None => format!("/machine/peripheral-anon/device[{anonymous}]"),
         };
+        let filled_in = std::mem::take(&mut self.filled_in);
         let properties = values.iter().map(|(name, value)| (name.to_owned(), value.clone()));
         self.infos.push(DeviceInfo {
             id,
             qom_type: known.name,
             path,
-            properties: properties.collect(),
+            properties: properties.chain(filled_in).collect(),
         });
     }
 }

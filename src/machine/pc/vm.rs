@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
 
 use super::{
     board::Board,
@@ -291,16 +291,28 @@ impl Vm {
         self.ram.memdevs()
     }
 
-    /// Bytes of guest memory from a physical address on.
+    /// Bytes of RAM and ROM from a physical address on; zeros where there is neither.
     ///
     /// # Errors
-    /// When there is no RAM.
+    /// When memory that the kernel has promised cannot be read.
     pub fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error> {
-        lock(&self.boot).complete(&self.ram)?;
-        self.ram
-            .memory
-            .read_slice(data, GuestAddress(addr))
-            .map_err(|_| Error::generic(format!("Invalid addr 0x{addr:016x}/size {} specified", data.len())))
+        let mut boot = lock(&self.boot);
+        boot.complete(&self.ram)?;
+        data.fill(0);
+        let len = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        for region in self.ram.memory.iter().chain(boot.rom()) {
+            let start = region.start_addr().0;
+            let from = addr.max(start);
+            let to = addr.saturating_add(len).min(start.saturating_add(region.len()));
+            if from >= to {
+                continue;
+            }
+            let place = |at: u64| usize::try_from(at - addr).unwrap_or(usize::MAX);
+            region
+                .read_slice(&mut data[place(from)..place(to)], MemoryRegionAddress(from - start))
+                .map_err(|error| Error::generic(format!("guest memory at 0x{from:x}: {error}")))?;
+        }
+        Ok(())
     }
 
     /// Bytes of guest memory from a linear address on, as the vCPU with this index sees it now.

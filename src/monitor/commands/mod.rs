@@ -242,6 +242,9 @@ impl MonitorCommands for Guest {
     }
 
     async fn human_monitor_command(&self, _: &CallContext, args: HumanMonitorCommandArgs) -> Result<String, Error> {
+        if let Some(index) = args.cpu_index {
+            super::human::check_cpu(self, index).await?;
+        }
         Ok(super::human::run(self, &args.command_line, args.cpu_index).await)
     }
 }

@@ -12,8 +12,8 @@ pub use secret::{SecretConfig, SecretError, SecretFormat, SecretSource};
 use serde_json::{Map, Value};
 
 use super::Registry;
-use super::types::{PropertyInfo, TypeInfo};
-use crate::qapi::Error;
+use super::types::{PropertyInfo, PropertyKind, TypeInfo};
+use crate::qapi::{Error, text};
 
 /// Every type of this module.
 pub(super) fn types() -> impl Iterator<Item = &'static TypeInfo> {
@@ -22,18 +22,57 @@ pub(super) fn types() -> impl Iterator<Item = &'static TypeInfo> {
         .flatten()
 }
 
-/// Checks the properties of an object that is asked for, before it is made.
+/// How the properties of an object were written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `key=value,...`.
+    Text,
+    /// JSON.
+    Json,
+}
+
+/// Checks the form of the properties of an object that is asked for. What they mean together is found out when it is
+/// made.
 ///
 /// # Errors
 /// Names the property that does not exist, does not take its value, or is missing.
-pub fn check(type_name: &str, properties: &Map<String, Value>) -> Result<(), Error> {
+pub fn check(type_name: &str, properties: &Map<String, Value>, form: Form) -> Result<(), Error> {
     let registry = Registry::new();
     registry.check_object_type(type_name)?;
-    let values = registry.values(type_name, properties, [])?;
-    match type_name {
-        "secret" => SecretConfig::from_values(&values).map(drop),
-        "iothread" => IoThreadConfig::from_values(&values).map(drop),
-        _ => MemoryBackendConfig::from_values(type_name, &values).map(drop),
+    for (name, value) in properties {
+        let kind = registry.property(type_name, name).map(|property| property.kind);
+        if let Some(complaint) = complaint(name, kind, value, form) {
+            return Err(Error::generic(complaint));
+        }
+    }
+    registry.values(type_name, properties, [])?;
+    let is_memory = registry.is_a(type_name, "memory-backend");
+    for required in ["size", "mem-path"] {
+        let is_known = registry.property(type_name, required).is_some();
+        if is_memory && is_known && !properties.contains_key(required) {
+            return Err(missing(required));
+        }
+    }
+    Ok(())
+}
+
+/// What QEMU's readers of objects say that those of devices say otherwise.
+fn complaint(name: &str, kind: Option<PropertyKind>, value: &Value, form: Form) -> Option<String> {
+    let is_id = name == "id" || name == "qom-type";
+    let Some(kind) = kind else {
+        return (form == Form::Text && !is_id).then(|| format!("Invalid parameter '{name}'"));
+    };
+    let text = value.as_str()?;
+    let expects = |what: &str| Some(format!("Parameter '{name}' expects {what}"));
+    match (kind, form) {
+        (PropertyKind::Int, Form::Text) if text::parse_int(text).is_err() => expects("an int64 value"),
+        (PropertyKind::Uint32 | PropertyKind::Uint64, Form::Text) if text::parse_uint(text).is_err() => {
+            expects("a uint64 value")
+        }
+        (PropertyKind::Int, Form::Json) => Some(format!("Invalid parameter type for '{name}', expected: integer")),
+        (PropertyKind::Bool, Form::Json) => Some(format!("Invalid parameter type for '{name}', expected: boolean")),
+        (PropertyKind::ByteSize | PropertyKind::Uint32 | PropertyKind::Uint64, Form::Json) => expects("uint64"),
+        _ => None,
     }
 }
 

@@ -56,6 +56,7 @@ impl Simple {
                 name: property.name.to_owned(),
                 kind: property.kind.type_name().into_owned(),
                 value: match (property.kind, values.get(property.name)) {
+                    (PropertyKind::Uint16List, None) => Held::Fixed(json!([])),
                     (_, None) => Held::Unset,
                     (PropertyKind::Link(_), Some(target)) => Held::Fixed(link_path(target)),
                     (_, Some(value)) => Held::Fixed(value.clone()),

@@ -90,6 +90,16 @@ pub(super) fn memdev(info: MemdevInfo) -> Memdev {
     }
 }
 
+/// The vCPU that a command means.
+///
+/// # Errors
+/// There is none of this index.
+pub(super) fn cpu_index(guest: &dyn Guest, index: i64) -> Result<u32, Error> {
+    let index = u32::try_from(index).ok();
+    let index = index.filter(|index| guest.vcpus().iter().any(|vcpu| vcpu.index == *index));
+    index.ok_or_else(|| Error::generic("Parameter 'cpu-index' expects a CPU number"))
+}
+
 /// How much memory the guest has.
 pub(super) fn size_summary(guest: Option<&dyn Guest>) -> MemoryInfo {
     let regions = guest.map(|guest| guest.memory_regions()).unwrap_or_default();

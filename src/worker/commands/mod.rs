@@ -159,9 +159,8 @@ impl WorkerCommands for Core {
     }
 
     async fn memsave(&self, (): &(), args: MemsaveArgs) -> Result<(), Error> {
-        let cpu = args.cpu_index.unwrap_or(0);
-        let index = u32::try_from(cpu).map_err(|_| Error::generic(format!("Invalid parameter 'cpu-index': {cpu}")))?;
         let guest = self.guest()?;
+        let index = machine::cpu_index(guest, args.cpu_index.unwrap_or(0))?;
         machine::save(&args.filename, args.val, args.size, |addr, data| {
             guest.read_virtual(index, addr, data)
         })
@@ -212,10 +211,10 @@ impl WorkerCommands for Core {
     }
 
     async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {
-        devices::refuse_add(&self.registry, &args)
+        devices::refuse_add(self, &args)
     }
 
     async fn device_del(&self, (): &(), args: DeviceDelArgs) -> Result<(), Error> {
-        devices::refuse_del(&self.tree.borrow(), &self.registry, &args.id)
+        devices::refuse_del(self, &args.id)
     }
 }

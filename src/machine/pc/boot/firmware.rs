@@ -65,6 +65,11 @@ impl Firmware {
         })
     }
 
+    /// The ROM below 4 GiB.
+    pub(crate) fn rom(&self) -> &GuestRegionMmap {
+        &self.region
+    }
+
     /// Maps the ROM below 4 GiB.
     pub(crate) fn plug_into(&self, vm: &kvm::Vm) -> Result<(), Error> {
         vm.add_memory_slot(self.region.start_addr().0, self.region.len(), &self.region, 0, true)

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
 
 use super::{
     layout::{E820Entry, ONE_MIB, Split, direct},
@@ -65,6 +65,14 @@ impl Boot {
         match self {
             Self::Direct(_) => Ok(()),
             Self::Firmware(firmware) => firmware.shadow(&ram.memory),
+        }
+    }
+
+    /// The firmware's ROM.
+    pub(crate) fn rom(&self) -> Option<&GuestRegionMmap> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Firmware(firmware) => Some(firmware.rom()),
         }
     }
 

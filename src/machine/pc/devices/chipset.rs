@@ -1,6 +1,9 @@
 //! What every q35 machine has, whatever the command line says.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Map;
 
 use super::{Assembly, Surroundings};
 use crate::devices::i8042::{self, I8042};
@@ -61,6 +64,9 @@ impl<'a> Assembly<'a> {
             rtc: Arc::new(Mutex::new(clock)),
             serials: Vec::new(),
             pvpanic: None,
+            slots: BTreeSet::new(),
+            acpi_indices: BTreeSet::new(),
+            filled_in: Map::new(),
         };
         let config_ports = ConfigPorts::new(Arc::clone(&assembly.pci), Arc::clone(&notifier));
         let config_ports = assembly.keep(config_ports) as SharedDevice;

@@ -1,24 +1,29 @@
 //! Making the devices that `-device` and `-serial` name.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 
 use super::Assembly;
 use crate::devices::debug_exit::DebugExit;
 use crate::devices::debugcon::Debugcon;
-use crate::devices::pci::{RootPort, RootPortConfig, RootPortLinks};
+use crate::devices::pci::{Link, Reserve, RootPort, RootPortConfig, RootPortLinks};
 use crate::devices::pvpanic::Pvpanic;
 use crate::devices::serial::{self, IsaSerial, Line, Links, Wakeup};
 use crate::devices::{Clock, Notice, types};
 use crate::machine::bus::SharedDevice;
 use crate::machine::chardevs;
+use crate::machine::config::FIRMWARE_FOLDERS;
 use crate::machine::pc::acpi::pin_gsi;
 use crate::machine::pci::{Devfn, Placement};
+use crate::machine::pluggable;
 use crate::machine::streams::{Attention, Input, Outlet};
 use crate::qapi::Error;
 use crate::qom::Values;
+use crate::report;
 use crate::target::Target;
 
 /// Interrupts of the ISA bus.
@@ -43,17 +48,15 @@ impl Assembly<'_> {
 
     /// Makes the device of one `-device` entry.
     pub(super) fn plug(&mut self, entry: &Map<String, Value>) -> Result<(), Error> {
-        let driver = entry.get("driver").and_then(Value::as_str);
-        let driver = driver.ok_or_else(|| Error::generic("Parameter 'driver' is missing"))?;
+        let driver = pluggable(self.with.registry, entry)?.name.clone();
+        let driver = driver.as_ref();
         let invalid = || Error::generic(format!("'{driver}' is not a valid device model name"));
         let known = types(Target::X86_64)
             .find(|known| known.name == driver)
             .ok_or_else(invalid)?;
-        if !known.user_creatable {
-            return Err(Error::generic("Parameter 'driver' expects a pluggable device type"));
-        }
         let globals = self.with.config.globals.iter();
         let globals = globals.map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()));
+        self.check_bus(driver, entry)?;
         let values = self.with.registry.values(driver, entry, globals)?;
         match driver {
             "isa-serial" => self.plug_serial(&values)?,
@@ -105,6 +108,9 @@ impl Assembly<'_> {
         let chip = self.keep(IsaSerial::new(links, baudbase.unwrap_or_default()));
         self.streams.set_input(number, Box::new(SerialInput(Arc::clone(&chip))));
         self.map_ports(start, serial::PORTS, &(chip as SharedDevice))?;
+        self.fill_in("index", index);
+        self.fill_in("iobase", start);
+        self.fill_in("irq", irq);
         self.serials.push((start, irq));
         Ok(())
     }
@@ -138,14 +144,40 @@ impl Assembly<'_> {
     fn plug_root_port(&mut self, entry: &Map<String, Value>, values: &Values) -> Result<(), Error> {
         let number = |name| values.uint(name).unwrap_or_default();
         let want = placement("pcie-root-port", entry, values);
+        self.check_pci(values)?;
         let place = self.pci.place(&want)?;
+        if let Some(doubt) = self.pci.doubt(place, want.driver) {
+            report::warning(doubt);
+        }
+        let chassis = u8::try_from(number("chassis")).unwrap_or_default();
+        let link = Link::from_names(
+            values.text("x-speed").unwrap_or_default(),
+            values.text("x-width").unwrap_or_default(),
+        );
+        let reserved = |name, unset: u64| values.uint(name).filter(|value| *value != unset);
+        let reserve = Reserve {
+            buses: reserved("bus-reserve", u32::MAX.into()).and_then(|buses| u32::try_from(buses).ok()),
+            io: reserved("io-reserve", u64::MAX),
+            memory: reserved("mem-reserve", u64::MAX),
+            prefetchable_32: reserved("pref32-reserve", u64::MAX),
+            prefetchable_64: reserved("pref64-reserve", u64::MAX),
+        };
         let config = RootPortConfig {
             port: u8::try_from(number("port")).unwrap_or_default(),
             slot: u16::try_from(number("slot")).unwrap_or_default(),
             hotplug: values.boolean("hotplug"),
             multifunction: want.multifunction,
+            reserve: reserve.check().map_err(|error| Error::generic(error.to_string()))?,
+            link: link.unwrap_or_default(),
         };
+        if !self.slots.insert((chassis, config.slot)) {
+            return Err(Error::generic(format!(
+                "Can't add chassis slot, error -{}",
+                Errno::EBUSY as i32
+            )));
+        }
         let (_, addr) = place;
+        self.fill_in("addr", addr.byte());
         let links = RootPortLinks {
             intx: self.with.lines.driver(pin_gsi(addr.slot(), 0))?,
             msi: self.with.lines.messages(),
@@ -154,6 +186,55 @@ impl Assembly<'_> {
         let port = Arc::new(Mutex::new(RootPort::new(config, links)));
         self.pci.insert_port(place, &want, port);
         Ok(())
+    }
+
+    /// Notes a property that the device being made gives a value of its own.
+    fn fill_in(&mut self, name: &str, value: impl Into<Value>) {
+        self.filled_in.insert(name.to_owned(), value.into());
+    }
+
+    /// Checks that the bus that `-device` names is there, and of the kind that the device plugs into.
+    fn check_bus(&self, driver: &str, entry: &Map<String, Value>) -> Result<(), Error> {
+        let Some(name) = entry.get("bus").and_then(Value::as_str) else {
+            return Ok(());
+        };
+        let kind = match name {
+            "isa.0" => "ISA",
+            "main-system-bus" => "System",
+            _ if self.pci.has_bus(name) => "PCIE",
+            _ => return Err(Error::generic(format!("Bus '{name}' not found"))),
+        };
+        let wanted = self.with.registry.bus(driver).unwrap_or("System");
+        match self.with.registry.is_a(kind, wanted) {
+            true => Ok(()),
+            false => Err(Error::generic(format!("Device '{driver}' can't go on {kind} bus"))),
+        }
+    }
+
+    /// Checks the properties that every PCI device has.
+    fn check_pci(&mut self, values: &Values) -> Result<(), Error> {
+        let index = values.uint("acpi-index").unwrap_or_default();
+        if index > ACPI_INDEX_MAX {
+            return Err(Error::generic(format!(
+                "acpi-index should be less or equal to {ACPI_INDEX_MAX}"
+            )));
+        }
+        if index != 0 && !self.acpi_indices.insert(index) {
+            return Err(Error::generic(format!(
+                "a PCI device with acpi-index = {index} already exist"
+            )));
+        }
+        let size = given(values, "romsize");
+        if let Some(size) = size.filter(|size| !size.is_power_of_two()) {
+            return Err(Error::generic(format!("ROM size {size} is not a power of two")));
+        }
+        match values.text("romfile") {
+            None | Some("") => Ok(()),
+            Some(file) if !find_rom(file, &self.with.config.data_dirs) => {
+                Err(Error::generic(format!("failed to find romfile \"{file}\"")))
+            }
+            Some(file) => Err(Error::generic(format!("romfile={file}: option ROMs are not supported"))),
+        }
     }
 
     /// The line to the character device that a device names, if it names one, and its number.
@@ -167,6 +248,16 @@ impl Assembly<'_> {
         };
         Ok(self.streams.add(line))
     }
+}
+
+/// Largest number that firmware tells operating systems for a device (SMBIOS and ACPI `_DSM` of on-board devices).
+const ACPI_INDEX_MAX: u64 = 16_383;
+
+/// Whether there is a ROM of this name, here or where firmware lies.
+fn find_rom(name: &str, folders: &[PathBuf]) -> bool {
+    let folders = folders.iter().map(PathBuf::as_path);
+    let folders = folders.chain(FIRMWARE_FOLDERS.iter().map(Path::new));
+    Path::new(name).is_file() || folders.map(|folder| folder.join(name)).any(|path| path.is_file())
 }
 
 /// Where a `-device` entry wants its function.

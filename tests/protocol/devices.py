@@ -1,0 +1,179 @@
+"""Devices and objects: what is wrong with one is said in the words that clients know, and what is right is shown."""
+
+import base64
+import os
+import pathlib
+import subprocess
+import tempfile
+
+from harness.checks import Skip, check, expect, expect_equal
+from harness.emulator import Emulator, need_kvm
+from harness.qmp import QmpError
+from protocol.cmdline import QUIET, run, warnings_of
+
+GUEST = ["-machine", "q35,accel=kvm", "-cpu", "host"]
+
+
+def error_of(monitor, command, **arguments):
+    """The text of a command's error."""
+    try:
+        monitor.command(command, **arguments)
+    except QmpError as error:
+        return error.desc
+    return "no error"
+
+
+def last_line(*arguments):
+    """What a start that fails says last."""
+    done = run(*QUIET, *arguments)
+    expect_equal(done.returncode, 1, f"exit status of {arguments}")
+    return done.stderr.strip().splitlines()[-1].removeprefix("qemu-system-x86_64: ")
+
+
+@check("devices: a place that is not there, taken or of another kind is named at start")
+def wrong_places():
+    need_kvm()
+    port = "pcie-root-port"
+    for devices, complaint in [
+        (["pvpanic,bus=nobus"], "Bus 'nobus' not found"),
+        (["pvpanic,bus=pcie.0"], "Device 'pvpanic' can't go on PCIE bus"),
+        ([f"{port},bus=isa.0"], f"Device '{port}' can't go on ISA bus"),
+        ([f"{port},id=a", f"{port},id=b"], "Can't add chassis slot, error -16"),
+        ([f"{port},chassis=1,acpi-index=5", f"{port},chassis=2,acpi-index=5"], "a PCI device with acpi-index = 5 already exist"),
+        ([f"{port},romfile=nosuch"], 'failed to find romfile "nosuch"'),
+        ([f"{port},pref32-reserve=1M,pref64-reserve=1M"], "PCI resource reserve cap: PREF32 and PREF64 conflict"),
+        ([f"{port},x-speed=3"], "Parameter 'x-speed' does not accept value '3'"),
+        (["pci-device"], "Parameter 'driver' expects a non-abstract device type"),
+    ]:
+        arguments = [word for device in devices for word in ("-device", device)]
+        expect_equal(last_line(*GUEST, *arguments), f"-device {devices[-1]}: {complaint}", f"message about {devices}")
+
+
+@check("devices: a port beyond slot 0 of a port is a warning")
+def beyond_slot_0():
+    need_kvm()
+    ports = ["pcie-root-port,id=a,chassis=1", "pcie-root-port,bus=a,addr=1,chassis=2"]
+    errors = warnings_of(*GUEST, *[word for port in ports for word in ("-device", port)])
+    text = "warning: PCI: slot 1 is not valid for pcie-root-port, parent device only allows plugging into slot 0."
+    expect(text in errors, f"{text!r} is missing from {errors!r}")
+
+
+@check("devices: ports without an id, with nothing given and with everything given")
+def ports_of_all_kinds():
+    need_kvm()
+    full = "pcie-root-port,id=p,chassis=3,bus-reserve=2,io-reserve=0,mem-reserve=2M,pref64-reserve=1G,x-speed=2_5,x-width=1"
+    devices = ["pcie-root-port,chassis=1", "pcie-root-port,chassis=2", "pcie-root-port,chassis=4,bus=pcie.2", full]
+    arguments = [word for device in devices for word in ("-device", device)]
+    with Emulator(*arguments, "-machine", "q35", console=False, guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+        value = monitor.command("qom-get", path="/machine/peripheral/p", property="x-speed")
+        expect_equal(value, "2_5", "x-speed")
+        addr = monitor.command("qom-get", path="/machine/peripheral/p", property="addr")
+        expect_equal(addr, 3 << 3, "addr that the port was given")
+
+
+@check("devices: hot-plugging says which bus takes no devices")
+def no_hotplug():
+    need_kvm()
+    devices = ["-device", "pcie-root-port,id=rp,chassis=1", "-device", "pvpanic,id=pv"]
+    with Emulator(*devices, console=False, guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+        for command, arguments, text in [
+            ("device_add", {"driver": "pvpanic"}, "Bus 'isa.0' does not support hotplugging"),
+            ("device_add", {"driver": "pvpanic", "bus": "nobus"}, "Bus 'nobus' not found"),
+            ("device_add", {"driver": "pvpanic", "bus": "pcie.0"}, "Device 'pvpanic' can't go on PCIE bus"),
+            ("device_add", {"driver": "pcie-root-port"}, "Bus 'pcie.0' does not support hotplugging"),
+            ("device_del", {"id": "pv"}, "Bus 'isa.0' does not support hotplugging"),
+            ("device_del", {"id": "rp"}, "Bus 'pcie.0' does not support hotplugging"),
+            ("device_del", {"id": "/machine/unattached/device[0]"}, "Boot CPU is unpluggable"),
+            ("device_del", {"id": "nosuch"}, "Device 'nosuch' not found"),
+            ("memsave", {"val": 0, "size": 1, "filename": "/dev/null", "cpu-index": 9}, "Parameter 'cpu-index' expects a CPU number"),
+            ("human-monitor-command", {"command-line": "info cpus", "cpu-index": 7}, "Parameter 'cpu-index' expects a CPU number"),
+        ]:
+            expect_equal(error_of(monitor, command, **arguments), text, f"{command} {arguments}")
+
+
+@check("devices: pmemsave reads RAM, ROM and what is neither")
+def physical_memory():
+    need_kvm()
+    with tempfile.TemporaryDirectory(prefix="remuda-test-") as folder:
+        with Emulator(console=False, guest=False, paused=True) as emulator:
+            monitor = emulator.qmp()
+            for name, address in (("hole", 0xC0000000), ("reset", 0xFFFFFFF0), ("end", 0x7FFFFF0)):
+                monitor.command("pmemsave", val=address, size=32 if name == "end" else 16, filename=f"{folder}/{name}")
+        expect_equal(pathlib.Path(f"{folder}/hole").read_bytes(), bytes(16), "where nothing is")
+        expect_equal(pathlib.Path(f"{folder}/reset").read_bytes()[:1], b"\xea", "first byte of the reset vector, a far jump")
+        expect_equal(len(pathlib.Path(f"{folder}/end").read_bytes()), 32, "bytes over the end of RAM")
+
+
+@check("objects: ids, and memory that the machine made by itself")
+def object_ids():
+    need_kvm()
+    with Emulator(console=False, guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+        for wrong in ("1x", "a/b", "a b", "", "_x"):
+            text = error_of(monitor, "object-add", **{"qom-type": "iothread", "id": wrong})
+            expect_equal(text, "Parameter 'id' expects an identifier", f"text about id {wrong!r}")
+        monitor.command("object-add", **{"qom-type": "iothread", "id": "a-b.c_1"})
+        text = error_of(monitor, "object-del", id="pc.ram")
+        expect_equal(text, "object 'pc.ram' is in use, can not be deleted", "text about the guest's memory")
+        size = monitor.command("qom-get", path="/objects/pc.ram", property="size")
+        expect_equal(size, 128 << 20, "size of /objects/pc.ram")
+        nodes = monitor.command("qom-get", path="/objects/pc.ram", property="host-nodes")
+        expect_equal(nodes, [], "host nodes of /objects/pc.ram")
+
+
+def encrypted(key, iv, plain):
+    """`plain` as libvirt writes a secret: AES-256-CBC, in base64."""
+    command = ["openssl", "enc", "-aes-256-cbc", "-K", key.hex(), "-iv", iv.hex()]
+    try:
+        done = subprocess.run(command, input=plain, capture_output=True, check=True)
+    except FileNotFoundError:
+        raise Skip("openssl is not installed") from None
+    return base64.b64encode(done.stdout).decode()
+
+
+@check("objects: a secret that another one decrypts, at start and over QMP")
+def secrets():
+    key, iv = os.urandom(32), os.urandom(16)
+    written, vector = encrypted(key, iv, b"letmein"), base64.b64encode(iv).decode()
+    with tempfile.TemporaryDirectory(prefix="remuda-test-") as folder:
+        path = pathlib.Path(folder, "master")
+        path.write_bytes(key)
+        master = f"secret,id=master,format=raw,file={path}"
+        disk = f"secret,id=disk,data={written},keyid=master,iv={vector},format=base64"
+        with Emulator("-object", master, "-object", disk, machine="none") as emulator:
+            monitor = emulator.qmp()
+            secret = {"qom-type": "secret", "id": "vnc", "data": written, "format": "base64", "keyid": "master"}
+            monitor.command("object-add", **secret, iv=vector)
+            # A secret may be decrypted by one that came encrypted itself; this one is no key.
+            text = error_of(monitor, "object-add", **(secret | {"id": "x", "keyid": "vnc"}), iv=vector)
+            expect_equal(text, "Key should be 32 bytes in length", "text about a key of another length")
+            for change, text in [
+                ({"keyid": "nosuch"}, "No secret with id 'nosuch'"),
+                ({"iv": None}, "IV is required to decrypt secret"),
+                ({"iv": "QUJD"}, "IV should be 16 bytes in length not 3"),
+                ({"data": "!!!"}, "Base64 data contains invalid characters"),
+                ({"data": "QUJD"}, "Length 3 must be a multiple of block size 16"),
+            ]:
+                arguments = {name: value for name, value in (secret | {"id": "x", "iv": vector} | change).items() if value}
+                expect_equal(error_of(monitor, "object-add", **arguments), text, f"text about {change}")
+        message = last_line("-machine", "none", "-object", disk)
+        expect_equal(message, "No secret with id 'master'", "message at start")
+
+
+@check("objects: what the forms of a value are called, on the command line and in JSON")
+def forms():
+    for argument, complaint in {
+        "iothread,id=a,poll-max-ns=x": "Parameter 'poll-max-ns' expects an int64 value",
+        "iothread,id=a,frob=1": "Invalid parameter 'frob'",
+        "memory-backend-ram,id=m,size=1M,prealloc-threads=x": "Parameter 'prealloc-threads' expects a uint64 value",
+        '{"qom-type":"iothread","id":"a","poll-max-ns":"x"}': "Invalid parameter type for 'poll-max-ns', expected: integer",
+        '{"qom-type":"memory-backend-ram","id":"a","size":"x"}': "Parameter 'size' expects uint64",
+    }.items():
+        expect_equal(last_line("-machine", "none", "-object", argument), f"-object {argument}: {complaint}", "message")
+    message = last_line("-machine", "none", "-object", "secret,id=s,data=a,file=b")
+    expect_equal(message, "'file' and 'data' are mutually exclusive", "message about properties that contradict each other")
+    need_kvm()
+    message = last_line(*GUEST, "-machine", "memory-backend=nosuch")
+    expect_equal(message, "Memory backend 'nosuch' not found", "message about the machine's backend")
