@@ -77,6 +77,7 @@ fn an_express_port_with_the_slot_given() {
         slot: 3,
         hotplug: true,
         multifunction: true,
+        ..RootPortConfig::default()
     });
     let config = bench.port.config();
     assert_eq!((config.u32(0), config.u8(0x0e)), (0x000c_1b36, 0x81));
