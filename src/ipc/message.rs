@@ -100,6 +100,8 @@ messages! {
         Call(WorkerCall),
         /// What the guest's accelerator offers, in the form of a host file.
         DescribeHost,
+        /// What a person asks at a human monitor, question and answer in JSON.
+        Inspect(String),
     }
 
     /// What a worker says.

@@ -72,6 +72,30 @@ pub trait Guest {
     /// # Errors
     /// There is no such vCPU.
     fn dump_registers(&self, index: u32) -> Result<String, Error>;
+    /// The registers of the vCPU with this index that expressions may name.
+    ///
+    /// # Errors
+    /// There is no such vCPU.
+    fn register_values(&self, index: u32) -> Result<Vec<(&'static str, u64)>, Error>;
+    /// The physical address behind a virtual one, with the page tables that the vCPU with this index uses now.
+    ///
+    /// # Errors
+    /// There is no such vCPU.
+    fn translate(&self, index: u32, addr: u64) -> Result<Option<u64>, Error>;
+    /// Whether a range of physical addresses is RAM or ROM throughout.
+    fn is_backed(&self, addr: u64, len: u64) -> bool;
+    /// The backend behind a physical address, and where this process has its memory.
+    fn host_address(&self, addr: u64) -> Option<(String, u64)>;
+    /// Reads a port as a vCPU would, apart from those in the kernel.
+    ///
+    /// # Errors
+    /// The machine has no ports.
+    fn port_read(&self, port: u16, data: &mut [u8]) -> Result<(), Error>;
+    /// Writes to a port as a vCPU would, apart from those in the kernel.
+    ///
+    /// # Errors
+    /// The machine has no ports.
+    fn port_write(&self, port: u16, data: &[u8]) -> Result<(), Error>;
     /// QOM type name of the vCPUs.
     fn cpu_type(&self) -> String;
     /// The vCPU with this index as an object of the tree.

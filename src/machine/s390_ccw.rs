@@ -144,6 +144,30 @@ impl Guest for S390Ccw {
         )))
     }
 
+    fn register_values(&self, index: u32) -> Result<Vec<(&'static str, u64)>, Error> {
+        self.dump_registers(index).map(|_| Vec::new())
+    }
+
+    fn translate(&self, _index: u32, _addr: u64) -> Result<Option<u64>, Error> {
+        Ok(None)
+    }
+
+    fn is_backed(&self, _addr: u64, _len: u64) -> bool {
+        false
+    }
+
+    fn host_address(&self, _addr: u64) -> Option<(String, u64)> {
+        None
+    }
+
+    fn port_read(&self, _port: u16, _data: &mut [u8]) -> Result<(), Error> {
+        Err(Error::generic("this machine has no ports"))
+    }
+
+    fn port_write(&self, _port: u16, _data: &[u8]) -> Result<(), Error> {
+        Err(Error::generic("this machine has no ports"))
+    }
+
     fn cpu_type(&self) -> String {
         self.guest.model().map_or(types::HOST, Model::typename).to_owned()
     }

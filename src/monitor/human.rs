@@ -5,6 +5,7 @@ use std::rc::Rc;
 use serde_json::{Map, Value};
 
 use crate::chardev::FrontEnd;
+use crate::ipc::message::WorkerRequest;
 use crate::qapi::Error;
 use crate::qapi::command::Run;
 use crate::qapi::qmp::{Call, commands_json, find_command, schema_json};
@@ -12,6 +13,7 @@ use crate::qapi::qmp::{Call, commands_json, find_command, schema_json};
 use super::guest::Guest;
 use super::hmp::{self, HmpHost, MonitorState};
 use super::session::CallContext;
+use crate::worker::inspect::Inspect;
 
 impl HmpHost for Guest {
     async fn qmp(&self, command: &str, arguments: Map<String, Value>) -> Result<Value, Error> {
@@ -27,6 +29,17 @@ impl HmpHost for Guest {
             }
         };
         serde_json::from_slice(&bytes).map_err(|error| Error::generic(format!("the reply of {command}: {error}")))
+    }
+
+    async fn inspect(&self, question: Inspect) -> Result<Value, Error> {
+        let link = self.link().ok_or_else(|| Error::generic("this machine has no guest"))?;
+        let question = serde_json::json!(question).to_string();
+        let answer = link.ask(WorkerRequest::Inspect(question)).await?;
+        serde_json::from_slice(&answer).map_err(|error| Error::generic(format!("the worker's answer: {error}")))
+    }
+
+    fn devices_help(&self) -> String {
+        self.registry.devices_help()
     }
 }
 
@@ -59,5 +72,5 @@ pub(super) async fn check_cpu(guest: &Guest, index: i64) -> Result<(), Error> {
 
 /// Runs one line, as `human-monitor-command` does.
 pub(super) async fn run(guest: &Guest, line: &str, cpu: Option<i64>) -> String {
-    hmp::execute(guest, &mut MonitorState { cpu }, line).await
+    hmp::execute(guest, &mut MonitorState::of_cpu(cpu), line).await
 }

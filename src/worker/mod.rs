@@ -5,6 +5,7 @@ mod commands;
 pub mod core;
 pub mod executor;
 pub mod frame;
+pub mod inspect;
 mod iothread;
 pub mod link;
 pub mod mainloop;

@@ -22,6 +22,7 @@ use crate::report;
 
 use super::core::Core;
 use super::executor::{Alarm, Executor};
+use super::inspect;
 use super::link::Link;
 use super::mainloop::{Broken, Handler, Sources};
 use super::sandbox;
@@ -208,6 +209,15 @@ impl Worker {
                 self.executor.spawn(async move {
                     let result = dispatch_worker(&*core, &(), call).await;
                     core.send(FromWorker::Answer { id, result });
+                });
+            }
+            WorkerRequest::Inspect(question) => {
+                let question = serde_json::from_str(&question)
+                    .map_err(|error| Error::generic(format!("a question that cannot be understood: {error}")));
+                let answer = question.and_then(|question| inspect::answer(&self.core, &question));
+                self.core.send(FromWorker::Answer {
+                    id,
+                    result: answer.map(|value| value.to_string().into_bytes()),
                 });
             }
             WorkerRequest::DescribeHost => self.core.send(FromWorker::Answer {

@@ -177,3 +177,42 @@ def forms():
     need_kvm()
     message = last_line(*GUEST, "-machine", "memory-backend=nosuch")
     expect_equal(message, "Memory backend 'nosuch' not found", "message about the machine's backend")
+
+
+@check("human monitor: memory, registers, ports and addresses of a paused guest")
+def looking_into_a_guest():
+    need_kvm()
+    with Emulator(console=False, guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+
+        def ask(line):
+            return monitor.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
+
+        expect_equal(ask("p $pc"), "0xfffffff0\n", "the reset vector")
+        expect(ask("xp /2xb 0xfffffff0").startswith("00000000fffffff0: 0xea "), "the jump at the reset vector")
+        expect_equal(ask("x/2xb $pc"), ask("xp/2xb 0xfffffff0"), "memory as the vCPU sees it")
+        expect_equal(ask("xp/2xw 0xd0000000"), "00000000d0000000: Cannot access memory\n", "where nothing is")
+        expect_equal(ask("gva2gpa 0x1234"), "gpa: 0x1234\n", "an address without paging")
+        expect("(pc.ram) is 0x" in ask("gpa2hva 0x1000"), "where this process has the guest's memory")
+        expect_equal(ask("gpa2hva 0xd0000000"), "No memory is mapped at address 0xd0000000\n", "an address of nothing")
+        expect_equal(ask("sum 0x100000 4096"), "00000\n", "the sum of zeros")
+        ask("o/b 0x70 0x0f")
+        expect(ask("i/b 0x71").startswith("portb[0x0071] = 0x"), "a register of the clock")
+        expect_equal(ask("i/b 0x70.0x0f"), ask("i/b 0x71"), "the same register by its index")
+        expect("RIP=000000000000fff0" in ask("info registers"), "the instruction pointer")
+        expect("CPU#0" in ask("info registers -a"), "all vCPUs")
+        expect("pc.ram" in ask("info ramblock"), "the blocks of memory")
+        expect("isa-serial" in ask("info qdm"), "the devices that can be made")
+        expect(ask("info stats vm").startswith("provider: kvm\n"), "statistics of the guest")
+        expect("exits (cumulative): " in ask("info stats vcpu exits"), "one number of the vCPU")
+        expect_equal(ask("p $nosuch"), 'unknown register\nTry "help p" for more information\n', "a register of no name")
+
+
+@check("human monitor: where there is no guest, questions about one say so")
+def looking_into_nothing():
+    with Emulator(machine="none") as emulator:
+        monitor = emulator.qmp()
+        text = monitor.command("human-monitor-command", **{"command-line": "xp 0"})
+        expect_equal(text, "Error: this machine has no guest\r\n", "what xp says")
+        text = monitor.command("human-monitor-command", **{"command-line": "info registers"})
+        expect_equal(text, "No CPU available\r\n", "what info registers says")

@@ -73,6 +73,32 @@ impl Guest for Vm {
         self.dump_registers(index)
     }
 
+    fn register_values(&self, index: u32) -> Result<Vec<(&'static str, u64)>, Error> {
+        self.register_values(index)
+    }
+
+    fn translate(&self, index: u32, addr: u64) -> Result<Option<u64>, Error> {
+        self.translate(index, addr)
+    }
+
+    fn is_backed(&self, addr: u64, len: u64) -> bool {
+        self.is_backed(addr, len)
+    }
+
+    fn host_address(&self, addr: u64) -> Option<(String, u64)> {
+        self.host_address(addr)
+    }
+
+    fn port_read(&self, port: u16, data: &mut [u8]) -> Result<(), Error> {
+        self.port_read(port, data);
+        Ok(())
+    }
+
+    fn port_write(&self, port: u16, data: &[u8]) -> Result<(), Error> {
+        self.port_write(port, data);
+        Ok(())
+    }
+
     fn cpu_type(&self) -> String {
         self.processor().cpu().model().typename().to_owned()
     }

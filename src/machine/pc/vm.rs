@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, MemoryRegionAddress};
+use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 use super::{
     board::Board,
@@ -55,7 +55,7 @@ pub struct Vm {
     kvmclock: Mutex<KvmClock>,
     time: Arc<GuestClock>,
     // Devices hold it weakly.
-    _board: Arc<Board>,
+    board: Arc<Board>,
 }
 
 impl Drop for Vm {
@@ -169,7 +169,7 @@ impl Vm {
             kvm,
             kvmclock: Mutex::new(KvmClock::Fresh),
             time,
-            _board: board,
+            board,
         };
         vm.reset()?;
         Ok(vm)
@@ -359,6 +359,72 @@ impl Vm {
     /// When the kernel offers none.
     pub fn vcpu_stats(&self) -> Result<Vec<Vec<StatValue>>, Error> {
         self.vcpus.stats()
+    }
+
+    /// The registers of the vCPU with this index that expressions may name.
+    ///
+    /// # Errors
+    /// When there is no such vCPU.
+    pub fn register_values(&self, index: u32) -> Result<Vec<(&'static str, u64)>, Error> {
+        self.vcpus.call(index, |vcpu| vcpu.register_values())
+    }
+
+    /// The physical address behind a linear one, with the page tables that the vCPU with this index uses now.
+    ///
+    /// # Errors
+    /// When there is no such vCPU.
+    pub fn translate(&self, index: u32, linear: u64) -> Result<Option<u64>, Error> {
+        self.vcpus.call(index, move |vcpu| vcpu.translate(linear))
+    }
+
+    /// Whether a range of physical addresses is RAM or ROM throughout.
+    #[must_use]
+    pub fn is_backed(&self, addr: u64, len: u64) -> bool {
+        let boot = lock(&self.boot);
+        let mut at = addr;
+        let Some(end) = addr.checked_add(len) else { return false };
+        while at < end {
+            let mut regions = self.ram.memory.iter().chain(boot.rom());
+            let region = regions.find(|region| (region.start_addr().0..=region.last_addr().0).contains(&at));
+            let Some(region) = region else { return false };
+            match region.last_addr().0.checked_add(1) {
+                Some(next) => at = next,
+                None => return true,
+            }
+        }
+        true
+    }
+
+    /// The block behind a physical address, and where this process has its memory.
+    #[must_use]
+    pub fn host_address(&self, addr: u64) -> Option<(String, u64)> {
+        let boot = lock(&self.boot);
+        let place = |region: &GuestRegionMmap| {
+            let offset = addr.checked_sub(region.start_addr().0)?;
+            let host = region.get_host_address(MemoryRegionAddress(offset)).ok()?;
+            Some(host as u64)
+        };
+        let in_ram = self.ram.memory.iter().find_map(place);
+        let in_rom = boot.rom().and_then(place);
+        let block = self.ram.regions().into_iter().find(|region| {
+            let end = region.guest_addr.saturating_add(region.size);
+            (region.guest_addr..end).contains(&addr)
+        });
+        match (in_ram, in_rom) {
+            (Some(host), _) => Some((block.map(|block| block.block).unwrap_or_default(), host)),
+            (None, Some(host)) => Some(("pc.bios".to_owned(), host)),
+            (None, None) => None,
+        }
+    }
+
+    /// Reads a port, apart from those in the kernel.
+    pub fn port_read(&self, port: u16, data: &mut [u8]) {
+        self.board.space.pio_read(port, data);
+    }
+
+    /// Writes to a port, apart from those in the kernel.
+    pub fn port_write(&self, port: u16, data: &[u8]) {
+        self.board.space.pio_write(port, data);
     }
 
     /// The registers of the vCPU with this index, as text.

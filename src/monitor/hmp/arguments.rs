@@ -5,12 +5,17 @@ use serde_json::{Map, Value};
 use super::expression;
 use super::table::{Argument, Command, Kind};
 
-/// Reads the arguments of `command`. Optional ones that are not given are left out.
-pub(super) fn parse(command: &Command, text: &str) -> Result<Map<String, Value>, String> {
+/// Reads the arguments of `command`. Optional ones that are not given are left out. `registers` has the values that
+/// expressions may name.
+pub(super) fn parse(
+    command: &Command,
+    text: &str,
+    registers: &Map<String, Value>,
+) -> Result<Map<String, Value>, String> {
     let mut values = Map::new();
     let mut rest = text;
     for argument in command.arguments {
-        if let Some(value) = next(command, argument, &mut rest)? {
+        if let Some(value) = next(command, argument, &mut rest, registers)? {
             values.insert(argument.name.to_owned(), value);
         }
     }
@@ -23,16 +28,31 @@ pub(super) fn parse(command: &Command, text: &str) -> Result<Map<String, Value>,
     }
 }
 
-fn next(command: &Command, argument: &Argument, rest: &mut &str) -> Result<Option<Value>, String> {
+fn next(
+    command: &Command,
+    argument: &Argument,
+    rest: &mut &str,
+    registers: &Map<String, Value>,
+) -> Result<Option<Value>, String> {
     *rest = rest.trim_start();
     match argument.kind {
         Kind::Flag(letter) => flag(letter, rest),
         Kind::Format => Ok(format(rest)),
+        Kind::Index => match rest.strip_prefix('.') {
+            Some(after) => {
+                let (value, after) = expression::parse(after, registers)?;
+                let value = value.into();
+                *rest = &rest[rest.len() - after.len()..];
+                Ok(Some(value))
+            }
+            None => Ok(None),
+        },
         _ if rest.is_empty() && argument.optional => Ok(None),
         Kind::Number => {
-            let (value, after) = expression::parse(rest)?;
-            *rest = after;
-            Ok(Some(value.into()))
+            let (value, after) = expression::parse(rest, registers)?;
+            let value = value.into();
+            *rest = &rest[rest.len() - after.len()..];
+            Ok(Some(value))
         }
         Kind::Word | Kind::File | Kind::Rest if rest.is_empty() => {
             let expected = if matches!(argument.kind, Kind::File) {

@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::memory::{self, Space};
 use super::table::{self, COMMANDS, Run, TOPICS};
-use super::{Failure, HmpHost, MonitorState, info, pci};
+use super::{Failure, HmpHost, MonitorState, info, pci, stats};
 use crate::chardev::ChardevOptions;
 use crate::cmdline::keyval;
 use crate::qapi::qmp::ObjectOptions;
@@ -31,7 +32,14 @@ pub(super) async fn run(
         Run::ChardevChange => chardev_change(host, text(&arguments, "id"), text(&arguments, "args")).await?,
         Run::RingbufRead => ringbuf_read(host, arguments).await?,
         Run::Memsave => memsave(host, state, arguments).await?,
-        Run::Print => print(&arguments)?,
+        Run::Print => memory::print(state, &arguments)?,
+        Run::DumpPhysical => memory::dump(host, state, Space::Physical, &arguments).await?,
+        Run::DumpVirtual => memory::dump(host, state, Space::Virtual, &arguments).await?,
+        Run::Sum => memory::sum(host, &arguments).await?,
+        Run::ToHost => memory::to_host(host, &arguments).await?,
+        Run::ToPhysical => memory::to_physical(host, state, &arguments).await?,
+        Run::PortRead => memory::port_read(host, state, &arguments).await?,
+        Run::PortWrite => memory::port_write(host, state, &arguments).await?,
         Run::ShowBlock => info::block(&query("query-block").await?),
         Run::ShowBlockStats => info::blockstats(&query("query-blockstats").await?),
         Run::ShowChardev => info::chardev(&query("query-chardev").await?),
@@ -40,6 +48,12 @@ pub(super) async fn run(
         Run::ShowIothreads => info::iothreads(&query("query-iothreads").await?),
         Run::ShowKvm => info::kvm(&query("query-kvm").await?),
         Run::ShowMemdev => info::memdev(&query("query-memdev").await?),
+        Run::ShowMemoryDevices => stats::memory_devices(&query("query-memory-devices").await?),
+        Run::ShowMigration => stats::migration(&query("query-migrate").await?),
+        Run::ShowQdm => host.devices_help(),
+        Run::ShowRamBlocks => memory::ram_blocks(host).await?,
+        Run::ShowRegisters => memory::registers(host, state, &arguments).await?,
+        Run::ShowStats => stats::stats(host, memory::cpu(state), &arguments).await?,
         Run::ShowMemorySize => info::memory_size(&query("query-memory-size-summary").await?),
         Run::ShowName => info::name(&query("query-name").await?),
         Run::ShowPci => pci::show(&query("query-pci").await?),
@@ -186,21 +200,6 @@ async fn memsave(
         arguments.insert("cpu-index".into(), cpu.into());
     }
     Ok(silently(host.qmp("memsave", arguments).await?))
-}
-
-fn print(arguments: &Map<String, Value>) -> Result<String, Failure> {
-    let value = arguments.get("value").and_then(Value::as_i64).unwrap_or_default();
-    Ok(match text(arguments, "format") {
-        "" | "x" => format!("{value:#x}\n"),
-        "o" => format!("0{value:o}\n"),
-        "d" => format!("{value}\n"),
-        "u" => format!("{}\n", value as u64),
-        "c" => match u32::try_from(value).ok().and_then(char::from_u32) {
-            Some(character) if !character.is_control() => format!("'{character}'\n"),
-            _ => format!("'\\x{value:x}'\n"),
-        },
-        other => return Err(Failure::Usage(format!("invalid format '/{other}'\n"))),
-    })
 }
 
 fn pretty(value: &Value) -> String {

@@ -1,4 +1,6 @@
-//! Integer expressions in arguments, such as `0x1000+4*8`.
+//! Integer expressions in arguments, such as `0x1000+4*8` or `$pc`.
+
+use serde_json::{Map, Value};
 
 /// An expression was not one: what to tell.
 pub(super) type Complaint = String;
@@ -7,10 +9,13 @@ pub(super) type Complaint = String;
 ///
 /// Numbers are decimal, `0x` hexadecimal or `0` octal, characters stand for their code, and arithmetic wraps at
 /// 64 bits.
-pub(super) fn parse(text: &str) -> Result<(i64, &str), Complaint> {
+///
+/// `$name` is a register; `registers` has the values of those there are.
+pub(super) fn parse<'a>(text: &'a str, registers: &'a Map<String, Value>) -> Result<(i64, &'a str), Complaint> {
     let mut parser = Parser {
         rest: text.trim_start(),
         depth: 0,
+        registers,
     };
     let value = parser.sum()?;
     Ok((value, parser.rest))
@@ -22,6 +27,7 @@ const MAX_DEPTH: u32 = 64;
 struct Parser<'a> {
     rest: &'a str,
     depth: u32,
+    registers: &'a Map<String, Value>,
 }
 
 impl Parser<'_> {
@@ -98,6 +104,9 @@ impl Parser<'_> {
             self.rest = characters.as_str().trim_start();
             return Ok(i64::from(u32::from(character)));
         }
+        if first == '$' {
+            return self.register();
+        }
         if !first.is_ascii_digit() {
             return Err(format!("invalid char '{first}' in expression"));
         }
@@ -117,6 +126,17 @@ impl Parser<'_> {
             .map_err(|_| format!("invalid number '{word}' in expression"))
     }
 
+    /// `$` and a name of letters, digits, `.` and `_`.
+    fn register(&mut self) -> Result<i64, Complaint> {
+        let name = &self.rest[1..];
+        let is_of_name = |character: char| character.is_ascii_alphanumeric() || "._".contains(character);
+        let end = name.find(|character| !is_of_name(character)).unwrap_or(name.len());
+        let (name, rest) = name.split_at(end);
+        self.rest = rest.trim_start();
+        let value = self.registers.get(name).and_then(Value::as_u64);
+        value.map(|value| value as i64).ok_or_else(|| "unknown register".into())
+    }
+
     /// The next character, if it is one of `operators`.
     fn operator(&mut self, operators: &str) -> Option<char> {
         let next = self
@@ -131,7 +151,16 @@ impl Parser<'_> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    fn registers() -> Map<String, Value> {
+        Map::from_iter([
+            ("pc".to_owned(), json!(0xffff_fff0_u64)),
+            ("cs.base".to_owned(), json!(u64::MAX)),
+        ])
+    }
 
     #[test]
     fn values() {
@@ -143,10 +172,12 @@ mod tests {
             ("'A'", 65, ""),
             ("6 % 4 / 2", 1, ""),
             ("1|6&3", 3, ""),
+            ("$pc+16", 1 << 32, ""),
+            ("$cs.base 1", -1, "1"),
             ("0xffffffffffffffff", -1, ""),
             ("-0x8000000000000000 / -1", i64::MIN, ""),
         ] {
-            assert_eq!(parse(text), Ok((value, rest)), "{text}");
+            assert_eq!(parse(text, &registers()), Ok((value, rest)), "{text}");
         }
     }
 
@@ -159,11 +190,13 @@ mod tests {
             ("10 /tmp/file", "invalid char 't' in expression"),
             ("1/0", "division by zero"),
             ("(1", "')' expected"),
+            ("$nosuch", "unknown register"),
+            ("$", "unknown register"),
             ("12z", "invalid number '12z' in expression"),
             ("'ab'", "character constant expected"),
             (deep.as_str(), "expression too deep"),
         ] {
-            assert_eq!(parse(text), Err(complaint.to_owned()));
+            assert_eq!(parse(text, &registers()), Err(complaint.to_owned()));
         }
     }
 }

@@ -7,9 +7,12 @@ mod arguments;
 mod commands;
 mod editor;
 mod expression;
+mod format;
 mod info;
+mod memory;
 mod pci;
 mod session;
+mod stats;
 mod table;
 
 pub use session::serve;
@@ -19,12 +22,18 @@ use std::future::Future;
 use serde_json::{Map, Value};
 
 use crate::qapi::Error;
+use crate::worker::inspect::Inspect;
+use format::Format;
 use table::Command;
 
 /// What runs the QMP commands behind the human ones.
 pub trait HmpHost {
     /// Runs a QMP command with arguments as a client would send them.
     fn qmp(&self, command: &str, arguments: Map<String, Value>) -> impl Future<Output = Result<Value, Error>>;
+    /// Asks what no QMP command tells.
+    fn inspect(&self, question: Inspect) -> impl Future<Output = Result<Value, Error>>;
+    /// The list of devices that users may make, as `-device help` has it.
+    fn devices_help(&self) -> String;
 }
 
 /// What one monitor remembers between two lines.
@@ -32,6 +41,16 @@ pub trait HmpHost {
 pub struct MonitorState {
     /// The index of the vCPU that commands about a vCPU mean; none is the first.
     pub cpu: Option<i64>,
+    /// How numbers were shown the last time.
+    format: Format,
+}
+
+impl MonitorState {
+    /// For a monitor whose commands mean this vCPU; none is the first.
+    #[must_use]
+    pub fn of_cpu(cpu: Option<i64>) -> Self {
+        Self { cpu, ..Self::default() }
+    }
 }
 
 /// Runs one line. The result is what a terminal shows: its lines end in CR LF, and errors are among them.
@@ -87,9 +106,22 @@ async fn run_command(
     typed: &str,
     rest: &str,
 ) -> Result<String, Failure> {
-    let arguments = arguments::parse(command, rest)
+    let registers = match rest.contains('$') {
+        true => registers(host, state).await,
+        false => Map::new(),
+    };
+    let arguments = arguments::parse(command, rest, &registers)
         .map_err(|complaint| Failure::Usage(format!("{complaint}\nTry \"help {typed}\" for more information\n")))?;
     commands::run(host, state, command.run, arguments).await
+}
+
+/// The registers of the vCPU that was chosen; none where there is no vCPU.
+async fn registers(host: &impl HmpHost, state: &MonitorState) -> Map<String, Value> {
+    let cpu = memory::cpu(state);
+    match host.inspect(Inspect::RegisterValues { cpu }).await {
+        Ok(Value::Object(registers)) => registers,
+        _ => Map::new(),
+    }
 }
 
 /// The first word of a line, which a space or a format (`print/x`) ends, and what follows.

@@ -38,6 +38,8 @@ pub(super) enum Kind {
     Flag(char),
     /// `/x`.
     Format,
+    /// `.N` right after a number.
+    Index,
 }
 
 /// What a command runs.
@@ -58,6 +60,13 @@ pub(super) enum Run {
     RingbufRead,
     Memsave,
     Print,
+    DumpPhysical,
+    DumpVirtual,
+    Sum,
+    ToHost,
+    ToPhysical,
+    PortRead,
+    PortWrite,
     ShowBlock,
     ShowBlockStats,
     ShowChardev,
@@ -66,10 +75,16 @@ pub(super) enum Run {
     ShowIothreads,
     ShowKvm,
     ShowMemdev,
+    ShowMemoryDevices,
     ShowMemorySize,
+    ShowMigration,
     ShowName,
     ShowPci,
+    ShowQdm,
     ShowQomTree,
+    ShowRamBlocks,
+    ShowRegisters,
+    ShowStats,
     ShowStatus,
     ShowUuid,
     ShowVersion,
@@ -94,6 +109,12 @@ pub(super) fn help(command: &Command, prefix: &str) -> String {
         command.help
     )
 }
+
+const FORMAT: Argument = Argument {
+    name: "format",
+    kind: Kind::Format,
+    optional: true,
+};
 
 const fn word(name: &'static str) -> Argument {
     Argument {
@@ -204,11 +225,40 @@ pub(super) const COMMANDS: &[Command] = &[
         run: Run::Qmp("device_del"),
     },
     Command {
+        names: &["gpa2hva"],
+        usage: "addr",
+        arguments: &[number("addr")],
+        help: "show where this process has the memory behind a guest-physical address",
+        run: Run::ToHost,
+    },
+    Command {
+        names: &["gva2gpa"],
+        usage: "addr",
+        arguments: &[number("addr")],
+        help: "show the guest-physical address behind a virtual one of the vCPU",
+        run: Run::ToPhysical,
+    },
+    Command {
         names: &["help", "?"],
         usage: "[cmd]",
         arguments: &[optional(rest("name"))],
         help: "explain one command, or list all",
         run: Run::Help,
+    },
+    Command {
+        names: &["i"],
+        usage: "/fmt addr[.index]",
+        arguments: &[
+            FORMAT,
+            number("addr"),
+            Argument {
+                name: "index",
+                kind: Kind::Index,
+                optional: true,
+            },
+        ],
+        help: "read a port; fmt is b, h or w; with an index, that is written before, and the next port read",
+        run: Run::PortRead,
     },
     Command {
         names: &["info"],
@@ -225,6 +275,13 @@ pub(super) const COMMANDS: &[Command] = &[
         run: Run::Memsave,
     },
     plain(&["nmi"], "inject a non-maskable interrupt", Run::Qmp("inject-nmi")),
+    Command {
+        names: &["o"],
+        usage: "/fmt addr value",
+        arguments: &[FORMAT, number("addr"), number("val")],
+        help: "write to a port; fmt is b, h or w",
+        run: Run::PortWrite,
+    },
     Command {
         names: &["object_add"],
         usage: "[qom-type=]type,id=str[,prop=value][,...]",
@@ -249,15 +306,8 @@ pub(super) const COMMANDS: &[Command] = &[
     Command {
         names: &["print", "p"],
         usage: "/fmt expr",
-        arguments: &[
-            Argument {
-                name: "format",
-                kind: Kind::Format,
-                optional: true,
-            },
-            number("value"),
-        ],
-        help: "evaluate an expression; fmt is x, o, d, u or c",
+        arguments: &[FORMAT, number("value")],
+        help: "evaluate an expression, in which $pc and the like are registers; fmt is x, o, d, u or c",
         run: Run::Print,
     },
     Command {
@@ -306,6 +356,13 @@ pub(super) const COMMANDS: &[Command] = &[
         run: Run::Qmp("ringbuf-write"),
     },
     plain(&["stop", "s"], "halt the guest", Run::Qmp("stop")),
+    Command {
+        names: &["sum"],
+        usage: "addr size",
+        arguments: &[number("start"), number("size")],
+        help: "show the BSD checksum of guest-physical memory",
+        run: Run::Sum,
+    },
     plain(
         &["system_powerdown"],
         "ask the guest to shut down",
@@ -323,6 +380,20 @@ pub(super) const COMMANDS: &[Command] = &[
         arguments: &[word("action")],
         help: "set what happens when the watchdog fires",
         run: Run::Qmp("watchdog-set-action"),
+    },
+    Command {
+        names: &["x"],
+        usage: "/fmt addr",
+        arguments: &[FORMAT, number("addr")],
+        help: "show memory as the vCPU sees it; fmt is a count, x, o, d, u or c, and b, h, w or g",
+        run: Run::DumpVirtual,
+    },
+    Command {
+        names: &["xp"],
+        usage: "/fmt addr",
+        arguments: &[FORMAT, number("addr")],
+        help: "show guest-physical memory, as x does",
+        run: Run::DumpPhysical,
     },
 ];
 
@@ -345,18 +416,47 @@ pub(super) const TOPICS: &[Command] = &[
     plain(&["kvm"], "whether KVM is used", Run::ShowKvm),
     plain(&["memdev"], "the memory objects", Run::ShowMemdev),
     plain(
+        &["memory-devices"],
+        "memory that was plugged in",
+        Run::ShowMemoryDevices,
+    ),
+    plain(
         &["memory_size_summary"],
         "how much memory the guest has",
         Run::ShowMemorySize,
     ),
+    plain(&["migrate"], "whether the guest moves or could", Run::ShowMigration),
     plain(&["name"], "the guest's name", Run::ShowName),
     plain(&["pci"], "the PCI devices", Run::ShowPci),
+    plain(&["qdm"], "the devices that can be made", Run::ShowQdm),
     Command {
         names: &["qom-tree"],
         usage: "[path]",
         arguments: &[optional(word("path"))],
         help: "the objects below a path",
         run: Run::ShowQomTree,
+    },
+    plain(&["ramblock"], "the blocks of memory", Run::ShowRamBlocks),
+    Command {
+        names: &["registers"],
+        usage: "[-a|vcpu]",
+        arguments: &[
+            Argument {
+                name: "cpustate_all",
+                kind: Kind::Flag('a'),
+                optional: true,
+            },
+            optional(number("vcpu")),
+        ],
+        help: "the registers of the vCPU, of another, or with -a of all",
+        run: Run::ShowRegisters,
+    },
+    Command {
+        names: &["stats"],
+        usage: "target [names] [provider]",
+        arguments: &[word("target"), optional(word("names")), optional(word("provider"))],
+        help: "statistics of the guest (vm) or the vCPU (vcpu); names are joined by commas, * is all",
+        run: Run::ShowStats,
     },
     plain(&["status"], "whether the guest runs", Run::ShowStatus),
     plain(&["uuid"], "the guest's UUID", Run::ShowUuid),

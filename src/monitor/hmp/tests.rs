@@ -36,6 +36,33 @@ impl HmpHost for Fake {
             None => Ok(json!({})),
         }
     }
+
+    async fn inspect(&self, question: Inspect) -> Result<Value, Error> {
+        Ok(match question {
+            Inspect::RegisterValues { .. } => json!({"pc": 0xfff0}),
+            Inspect::Physical { addr: 0x1000, len } | Inspect::Virtual { addr: 0x1000, len, .. } => {
+                json!((0..len).map(|byte| byte + 1).collect::<Vec<u64>>())
+            }
+            Inspect::Translate { addr: 0x1000, .. } => json!(0x2000),
+            Inspect::HostAddress { addr: 0x1000 } => json!({"block": "pc.ram", "address": 0x7f00_0000_1000_u64}),
+            Inspect::HostAddress { addr } => {
+                return Err(Error::generic(format!("No memory is mapped at address 0x{addr:x}")));
+            }
+            Inspect::Sum { .. } => json!(42),
+            Inspect::PortRead { port, .. } => json!(u32::from(port)),
+            Inspect::Registers { cpu } => json!(format!("RAX={cpu}\n")),
+            Inspect::RamBlocks => json!([{"name": "pc.ram", "offset": 0, "size": 4096}]),
+            question => {
+                let name = "inspect".to_owned();
+                self.asked.borrow_mut().push((name, json!(question)));
+                Value::Null
+            }
+        })
+    }
+
+    fn devices_help(&self) -> String {
+        "name \"pvpanic\"\n".to_owned()
+    }
 }
 
 async fn line(host: &Fake, line: &str) -> String {
@@ -273,4 +300,98 @@ async fn a_person_types_and_reads() {
         () = serve(&host, front) => panic!("the monitor ended"),
         () = conversation => {}
     }
+}
+
+#[tokio::test]
+async fn looking_into_a_guest() {
+    let host = Fake::with([(
+        "query-cpus-fast",
+        json!([{"cpu-index": 0, "thread-id": 7, "qom-path": "/a"}, {"cpu-index": 1, "thread-id": 8, "qom-path": "/b"}]),
+    )]);
+    for (text, shown) in [
+        ("p $pc+1", "0xfff1\r\n"),
+        ("p /b 20", "0x14\r\n"),
+        (
+            "p $nosuch",
+            "unknown register\r\nTry \"help p\" for more information\r\n",
+        ),
+        ("xp /2xh 0x1000", "0000000000001000: 0x0201 0x0403\r\n"),
+        ("x/3xb 0x1000", "0000000000001000: 0x01 0x02 0x03\r\n"),
+        ("x 0x9000", "0000000000009000: Cannot access memory\r\n"),
+        ("x/i 0x1000", "disassembly is not supported\r\n"),
+        ("xp/q 0", "invalid char in format: 'q'\r\n"),
+        ("gva2gpa 0x1000", "gpa: 0x2000\r\n"),
+        ("gva2gpa 0x9000", "Unmapped\r\n"),
+        (
+            "gpa2hva 0x1000",
+            "Host virtual address for 0x1000 (pc.ram) is 0x7f0000001000\r\n",
+        ),
+        ("gpa2hva 0x9000", "No memory is mapped at address 0x9000\r\n"),
+        ("sum 0 16", "00042\r\n"),
+        ("i/b 0x71", "portb[0x0071] = 0x71\r\n"),
+        ("i/h 0x71", "portw[0x0071] = 0x0071\r\n"),
+        ("i/b 0x70.8", "portb[0x0071] = 0x71\r\n"),
+        ("o/b 0x70 3", ""),
+        ("info registers", "\r\nCPU#0\r\nRAX=0\r\n"),
+        ("info registers 1", "\r\nCPU#1\r\nRAX=1\r\n"),
+        ("info registers 2", "CPU#2 not available\r\n"),
+        ("info registers -a", "\r\nCPU#0\r\nRAX=0\r\n\r\nCPU#1\r\nRAX=1\r\n"),
+        ("info qdm", "name \"pvpanic\"\r\n"),
+        ("info stats both", "invalid stats target both\r\n"),
+    ] {
+        assert_eq!(line(&host, text).await, shown, "{text}");
+    }
+    let writes: Vec<Value> = host
+        .asked()
+        .into_iter()
+        .filter(|(name, _)| name == "inspect")
+        .map(|(_, q)| q)
+        .collect();
+    assert_eq!(
+        writes,
+        [
+            json!({"PortWrite": {"port": 0x70, "size": 1, "value": 8}}),
+            json!({"PortWrite": {"port": 0x70, "size": 1, "value": 3}})
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_format_is_remembered() {
+    let host = Fake::default();
+    let mut state = MonitorState::default();
+    assert_eq!(execute(&host, &mut state, "p/d 16").await, "16\r\n");
+    assert_eq!(execute(&host, &mut state, "p 16").await, "16\r\n");
+    assert_eq!(execute(&host, &mut state, "p/x 16").await, "0x10\r\n");
+}
+
+#[tokio::test]
+async fn statistics_say_what_they_count() {
+    let host = Fake::with([
+        (
+            "query-stats",
+            json!([{"provider": "kvm", "stats": [{"name": "exits", "value": 5}, {"name": "halt_ns", "value": [1, 2]}]}]),
+        ),
+        (
+            "query-stats-schemas",
+            json!([{"provider": "kvm", "target": "vm", "stats": [{"name": "exits", "type": "cumulative", "exponent": 0},
+                {"name": "halt_ns", "type": "log2-histogram", "unit": "seconds", "base": 10, "exponent": -9}]}]),
+        ),
+        ("query-migrate", json!({"blocked-reasons": ["a device"]})),
+        ("query-memory-devices", json!([])),
+    ]);
+    assert_eq!(
+        line(&host, "info stats vm exits,halt_ns").await,
+        "provider: kvm\r\n    exits (cumulative): 5\r\n    halt_ns (log2-histogram, nanoseconds): [1,2]\r\n"
+    );
+    let asked = host.asked();
+    assert_eq!(
+        asked[0].1,
+        json!({"target": "vm", "providers": [{"provider": "kvm", "names": ["exits", "halt_ns"]}]})
+    );
+    assert_eq!(
+        line(&host, "info migrate").await,
+        "Outgoing migration blocked:\r\n  a device\r\n"
+    );
+    assert_eq!(line(&host, "info memory-devices").await, "");
 }

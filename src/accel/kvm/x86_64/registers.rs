@@ -24,6 +24,62 @@ pub(super) fn dump(fd: &VcpuFd, memory: &GuestMemoryMmap) -> String {
     }
 }
 
+/// Registers by the names that QEMU's expressions have for them.
+pub(super) fn values(fd: &VcpuFd) -> Vec<(&'static str, u64)> {
+    match (fd.get_regs(), fd.get_sregs()) {
+        (Ok(regs), Ok(sregs)) => named(&regs, &sregs),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::debug!(%error, "registers");
+            Vec::new()
+        }
+    }
+}
+
+fn named(regs: &kvm_regs, sregs: &kvm_sregs) -> Vec<(&'static str, u64)> {
+    vec![
+        ("eax", regs.rax),
+        ("ebx", regs.rbx),
+        ("ecx", regs.rcx),
+        ("edx", regs.rdx),
+        ("esi", regs.rsi),
+        ("edi", regs.rdi),
+        ("ebp", regs.rbp),
+        ("fp", regs.rbp),
+        ("esp", regs.rsp),
+        ("sp", regs.rsp),
+        ("r8", regs.r8),
+        ("r9", regs.r9),
+        ("r10", regs.r10),
+        ("r11", regs.r11),
+        ("r12", regs.r12),
+        ("r13", regs.r13),
+        ("r14", regs.r14),
+        ("r15", regs.r15),
+        ("eflags", regs.rflags),
+        ("eip", regs.rip),
+        // Where the next instruction is, as the vCPU sees it.
+        ("pc", regs.rip.wrapping_add(sregs.cs.base)),
+        ("cs", sregs.cs.selector.into()),
+        ("cs.base", sregs.cs.base),
+        ("cs.limit", sregs.cs.limit.into()),
+        ("ds", sregs.ds.selector.into()),
+        ("ds.base", sregs.ds.base),
+        ("ds.limit", sregs.ds.limit.into()),
+        ("es", sregs.es.selector.into()),
+        ("es.base", sregs.es.base),
+        ("es.limit", sregs.es.limit.into()),
+        ("fs", sregs.fs.selector.into()),
+        ("fs.base", sregs.fs.base),
+        ("fs.limit", sregs.fs.limit.into()),
+        ("gs", sregs.gs.selector.into()),
+        ("gs.base", sregs.gs.base),
+        ("gs.limit", sregs.gs.limit.into()),
+        ("ss", sregs.ss.selector.into()),
+        ("ss.base", sregs.ss.base),
+        ("ss.limit", sregs.ss.limit.into()),
+    ]
+}
+
 fn write(out: &mut String, regs: &kvm_regs, sregs: &kvm_sregs, code: &str) -> fmt::Result {
     let general = [
         ("RAX", regs.rax),

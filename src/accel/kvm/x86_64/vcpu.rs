@@ -131,6 +131,12 @@ impl Vcpu {
         registers::dump(&self.fd, &self.memory)
     }
 
+    /// The registers that expressions may name; none that cannot be read.
+    #[must_use]
+    pub fn register_values(&self) -> Vec<(&'static str, u64)> {
+        registers::values(&self.fd)
+    }
+
     /// The guest physical address behind a linear one, with the page tables the vCPU uses now.
     #[must_use]
     pub fn translate(&self, linear: u64) -> Option<u64> {
