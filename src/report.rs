@@ -47,6 +47,12 @@ pub fn info(message: impl AsRef<str>) {
     line("info: ", message.as_ref());
 }
 
+/// Prints a line of another program's as it is.
+pub fn plain(text: &str) {
+    // One write keeps lines of different processes apart. Nobody is left to tell if standard error is gone.
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
 /// What the system said, without its number, as in other programs' messages.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {

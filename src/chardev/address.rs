@@ -111,17 +111,19 @@ impl Listener {
 
 /// The file of a Unix socket, removed with it unless somebody else has put another one in its place.
 #[derive(Debug)]
-struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl SocketFile {
-    fn new(path: &str) -> Option<Self> {
-        let metadata = std::fs::symlink_metadata(path).ok()?;
+    /// The file at `path`; none if there is none.
+    pub fn new(path: impl Into<PathBuf>) -> Option<Self> {
+        let path = path.into();
+        let metadata = std::fs::symlink_metadata(&path).ok()?;
         Some(Self {
-            path: path.into(),
+            path,
             device: metadata.dev(),
             inode: metadata.ino(),
         })

@@ -28,6 +28,8 @@ struct Inner {
     named: BTreeMap<String, OwnedFd>,
     /// `add-fd`.
     sets: BTreeMap<i64, Vec<Member>>,
+    /// The process has other guests too.
+    is_one_among_many: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,24 @@ impl FdTable {
                 ..Inner::default()
             })),
         }
+    }
+
+    /// A table of a guest that shares its monitor's process with others: nothing that the process has is its but what it
+    /// is given by name, neither numbers nor standard input and output.
+    #[must_use]
+    pub fn of_one_among_many() -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                is_one_among_many: true,
+                ..Inner::default()
+            })),
+        }
+    }
+
+    /// Whether this is the table of a guest that shares its monitor's process with others.
+    #[must_use]
+    pub fn is_one_among_many(&self) -> bool {
+        self.lock().is_one_among_many
     }
 
     /// Keeps `fd` under `name`, in place of what had that name before (`getfd`).

@@ -30,6 +30,7 @@ mod tests;
 mod udp;
 mod wire;
 
+pub use address::SocketFile;
 pub use fdset::{AddedFd, FdSetInfo, FdTable};
 pub use guest::{ChardevEvent, ChardevEventKind};
 pub use options::{

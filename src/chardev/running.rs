@@ -43,7 +43,7 @@ impl Backend {
                 opened.map(Self::Stream)
             }
             BackendOptions::Pipe { path } => StreamBackend::pipe(path, fds).await.map(Self::Stream),
-            BackendOptions::Stdio { signal } => StreamBackend::stdio(*signal).map(Self::Stream),
+            BackendOptions::Stdio { signal } => StreamBackend::stdio(*signal, fds).map(Self::Stream),
             BackendOptions::Serial { path } => StreamBackend::serial(path, fds).await.map(Self::Stream),
             BackendOptions::Ringbuf { size } => Ringbuf::new(*size).map(Self::Ringbuf),
             BackendOptions::Socket(socket) => SocketBackend::open(&options.id, socket.clone(), fds)

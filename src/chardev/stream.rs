@@ -94,8 +94,11 @@ impl StreamBackend {
     /// Standard input and output. A terminal there passes on every key; with `signal` Ctrl-C still ends the emulator.
     ///
     /// # Errors
-    /// Another character device has them.
-    pub(super) fn stdio(signal: bool) -> Result<Self, Error> {
+    /// Another character device has them, or they are not this guest's.
+    pub(super) fn stdio(signal: bool, fds: &FdTable) -> Result<Self, Error> {
+        if fds.is_one_among_many() {
+            return Err(Error::generic("standard input and output are the server's"));
+        }
         if STDIO_IN_USE.swap(true, Ordering::Relaxed) {
             return Err(Error::generic("cannot use stdio by multiple character devices"));
         }

@@ -201,7 +201,12 @@ pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Resul
     }
     for chardev in &config.chardevs {
         let located = |error: Error| Error::new(error.class, format!("{}: {}", chardev.location, error.desc));
-        let options = ChardevOptions::from_command_line(&chardev.options).map_err(located)?;
+        // Only a process of its own inherits descriptors for its guest.
+        let options = match chardevs.fds().is_one_among_many() {
+            true => ChardevOptions::from_monitor(&chardev.options),
+            false => ChardevOptions::from_command_line(&chardev.options),
+        };
+        let options = options.map_err(located)?;
         let id = options.id.clone();
         let added = chardevs.add(options).await.map_err(located)?;
         if let Some(path) = added.pty {

@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::chardev::{ChardevRegistry, FdTable};
+use crate::chardev::{ChardevEvent, ChardevRegistry, FdTable};
 use crate::cmdline::Config;
 use crate::host::daemon::{DaemonStatus, detach_standard_streams};
 use crate::host::guard::{self, Asked, END_LIMIT, Then, Watch};
@@ -82,6 +82,8 @@ impl Watch for WorkerSignals {
 pub struct Start {
     /// The command line.
     pub arguments: Vec<String>,
+    /// Its character devices, none of which is open yet, and what happens at them.
+    pub chardevs: (ChardevRegistry, mpsc::UnboundedReceiver<ChardevEvent>),
     /// Told once whether there is a guest, or why there is none.
     pub outcome: oneshot::Sender<Result<(), Error>>,
 }
@@ -93,12 +95,13 @@ pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherit
         Ok(started) => started,
         Err(error) => return fail(&format!("cannot watch the socket to the worker: {error}")),
     };
-    let mut outcome = None;
-    if let Some(start) = start {
-        link.send(ToWorker::Start(start.arguments));
-        outcome = Some(start.outcome);
-    }
-    let (chardevs, mut line_events) = ChardevRegistry::new(FdTable::with_inherited(inherited));
+    let ((chardevs, mut line_events), mut outcome) = match start {
+        Some(start) => {
+            link.send(ToWorker::Start(start.arguments));
+            (start.chardevs, Some(start.outcome))
+        }
+        None => (ChardevRegistry::new(FdTable::with_inherited(inherited)), None),
+    };
     if let Err(error) = open_chardevs(&config, &chardevs).await {
         let status = refuse(outcome, error);
         first_clients(&config, &chardevs).await;
@@ -112,6 +115,7 @@ pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherit
     let hosts = Hosts::of_worker(link.clone());
     let guest = Rc::new(Guest::new(config, chardevs, registry, hosts, Worker::Process(link)));
     let throttle = tokio::task::spawn_local(throttle(Rc::clone(&guest)));
+    let is_one_among_many = guest.chardevs.fds().is_one_among_many();
     let status = loop {
         tokio::select! {
             message = messages.recv() => match message {
@@ -129,6 +133,8 @@ pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherit
                         break status;
                     }
                 }
+                // A server knows how it ended, and says that.
+                None if is_one_among_many => break 1,
                 None => break fail("the worker process is gone"),
             },
             Some(event) = line_events.recv() => guest.line_event(&event),

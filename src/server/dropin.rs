@@ -58,13 +58,7 @@ fn run(config: Config) -> Result<ExitCode, String> {
         report::set_guest_name(name);
     }
     let log = logging::open(&config.log)?;
-    for warning in &config.warnings {
-        match &warning.location {
-            Some(location) => report::warning_at(location, &warning.text),
-            None => report::warning(&warning.text),
-        }
-    }
-    warn_of_globals(&config);
+    print_warnings(&config);
     let daemon = match config.daemonize {
         true => Some(
             DaemonStatus::daemonize().map_err(|error| format!("cannot become a daemon: {}", report::reason(&error)))?,
@@ -96,6 +90,17 @@ fn warn_of_globals(config: &Config) {
         .check_globals(globals, &objects)
         .iter()
         .for_each(report::warning);
+}
+
+/// Prints what the user should know of a command line.
+pub(super) fn print_warnings(config: &Config) {
+    for warning in &config.warnings {
+        match &warning.location {
+            Some(location) => report::warning_at(location, &warning.text),
+            None => report::warning(&warning.text),
+        }
+    }
+    warn_of_globals(config);
 }
 
 /// No guest: this process is the monitor.

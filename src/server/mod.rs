@@ -7,5 +7,6 @@ mod help;
 mod logging;
 mod output;
 mod serve;
+mod title;
 pub mod tool;
 mod zygote;

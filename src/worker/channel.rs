@@ -57,23 +57,28 @@ impl Channel {
         }
     }
 
-    /// The socket, once nothing that was read waits to be taken.
-    #[must_use]
-    pub fn into_socket(self) -> UnixStream {
-        self.socket
-    }
-
     /// Sends a frame whole, waiting while the other end does not read.
     ///
     /// # Errors
     /// The other end is closed.
     pub fn send(&self, frame: &Frame) -> Result<(), ChannelError> {
+        self.send_along(frame, &[])
+    }
+
+    /// Sends a frame whole with its descriptors, waiting while the other end does not read.
+    ///
+    /// # Errors
+    /// The other end is closed.
+    pub fn send_along(&self, frame: &Frame, fds: &[BorrowedFd<'_>]) -> Result<(), ChannelError> {
         let mut bytes = Vec::new();
         frame.write(&mut bytes);
-        let mut rest = bytes.as_slice();
-        while !rest.is_empty() {
-            match send_with_fds(self.socket.as_raw_fd(), rest, &[]) {
-                Ok(sent) => rest = &rest[sent..],
+        let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let mut sent = 0;
+        while sent < bytes.len() {
+            // The descriptors ride on the first byte.
+            let along = if sent == 0 { numbers.as_slice() } else { &[] };
+            match send_with_fds(self.socket.as_raw_fd(), &bytes[sent..], along) {
+                Ok(count) => sent += count,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(ChannelError::Closed),
                 Err(errno) => return Err(errno.into()),

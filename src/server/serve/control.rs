@@ -1,45 +1,84 @@
 //! Clients of the control socket: QMP with the commands of the server.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
+use crate::chardev::FdTable;
 use crate::monitor;
 use crate::qapi::Error;
 use crate::qapi::remuda::{
-    API, CommandId, GuestCreateArgs, GuestDestroyArgs, GuestInfo, MonitorCall, MonitorCommands, VersionInfo,
-    VersionTriple, dispatch_monitor,
+    API, ClosefdArgs, CommandId, GetfdArgs, GuestCreateArgs, GuestDestroyArgs, GuestInfo, MonitorCall, MonitorCommands,
+    VersionInfo, VersionTriple, dispatch_monitor,
 };
 use crate::qapi::session::{Config, Output, Session, Ticket};
 use crate::qapi::visit::encoded;
+use crate::worker::channel::receive_with_fds;
 
 use super::registry::Registry;
 
-impl MonitorCommands for Registry {
-    type Context = ();
+/// The descriptors of one client.
+#[derive(Clone, Default)]
+pub(super) struct Descriptors {
+    /// Those that came with the client's latest bytes and that no command has taken.
+    sent: Rc<RefCell<VecDeque<OwnedFd>>>,
+    /// `getfd`.
+    kept: FdTable,
+}
 
-    async fn guest_create(&self, (): &(), args: GuestCreateArgs) -> Result<GuestInfo, Error> {
-        self.create(args).await
+impl Descriptors {
+    fn take(&self) -> Option<OwnedFd> {
+        self.sent.borrow_mut().pop_front()
     }
 
-    async fn guest_destroy(&self, (): &(), args: GuestDestroyArgs) -> Result<(), Error> {
-        self.destroy(&args.id)
+    /// More came, and those that nobody took are closed.
+    fn replace(&self, sent: VecDeque<OwnedFd>) {
+        if !sent.is_empty() {
+            self.sent.replace(sent);
+        }
+    }
+}
+
+impl MonitorCommands for Rc<Registry> {
+    type Context = Descriptors;
+
+    async fn getfd(&self, descriptors: &Descriptors, args: GetfdArgs) -> Result<(), Error> {
+        descriptors.kept.getfd(&args.fdname, descriptors.take())
     }
 
-    async fn query_guests(&self, (): &()) -> Result<Vec<GuestInfo>, Error> {
+    async fn closefd(&self, descriptors: &Descriptors, args: ClosefdArgs) -> Result<(), Error> {
+        descriptors.kept.closefd(&args.fdname)
+    }
+
+    async fn guest_create(&self, descriptors: &Descriptors, mut args: GuestCreateArgs) -> Result<GuestInfo, Error> {
+        let fds = FdTable::of_one_among_many();
+        for name in args.fds.take().unwrap_or_default() {
+            fds.getfd(&name, Some(descriptors.kept.take_named(&name)?))?;
+        }
+        self.create(args, fds).await
+    }
+
+    async fn guest_destroy(&self, _: &Descriptors, args: GuestDestroyArgs) -> Result<(), Error> {
+        self.destroy(&args.id).await
+    }
+
+    async fn query_guests(&self, _: &Descriptors) -> Result<Vec<GuestInfo>, Error> {
         Ok(self.list())
     }
 
-    async fn query_version(&self, (): &()) -> Result<VersionInfo, Error> {
+    async fn query_version(&self, _: &Descriptors) -> Result<VersionInfo, Error> {
         Ok(version())
     }
 
-    async fn quit(&self, (): &()) -> Result<(), Error> {
-        self.quit();
+    async fn quit(&self, _: &Descriptors) -> Result<(), Error> {
+        Registry::quit(self);
         Ok(())
     }
 }
@@ -64,11 +103,11 @@ pub(super) async fn serve(registry: Rc<Registry>, mut stream: UnixStream) {
     };
     let mut session: Session<CommandId> = Session::new(config);
     let mut events = registry.subscribe();
+    let descriptors = Descriptors::default();
     let (done, mut finished) = mpsc::unbounded_channel();
     if stream.write_all(&session.greeting()).await.is_err() {
         return;
     }
-    let mut bytes = vec![0; 4096];
     loop {
         let outputs = tokio::select! {
             biased;
@@ -79,31 +118,49 @@ pub(super) async fn serve(registry: Rc<Registry>, mut stream: UnixStream) {
                 let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 session.event(&*event, at).map(Output::Send).into_iter().collect()
             }
-            count = stream.read(&mut bytes), if session.wants_input() => match count {
-                Ok(count @ 1..) => session.feed(&bytes[..count]),
-                Ok(0) | Err(_) => return,
+            received = receive(&stream), if session.wants_input() => {
+                let Ok((bytes, fds)) = received else { return };
+                if bytes.is_empty() {
+                    return;
+                }
+                descriptors.replace(fds);
+                session.feed(&bytes)
             },
         };
-        if act(&registry, &mut stream, outputs, &done).await.is_err() {
+        if act(&registry, &descriptors, &mut stream, outputs, &done).await.is_err() {
             return;
         }
     }
 }
 
+/// What the client sent; nothing at its end.
+async fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, VecDeque<OwnedFd>)> {
+    let mut bytes = vec![0; 4096];
+    let mut fds = VecDeque::new();
+    let count = stream
+        .async_io(Interest::READABLE, || {
+            receive_with_fds(stream.as_raw_fd(), &mut bytes, &mut fds).map_err(io::Error::from)
+        })
+        .await?;
+    bytes.truncate(count);
+    Ok((bytes, fds))
+}
+
 async fn act(
     registry: &Rc<Registry>,
+    descriptors: &Descriptors,
     stream: &mut UnixStream,
     outputs: Vec<Output<CommandId>>,
     done: &mpsc::UnboundedSender<(Ticket, Result<Vec<u8>, Error>)>,
-) -> std::io::Result<()> {
-    for output in VecDeque::from(outputs) {
+) -> io::Result<()> {
+    for output in outputs {
         match output {
             Output::Send(bytes) => stream.write_all(&bytes).await?,
             Output::Run(request) => {
-                let (registry, done) = (Rc::clone(registry), done.clone());
+                let (registry, descriptors, done) = (Rc::clone(registry), descriptors.clone(), done.clone());
                 tokio::task::spawn_local(async move {
                     let result = match MonitorCall::decode(request.command.id, request.arguments) {
-                        Ok(call) => dispatch_monitor(&*registry, &(), call).await,
+                        Ok(call) => dispatch_monitor(&registry, &descriptors, call).await,
                         Err(error) => Err(error),
                     };
                     // A client that has gone does not wait for its answer.

@@ -4,15 +4,22 @@
 //! clients use its QMP socket as they would use QEMU's.
 
 mod control;
+mod guest;
+mod lock;
+mod messages;
 mod nursery;
 mod options;
+mod order;
 mod registry;
+mod socket;
 
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
@@ -22,12 +29,16 @@ use crate::report;
 use crate::target::Target;
 use crate::worker;
 use crate::worker::link::Link;
-use crate::worker::process::{Fork, close_all_but, die_with_parent, fork};
+use crate::worker::process::{Fork, close_all_but, fork};
 
-use super::zygote;
+use super::{dropin, zygote};
+use lock::Lock;
 use nursery::Nursery;
 use options::Options;
 use registry::Registry;
+
+/// How long to wait when the host is out of descriptors or memory for a client.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the server with the arguments that follow `serve`.
 #[must_use]
@@ -52,13 +63,9 @@ pub(super) fn main(arguments: &[String]) -> ExitCode {
 fn run(options: Options) -> Result<u8, String> {
     // The zygote is forked while this process has one thread.
     let (server_end, zygote_end) = UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
-    let server = nix::unistd::getpid();
     match fork().map_err(|errno| format!("cannot fork the zygote: {errno}"))? {
         Fork::Child => {
             drop(server_end);
-            if !die_with_parent(server, Signal::SIGKILL).unwrap_or(false) {
-                return Ok(1);
-            }
             let target = options.target;
             Ok(zygote::serve(zygote_end, &move |socket| run_worker(target, socket)))
         }
@@ -67,6 +74,7 @@ fn run(options: Options) -> Result<u8, String> {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
             let status = LocalSet::new().block_on(&runtime, serve(options, server_end));
+            // A file that never opens is no reason to stay.
             runtime.shutdown_background();
             status
         }
@@ -74,31 +82,44 @@ fn run(options: Options) -> Result<u8, String> {
 }
 
 async fn serve(options: Options, zygote: UnixStream) -> Result<u8, String> {
-    let (nursery, mut ends) = Nursery::start(zygote).map_err(|error| format!("cannot watch the zygote: {error}"))?;
+    let watching = |error: std::io::Error| format!("cannot watch signals: {}", report::reason(&error));
+    let mut terminate = signal(SignalKind::terminate()).map_err(watching)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(watching)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(watching)?;
+    let nursery = Nursery::start(zygote).map_err(|error| format!("cannot watch the zygote: {error}"))?;
+    let control = options.control.clone();
     let registry = Rc::new(Registry::new(options, nursery)?);
-    let listener = registry.listen()?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(|error| format!("cannot watch signals: {error}"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| format!("cannot watch signals: {error}"))?;
+    let _control_lock = Lock::take(with_ending(&control, ".lock"))?;
+    let (listener, _file) = socket::listen(&control)?;
+    let listener = UnixListener::from_std(listener).map_err(|error| format!("{}: {error}", control.display()))?;
+    report::info(format!("serve: listening on {}", control.display()));
     let status = loop {
         tokio::select! {
             client = listener.accept() => match client {
                 Ok((stream, _)) => drop(tokio::task::spawn_local(control::serve(Rc::clone(&registry), stream))),
-                Err(error) => report::warning(format!("a control connection failed: {error}")),
-            },
-            end = ends.recv() => match end {
-                Some((pid, fate)) => registry.ended(pid, fate),
-                None => {
-                    report::error("the zygote is gone");
-                    break 1;
+                Err(error) => {
+                    report::warning(format!("serve: a control connection failed: {}", report::reason(&error)));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
+            () = registry.orphaned() => {
+                report::error("serve: the zygote is gone: there can be no more guests");
+                break 1;
+            }
             _ = terminate.recv() => break 0,
             _ = interrupt.recv() => break 0,
+            _ = hangup.recv() => break 0,
             () = registry.told_to_quit() => break 0,
         }
     };
     registry.close().await;
     Ok(status)
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut text = path.as_os_str().to_owned();
+    text.push(ending);
+    text.into()
 }
 
 /// A new worker: waits for its command line and runs that guest.
@@ -113,7 +134,10 @@ fn run_worker(target: Target, socket: UnixStream) -> u8 {
         std::fs::read_to_string(path)
     });
     match parsed {
-        Ok(Parsed::Run(config)) => worker::run(*config, link, None, None),
+        Ok(Parsed::Run(config)) => {
+            dropin::print_warnings(&config);
+            worker::run(*config, link, None, None)
+        }
         // The server has parsed the same text before it asked for a worker.
         Ok(Parsed::Help(_)) | Err(_) => 1,
     }

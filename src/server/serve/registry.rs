@@ -2,50 +2,45 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
 use std::rc::Rc;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
 
-use crate::cmdline::{self, Config, Parsed};
-use crate::host::inherited::Inherited;
-use crate::monitor;
+use crate::chardev::FdTable;
 use crate::qapi::Error;
-use crate::qapi::remuda::{Event, GuestCreateArgs, GuestExitReason, GuestExitedEvent, GuestInfo};
+use crate::qapi::remuda::{Event, GuestCreateArgs, GuestInfo};
 use crate::report;
-use crate::server::zygote::Fate;
+use crate::target::Target;
 
+use super::guest::Guest;
+use super::lock::Lock;
 use super::nursery::Nursery;
 use super::options::Options;
+use super::order::Wish;
 
 /// Every guest by id, and whoever wants to hear of their ends.
 pub(super) struct Registry {
     options: Options,
     nursery: Nursery,
-    guests: RefCell<BTreeMap<String, Guest>>,
+    guests: RefCell<BTreeMap<String, Rc<Guest>>>,
     clients: RefCell<Vec<mpsc::UnboundedSender<Rc<Event>>>>,
     next_id: Cell<u64>,
     quit: Notify,
-}
-
-struct Guest {
-    pid: i32,
-    qmp: PathBuf,
-    monitor: JoinHandle<u8>,
-    destroyed: bool,
+    closing: Cell<bool>,
+    _directory: Lock,
 }
 
 impl Registry {
-    /// A server without guests. Makes its directory.
+    /// A server without guests. Makes its directory, which no other server may use.
     pub(super) fn new(options: Options, nursery: Nursery) -> Result<Self, String> {
-        let failed = |error| format!("{}: {}", options.directory.display(), report::reason(&error));
-        std::fs::create_dir_all(&options.directory).map_err(failed)?;
+        let directory = &options.directory;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|error| format!("{}: {}", directory.display(), report::reason(&error)))?;
+        let lock = Lock::take(directory.join("server.lock"))?;
         Ok(Self {
             options,
             nursery,
@@ -53,26 +48,19 @@ impl Registry {
             clients: RefCell::default(),
             next_id: Cell::new(1),
             quit: Notify::new(),
+            closing: Cell::new(false),
+            _directory: lock,
         })
     }
 
     /// The architecture of the guests.
-    pub(super) fn target(&self) -> crate::target::Target {
+    pub(super) fn target(&self) -> Target {
         self.options.target
     }
 
-    /// Binds the control socket, which only the server's own user may use.
-    pub(super) fn listen(&self) -> Result<UnixListener, String> {
-        let path = &self.options.control;
-        let failed = |error: std::io::Error| format!("{}: {}", path.display(), report::reason(&error));
-        if UnixStream::connect(path).is_ok() {
-            return Err(format!("{}: another server listens there", path.display()));
-        }
-        // A socket that nobody listens on is what a former server left behind.
-        let _ = std::fs::remove_file(path);
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(listener)
+    /// Waits until there can be no more guests.
+    pub(super) async fn orphaned(&self) {
+        self.nursery.closed().await;
     }
 
     /// Events from now on.
@@ -82,99 +70,45 @@ impl Registry {
         receiver
     }
 
-    /// Creates a guest.
-    pub(super) async fn create(&self, args: GuestCreateArgs) -> Result<GuestInfo, Error> {
+    /// Creates a guest, which gets the descriptors `fds`.
+    pub(super) async fn create(self: &Rc<Self>, args: GuestCreateArgs, fds: FdTable) -> Result<GuestInfo, Error> {
+        if self.closing.get() {
+            return Err(Error::generic("the server is about to end"));
+        }
         let id = self.choose_id(args.id)?;
         let qmp = self.options.directory.join(format!("{id}.qmp"));
-        let mut arguments = args.arguments;
-        if let Some(name) = args.name {
-            arguments.extend(["-name".to_owned(), format!("guest={}", name.replace(',', ",,"))]);
-        }
-        let path = qmp
-            .to_str()
-            .ok_or_else(|| Error::generic("the server's directory is not UTF-8"))?;
-        arguments.extend([
-            "-qmp".to_owned(),
-            format!("unix:{},server=on,wait=off", path.replace(',', ",,")),
-        ]);
-        let config = self.understand(&arguments)?;
-        let (ours, theirs) =
-            UnixStream::pair().map_err(|error| Error::generic(format!("cannot make a socket pair: {error}")))?;
-        let pid = self.nursery.spawn(theirs).await?;
-        let (outcome, started) = oneshot::channel();
-        let start = monitor::Start { arguments, outcome };
-        let monitor = tokio::task::spawn_local(monitor::serve_worker(config, ours, Inherited::default(), Some(start)));
-        let guest = Guest {
-            pid,
-            qmp,
-            monitor,
-            destroyed: false,
+        let wish = Wish {
+            target: self.options.target,
+            id: id.clone(),
+            name: args.name,
+            arguments: args.arguments,
+            fds,
+            qmp: qmp.clone(),
         };
-        let info = guest.info(&id);
-        self.guests.borrow_mut().insert(id.clone(), guest);
-        match started.await {
-            Ok(Ok(())) => Ok(info),
-            Ok(Err(error)) => {
-                // The client learns of the failure here; the end of the worker is no news.
-                self.guests.borrow_mut().remove(&id);
-                Err(error)
-            }
-            Err(_) => Err(Error::generic(format!("the worker process of guest '{id}' has ended"))),
-        }
+        let name = wish.name.clone().unwrap_or_else(|| id.clone());
+        let guest = Rc::new(Guest::new(id.clone(), name, qmp));
+        // From here on the identifier is taken, and whatever happens it is given back.
+        self.guests.borrow_mut().insert(id, Rc::clone(&guest));
+        let registry = Rc::clone(self);
+        let (outcome, made) = oneshot::channel();
+        // The guest goes on if the client that asked for it does not wait.
+        tokio::task::spawn_local(async move { registry.live(guest, wish, outcome).await });
+        made.await
+            .unwrap_or_else(|_| Err(Error::generic("the guest could not be made")))
     }
 
-    /// Ends a guest.
-    pub(super) fn destroy(&self, id: &str) -> Result<(), Error> {
-        let mut guests = self.guests.borrow_mut();
-        let guest = guests
-            .get_mut(id)
-            .ok_or_else(|| Error::device_not_found(format!("Guest '{id}' not found")))?;
-        guest.destroyed = true;
-        guest.terminate();
-        Ok(())
+    /// Ends a guest, and returns when it is gone.
+    pub(super) async fn destroy(&self, id: &str) -> Result<(), Error> {
+        let not_found = || Error::device_not_found(format!("Guest '{id}' not found"));
+        let guest = self.guests.borrow().get(id).cloned().ok_or_else(not_found)?;
+        let first = guest.stop();
+        guest.wait_until_gone(Guest::deadline()).await?;
+        if first { Ok(()) } else { Err(not_found()) }
     }
 
     /// Every guest.
     pub(super) fn list(&self) -> Vec<GuestInfo> {
-        self.guests.borrow().iter().map(|(id, guest)| guest.info(id)).collect()
-    }
-
-    /// A worker has ended.
-    pub(super) fn ended(&self, pid: i32, fate: Fate) {
-        let mut guests = self.guests.borrow_mut();
-        let Some(id) = guests
-            .iter()
-            .find(|(_, guest)| guest.pid == pid)
-            .map(|(id, _)| id.clone())
-        else {
-            return;
-        };
-        let Some(guest) = guests.remove(&id) else {
-            return;
-        };
-        let (status, signal) = match fate {
-            Fate::Exited(status) => (Some(i64::from(status)), None),
-            Fate::Signaled(signal) => (None, Some(i64::from(signal))),
-        };
-        let reason = match fate {
-            _ if guest.destroyed => GuestExitReason::Destroyed,
-            Fate::Exited(_) => GuestExitReason::Exited,
-            Fate::Signaled(signal) => {
-                report::error(format!("guest '{id}': its worker {pid} was ended by signal {signal}"));
-                GuestExitReason::Crashed
-            }
-        };
-        let event = GuestExitedEvent {
-            id,
-            pid: i64::from(pid),
-            reason,
-            status,
-            signal,
-        };
-        let event = Rc::new(Event::GuestExited(event));
-        self.clients
-            .borrow_mut()
-            .retain(|client| client.send(Rc::clone(&event)).is_ok());
+        self.guests.borrow().values().map(|guest| guest.info()).collect()
     }
 
     /// `quit`.
@@ -187,16 +121,35 @@ impl Registry {
         self.quit.notified().await;
     }
 
-    /// Ends every guest, and takes the sockets away.
+    /// Ends every guest, within a limit.
     pub(super) async fn close(&self) {
-        let guests = self.guests.take();
-        guests.values().for_each(Guest::terminate);
-        for guest in guests.into_values() {
-            // A monitor ends with its worker.
-            let _ = guest.monitor.await;
+        self.closing.set(true);
+        let guests: Vec<_> = self.guests.borrow().values().cloned().collect();
+        let deadline = Guest::deadline();
+        for guest in &guests {
+            guest.stop();
         }
-        // Somebody may have tidied up.
-        let _ = std::fs::remove_file(&self.options.control);
+        for guest in &guests {
+            if let Err(error) = guest.wait_until_gone(deadline).await {
+                report::error(error.desc);
+            }
+        }
+    }
+
+    /// One guest from its first moment to its last.
+    async fn live(&self, guest: Rc<Guest>, wish: Wish, outcome: oneshot::Sender<Result<GuestInfo, Error>>) {
+        let forget = || drop(self.guests.borrow_mut().remove(&guest.id));
+        let exited = guest.live(&self.nursery, wish.understand(), outcome, forget).await;
+        if let Some(event) = exited {
+            self.tell(Event::GuestExited(event));
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        let event = Rc::new(event);
+        self.clients
+            .borrow_mut()
+            .retain(|client| client.send(Rc::clone(&event)).is_ok());
     }
 
     fn choose_id(&self, id: Option<String>) -> Result<String, Error> {
@@ -218,40 +171,5 @@ impl Registry {
             return Err(Error::generic(format!("Duplicate ID '{id}' for guest")));
         }
         Ok(id)
-    }
-
-    /// Reads a guest's command line, to refuse a wrong one before there is a process for it.
-    fn understand(&self, arguments: &[String]) -> Result<Config, Error> {
-        let words = arguments.iter().map(Into::into);
-        let parsed = cmdline::parse(self.options.target, words, &|path| std::fs::read_to_string(path));
-        match parsed {
-            Ok(Parsed::Run(config)) if config.is_probe() => {
-                Err(Error::generic("a machine without a guest needs no server"))
-            }
-            Ok(Parsed::Run(config)) if config.daemonize => {
-                Err(Error::generic("-daemonize: makes no sense for a guest of a server"))
-            }
-            Ok(Parsed::Run(config)) if config.log.is_asked_for() => {
-                Err(Error::generic("-D, -d and -trace: the log is the server's"))
-            }
-            Ok(Parsed::Run(config)) => Ok(*config),
-            Ok(Parsed::Help(_)) => Err(Error::generic("the command line asks for help, not for a guest")),
-            Err(error) => Err(Error::generic(error.to_string())),
-        }
-    }
-}
-
-impl Guest {
-    fn info(&self, id: &str) -> GuestInfo {
-        GuestInfo {
-            id: id.to_owned(),
-            pid: i64::from(self.pid),
-            qmp: self.qmp.display().to_string(),
-        }
-    }
-
-    fn terminate(&self) {
-        // It may have ended by itself in this instant.
-        let _ = kill(Pid::from_raw(self.pid), Signal::SIGTERM);
     }
 }
