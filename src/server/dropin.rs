@@ -28,7 +28,7 @@ use crate::target::Target;
 use crate::worker;
 use crate::worker::link::Link;
 
-use super::{help, logging, output};
+use super::{config_file, help, logging, output};
 
 /// Runs the emulator for `target` with this process's arguments.
 #[must_use]
@@ -40,7 +40,7 @@ pub fn main(target: Target) -> ExitCode {
     if arguments.len() == 0 && default_machine(target).is_none() {
         return fail(&cmdline::help::nothing_given(target));
     }
-    let parsed = cmdline::parse(target, arguments, &|path| std::fs::read_to_string(path));
+    let parsed = cmdline::parse(target, arguments, &config_file::read);
     match parsed {
         Ok(Parsed::Run(config)) => run(*config).unwrap_or_else(|reason| fail(&reason)),
         Ok(Parsed::Help(request)) => match help::text(target, &request) {

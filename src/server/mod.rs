@@ -1,6 +1,7 @@
 //! `remuda serve`: the pool server, its zygote and the registry of guests; and the entry points of all binaries.
 
 mod carried;
+mod config_file;
 mod cputool;
 pub mod dropin;
 mod help;

@@ -23,6 +23,7 @@ from protocol import (  # noqa: E402, F401
     serial,
     session,
     startup,
+    twice,
 )
 
 checks.main()

@@ -31,7 +31,7 @@ use crate::worker;
 use crate::worker::link::Link;
 use crate::worker::process::{Fork, close_all_but, fork};
 
-use super::{dropin, zygote};
+use super::{config_file, dropin, zygote};
 use lock::Lock;
 use nursery::Nursery;
 use options::Options;
@@ -130,9 +130,7 @@ fn run_worker(target: Target, socket: UnixStream) -> u8 {
     let Ok(ToWorker::Start(arguments)) = link.receive() else {
         return 1;
     };
-    let parsed = cmdline::parse(target, arguments.into_iter().map(Into::into), &|path| {
-        std::fs::read_to_string(path)
-    });
+    let parsed = cmdline::parse(target, arguments.into_iter().map(Into::into), &config_file::read);
     match parsed {
         Ok(Parsed::Run(config)) => {
             dropin::print_warnings(&config);

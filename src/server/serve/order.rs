@@ -8,6 +8,7 @@ use crate::qapi::Error;
 use crate::target::Target;
 
 use super::socket;
+use crate::server::config_file;
 
 /// What a guest is to be made from.
 pub(super) struct Wish {
@@ -83,7 +84,7 @@ impl Wish {
 
     fn parse(&self) -> Result<Config, Error> {
         let words = self.arguments.iter().map(Into::into);
-        let parsed = cmdline::parse(self.target, words, &|path| std::fs::read_to_string(path));
+        let parsed = cmdline::parse(self.target, words, &config_file::read);
         let config = match parsed {
             Ok(Parsed::Run(config)) => config,
             Ok(Parsed::Help(_)) => return Err(Error::generic("the command line asks for help, not for a guest")),
