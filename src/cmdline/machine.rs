@@ -92,70 +92,11 @@ pub(super) fn apply_name(builder: &mut Builder, opts: &Opts) -> Result<(), Error
 }
 
 /// `-uuid`.
-pub(super) fn apply_uuid(builder: &mut Builder, text: &str) -> Result<(), Error> {
-    let uuid = parse_uuid(text).ok_or_else(|| Error::new("failed to parse UUID string: wrong format"))?;
+pub(super) fn apply_uuid(builder: &mut Builder, argument: &str) -> Result<(), Error> {
+    let uuid = text::parse_uuid(argument).ok_or_else(|| Error::new("failed to parse UUID string: wrong format"))?;
     builder.config.machine.uuid = Some(uuid);
     Ok(())
 }
-
-/// `-smbios`.
-pub(super) fn apply_smbios(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
-    if opts.get("file").is_none() {
-        let kind = opts
-            .get("type")
-            .ok_or_else(|| Error::new("Must specify type= or file="))?;
-        let number = text::parse_uint(kind).map_err(|_| Error::expects("type", "a number"))?;
-        let (_, fields) = SMBIOS_FIELDS
-            .iter()
-            .find(|(known, _)| *known == number)
-            .ok_or_else(|| Error::new(format!("Don't know how to build fields for SMBIOS type {number}")))?;
-        for (key, _) in opts.pairs() {
-            if key != "type" && !fields.contains(&key.as_str()) {
-                return Err(Error::invalid_parameter(key));
-            }
-        }
-        if opts.get("uuid").is_some_and(|uuid| parse_uuid(uuid).is_none()) {
-            return Err(Error::new("Invalid UUID"));
-        }
-    }
-    let entry = builder.entry(opts);
-    builder.config.machine.smbios.push(entry);
-    Ok(())
-}
-
-/// Fields of the SMBIOS structures (DMTF DSP0134) that can be filled in.
-const SMBIOS_FIELDS: &[(u64, &[&str])] = &[
-    (0, &["vendor", "version", "date", "release", "uefi"]),
-    (
-        1,
-        &["manufacturer", "product", "version", "serial", "uuid", "sku", "family"],
-    ),
-    (
-        2,
-        &["manufacturer", "product", "version", "serial", "asset", "location"],
-    ),
-    (3, &["manufacturer", "version", "serial", "asset", "sku"]),
-    (
-        4,
-        &[
-            "sock_pfx",
-            "manufacturer",
-            "version",
-            "serial",
-            "asset",
-            "part",
-            "max-speed",
-            "current-speed",
-            "processor-id",
-            "processor-family",
-        ],
-    ),
-    (11, &["value", "path"]),
-    (
-        17,
-        &["loc_pfx", "bank", "manufacturer", "serial", "asset", "part", "speed"],
-    ),
-];
 
 /// `-overcommit`.
 pub(super) fn apply_overcommit(builder: &mut Builder, opts: &Opts) -> Result<(), Error> {
@@ -230,22 +171,6 @@ fn flatten_value(key: String, value: Value, props: &mut Vec<(String, String)>) {
     }
 }
 
-/// Sixteen bytes of `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`.
-pub(super) fn parse_uuid(text: &str) -> Option<[u8; 16]> {
-    let dashes = [8, 13, 18, 23];
-    let well_formed = text.len() == 36
-        && text
-            .bytes()
-            .enumerate()
-            .all(|(index, byte)| match dashes.contains(&index) {
-                true => byte == b'-',
-                false => byte.is_ascii_hexdigit(),
-            });
-    let digits: String = text.chars().filter(|c| *c != '-').collect();
-    let number = u128::from_str_radix(&digits, 16).ok()?;
-    well_formed.then_some(number.to_be_bytes())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,24 +229,6 @@ mod tests {
         assert_eq!(
             message(&["-numa", "foo"]),
             "-numa foo: Parameter 'type' does not accept value 'foo'"
-        );
-    }
-
-    #[test]
-    fn smbios_fields_belong_to_their_type() {
-        let smbios = config(&["-smbios", "type=11,value=a,value=b"]).machine.smbios;
-        assert_eq!(smbios[0].parameters["value"], json!(["a", "b"]));
-        assert_eq!(
-            message(&["-smbios", "type=1,asset=2"]),
-            "-smbios type=1,asset=2: Invalid parameter 'asset'"
-        );
-        assert_eq!(
-            message(&["-smbios", "type=1,uuid=x"]),
-            "-smbios type=1,uuid=x: Invalid UUID"
-        );
-        assert_eq!(
-            message(&["-smbios", "type=99"]),
-            "-smbios type=99: Don't know how to build fields for SMBIOS type 99"
         );
     }
 }

@@ -25,6 +25,7 @@ mod process;
 mod readconfig;
 mod rtc;
 mod run_with;
+mod smbios;
 pub mod smp;
 mod table;
 pub mod trace;

@@ -3,6 +3,7 @@
 use super::builder::Builder;
 use super::error::Error;
 use super::opts::Opts;
+use crate::calendar::Date;
 use crate::machine::config::{RtcBase, RtcClock};
 
 /// `-rtc`.
@@ -39,44 +40,46 @@ fn invalid_value(value: &str) -> Error {
     Error::new(format!("invalid option value '{value}'"))
 }
 
-/// Seconds since 1970 of `YYYY-MM-DD[THH:MM:SS]`.
+/// Seconds since 1970 of `YEAR-MONTH-DAY[THOUR:MINUTE:SECOND]`. As in QEMU, numbers out of range are taken for the date
+/// they come to, what follows is not looked at, and a time that is not complete is midnight.
 fn parse_date(text: &str) -> Option<i64> {
-    let (date, time) = text.split_once('T').unwrap_or((text, "00:00:00"));
-    let [year, month, day] = three_numbers(date, '-')?;
-    let [hour, minute, second] = three_numbers(time, ':')?;
-    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
-    let days_in_month = match month {
-        2 if is_leap => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
+    let mut rest = text;
+    let [year, month, day] = [
+        number(&mut rest, None)?,
+        number(&mut rest, Some('-'))?,
+        number(&mut rest, Some('-'))?,
+    ];
+    let mut time = || {
+        Some([
+            number(&mut rest, Some('T'))?,
+            number(&mut rest, Some(':'))?,
+            number(&mut rest, Some(':'))?,
+        ])
     };
-    let valid = (1..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=days_in_month).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second < 60;
-    valid.then(|| ((days_from_1970(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
+    let [hour, minute, second] = time().unwrap_or_default();
+    let date = Date {
+        year,
+        month,
+        day,
+        hour,
+        minute,
+        second,
+    };
+    Some(date.to_seconds())
 }
 
-fn three_numbers(text: &str, separator: char) -> Option<[i64; 3]> {
-    let mut parts = text.split(separator).map(|part| {
-        let is_number = !part.is_empty() && part.len() <= 4 && part.chars().all(|c| c.is_ascii_digit());
-        is_number.then(|| part.parse().ok()).flatten()
-    });
-    let numbers = [parts.next()??, parts.next()??, parts.next()??];
-    parts.next().is_none().then_some(numbers)
-}
-
-/// Days of the Gregorian calendar, counted in years that begin in March so that leap days come last.
-fn days_from_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month > 2 { year } else { year - 1 };
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
-    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    const DAYS_BEFORE_1970: i64 = 719_468;
-    year * 365 + leap_days + day_of_year - DAYS_BEFORE_1970
+/// Takes the separator and a number of at most 32 bits from the front of `rest`; blanks and a sign may come before it.
+fn number(rest: &mut &str, separator: Option<char>) -> Option<i64> {
+    let text = match separator {
+        Some(separator) => rest.strip_prefix(separator)?,
+        None => rest,
+    };
+    let text = text.trim_start();
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    let (number, after) = text.split_at(text.len() - digits.len() + end);
+    *rest = after;
+    number.parse::<i32>().ok().map(i64::from)
 }
 
 #[cfg(test)]
@@ -89,15 +92,18 @@ mod tests {
         assert_eq!(parse_date("1970-01-01"), Some(0));
         assert_eq!(parse_date("2006-06-17T16:01:21"), Some(1_150_560_081));
         assert_eq!(parse_date("2000-02-29"), Some(951_782_400));
-        for bad in [
-            "",
-            "2001-02-29",
-            "2006-06",
-            "2006-06-17T16:01",
-            "2006-06-17T24:00:00",
-            "2006-6-1-1",
-            "+1-1-1",
+        assert_eq!(parse_date("1969-12-31"), Some(-86_400));
+        for (odd, usual) in [
+            ("2006-06-17T16:01:21Z", "2006-06-17T16:01:21"),
+            ("2001-02-29", "2001-03-01"),
+            ("2006-06-17T24:00:00", "2006-06-18"),
+            ("2006-06-17T16:01", "2006-06-17"),
+            (" +2006-6-1-1", "2006-06-01"),
+            ("2020-12-31T-1:00:00", "2020-12-30T23:00:00"),
         ] {
+            assert_eq!(parse_date(odd), parse_date(usual), "{odd}");
+        }
+        for bad in ["", "2006-06", "yesterday", "2006/06/17", "9999999999-01-01"] {
             assert_eq!(parse_date(bad), None, "{bad}");
         }
     }

@@ -135,6 +135,32 @@ impl Pm {
         self.update_sci();
     }
 
+    /// Nanoseconds of guest time until the timer's carry interrupts; none while it is not to, or has done so.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        if self.enable & TIMER_CARRY == 0 || self.current_status() & TIMER_CARRY != 0 {
+            return None;
+        }
+        let ticks = u128::from((self.ticks() >> 23) + 1) << 23;
+        let at = (ticks * 1_000_000_000).div_ceil(TIMER_HZ);
+        Some(
+            u64::try_from(at)
+                .unwrap_or(u64::MAX)
+                .saturating_sub(self.clock.nanoseconds()),
+        )
+    }
+
+    /// Raises the interrupt that is due.
+    pub fn expire(&mut self) {
+        self.update_sci();
+    }
+
+    /// Whether a write at `offset` may change [`Self::deadline`].
+    #[must_use]
+    pub const fn moves_deadline(offset: u16) -> bool {
+        offset < PM1_CONTROL
+    }
+
     fn ticks(&self) -> u64 {
         let ticks = u128::from(self.clock.nanoseconds()) * TIMER_HZ / 1_000_000_000;
         u64::try_from(ticks).unwrap_or(u64::MAX)
@@ -395,6 +421,29 @@ mod tests {
         assert_eq!(read(&mut pm, 0x00, 2) & 1, 1);
         pm.pio_write(0x00, &[1, 0]);
         assert_eq!(read(&mut pm, 0x00, 2) & 1, 0);
+    }
+
+    #[test]
+    fn the_carry_interrupts_by_itself_when_its_time_has_come() {
+        let (mut pm, host, _) = pm(PmConfig {
+            acpi_at_reset: true,
+            ..PmConfig::default()
+        });
+        assert_eq!(pm.deadline(), None);
+        pm.pio_write(0x02, &[1, 0]);
+        for _ in 0..3 {
+            let wait = pm.deadline().unwrap();
+            assert!((2_343_000_000..2_344_000_000).contains(&wait), "{wait}");
+            host.now.fetch_add(wait - 300, Ordering::Relaxed);
+            pm.expire();
+            assert!(!host.sci.load(Ordering::Relaxed));
+            host.now.fetch_add(300, Ordering::Relaxed);
+            pm.expire();
+            assert!(host.sci.load(Ordering::Relaxed));
+            assert_eq!(pm.deadline(), None);
+            pm.pio_write(0x00, &[1, 0]);
+            assert!(!host.sci.load(Ordering::Relaxed));
+        }
     }
 
     #[test]

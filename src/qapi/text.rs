@@ -121,6 +121,23 @@ fn fraction_of(decimals: &str, unit: u64) -> u64 {
     u64::try_from(bytes).unwrap_or(unit)
 }
 
+/// Sixteen bytes of `xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`, in the order of the text.
+#[must_use]
+pub fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let dashes = [8, 13, 18, 23];
+    let well_formed = text.len() == 36
+        && text
+            .bytes()
+            .enumerate()
+            .all(|(index, byte)| match dashes.contains(&index) {
+                true => byte == b'-',
+                false => byte.is_ascii_hexdigit(),
+            });
+    let digits: String = text.chars().filter(|c| *c != '-').collect();
+    let number = u128::from_str_radix(&digits, 16).ok()?;
+    well_formed.then_some(number.to_be_bytes())
+}
+
 /// Whether the text may name an object: letters, digits, `-`, `.` and `_`, starting with a letter.
 #[must_use]
 pub fn is_well_formed_id(id: &str) -> bool {

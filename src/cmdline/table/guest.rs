@@ -2,7 +2,7 @@
 
 use super::groups;
 use crate::cmdline::option::{OptionInfo, Section};
-use crate::cmdline::{absent, accel, boot, machine, memory, process, rtc};
+use crate::cmdline::{absent, accel, boot, machine, memory, process, rtc, smbios};
 use crate::target::Target;
 
 /// Standard, display, x86 and boot options.
@@ -222,7 +222,7 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         Section::X86,
         "add an SMBIOS structure, or set fields of one",
         &groups::SMBIOS,
-        machine::apply_smbios,
+        smbios::apply,
     )
     .only(Target::X86_64),
     OptionInfo::text(

@@ -6,7 +6,7 @@ use super::error::{Error, Warning};
 use super::features::Features;
 use super::model::Model;
 use super::supported::{Accel, IrqChip};
-use super::tables::{Feature, KVM_DEFAULTS, Property, SCALAR_COUNT, SCALARS, ScalarId, Word, feature, scalar};
+use super::tables::{Feature, KVM_DEFAULTS, Property, SCALAR_COUNT, SCALARS, ScalarId, Word, feature, scalar, word};
 
 /// Longest brand string, in bytes: what three leaves hold.
 const MODEL_ID_LEN: usize = 48;
@@ -159,6 +159,12 @@ impl Cpu {
     #[must_use]
     pub fn filtered_features(&self) -> &Features {
         &self.filtered
+    }
+
+    /// What leaf 1 says in EAX and, in the upper half, EDX: the "processor ID" of inventories.
+    #[must_use]
+    pub fn processor_id(&self) -> u64 {
+        u64::from(self.signature()) | u64::from(self.features.register(word::CPUID_1_EDX)) << 32
     }
 
     pub(super) fn has(&self, feature: Feature) -> bool {

@@ -3,14 +3,12 @@
 //! The time is not counted but computed: host time plus an offset, which changes when the guest sets its clock. Its
 //! interrupts come from [`Rtc::expire`], which the machine calls at [`Rtc::deadline`].
 
-mod calendar;
-
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use self::calendar::Date;
 use super::{Device, DeviceState, IrqLine, Notice, Notifier, PioDevice};
+use crate::calendar::{Date, day_of_week};
 
 /// First port: the index; the data port is the next one.
 pub const PORT: u16 = 0x70;
@@ -30,10 +28,15 @@ const B: usize = 0x0b;
 const C: usize = 0x0c;
 const D: usize = 0x0d;
 const CENTURY: usize = 0x32;
+/// Another place where the century is found (IBM PS/2).
+const PS2_CENTURY: usize = 0x37;
 const TIME: [usize; 7] = [SECONDS, MINUTES, HOURS, DAY_OF_WEEK, DAY_OF_MONTH, MONTH, YEAR];
 
 /// Register A: an update is near.
 const UPDATE_IN_PROGRESS: u8 = 0x80;
+/// Register A: the divider; above the second value it is held in reset, and time stands still.
+const DIVIDER: u8 = 0x70;
+const DIVIDER_32_KHZ: u8 = 0x20;
 /// Register A: 32.768 kHz time base, 1.024 kHz periodic rate.
 const DEFAULT_A: u8 = 0x26;
 /// Register B: the guest sets the time.
@@ -55,11 +58,12 @@ const VALID: u8 = 0x80;
 /// An alarm register with these bits matches any value.
 const ANY: u8 = 0xc0;
 /// Nanoseconds before a second in which an update counts as in progress: 244 microseconds.
-const UPDATE_TIME: u64 = 244_000;
-const SECOND: u64 = 1_000_000_000;
+const UPDATE_TIME: i128 = 244_000;
+const SECOND: i128 = 1_000_000_000;
 
-/// Where the time comes from: nanoseconds since 1970-01-01 00:00:00, as the guest was configured to see it.
-pub type Now = Box<dyn Fn() -> u64 + Send>;
+/// Where the time comes from: nanoseconds since 1970-01-01 00:00:00, negative before it, as the guest was configured to
+/// see it.
+pub type Now = Box<dyn Fn() -> i128 + Send>;
 
 /// The clock.
 pub struct Rtc {
@@ -71,9 +75,9 @@ pub struct Rtc {
     /// Seconds that the guest's clock is ahead of [`Now`].
     offset: i64,
     /// The second that update and alarm interrupts have seen.
-    seen: u64,
+    seen: i64,
     /// The time of the next periodic interrupt, on the scale of [`Now`].
-    next_periodic: Option<u64>,
+    next_periodic: Option<i128>,
 }
 
 impl Rtc {
@@ -102,9 +106,11 @@ impl Rtc {
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         let now = (self.now)();
-        let second = (self.cmos[B] & (ALARM | UPDATE) != 0 && !self.is_set_mode()).then(|| SECOND - now % SECOND);
-        let periodic = self.next_periodic.map(|at| at.saturating_sub(now));
-        second.into_iter().chain(periodic).min()
+        let wants_seconds = self.cmos[B] & (ALARM | UPDATE) != 0 && self.is_running();
+        let second = wants_seconds.then(|| SECOND - now.rem_euclid(SECOND));
+        let periodic = self.next_periodic.map(|at| at - now);
+        let next = second.into_iter().chain(periodic).min()?;
+        Some(u64::try_from(next).unwrap_or_default())
     }
 
     /// Raises the interrupts that are due.
@@ -117,7 +123,7 @@ impl Rtc {
             }
         }
         let seconds = self.guest_seconds();
-        if seconds != self.seen && !self.is_set_mode() {
+        if seconds != self.seen && self.is_running() {
             self.seen = seconds;
             if self.alarm_matches() {
                 self.request(ALARM);
@@ -130,12 +136,21 @@ impl Rtc {
         self.cmos[B] & SET != 0
     }
 
-    fn guest_seconds(&self) -> u64 {
-        ((self.now)() / SECOND).saturating_add_signed(self.offset)
+    /// Whether time goes on: it does not while the guest sets it, or holds the divider in reset.
+    fn is_running(&self) -> bool {
+        !self.is_set_mode() && self.cmos[A] & DIVIDER <= DIVIDER_32_KHZ
+    }
+
+    fn host_seconds(&self) -> i64 {
+        i64::try_from((self.now)().div_euclid(SECOND)).unwrap_or_default()
+    }
+
+    fn guest_seconds(&self) -> i64 {
+        self.host_seconds().saturating_add(self.offset)
     }
 
     /// Nanoseconds between periodic interrupts, by the rate in register A.
-    fn period(&self) -> Option<u64> {
+    fn period(&self) -> Option<i128> {
         let rate = u32::from(self.cmos[A] & 0x0f);
         // The two fastest rates repeat slower ones.
         let shift = match rate {
@@ -167,17 +182,25 @@ impl Rtc {
 
     /// The seven time registers in the form register B asks for.
     fn time_registers(&self) -> [u8; 7] {
-        let date = Date::from_seconds(self.guest_seconds());
-        let year = u8::try_from(date.year % 100).unwrap_or(0);
+        let seconds = self.guest_seconds();
+        let date = Date::from_seconds(seconds);
+        // Every number is small by construction.
+        let small = |number: i64| u8::try_from(number).unwrap_or_default();
         [
-            self.encode(date.second),
-            self.encode(date.minute),
-            self.encode_hour(date.hour),
-            self.encode(date.day_of_week),
-            self.encode(date.day),
-            self.encode(date.month),
-            self.encode(year),
+            self.encode(small(date.second)),
+            self.encode(small(date.minute)),
+            self.encode_hour(small(date.hour)),
+            self.encode(small(day_of_week(seconds))),
+            self.encode(small(date.day)),
+            self.encode(small(date.month)),
+            self.encode(small(date.year.rem_euclid(100))),
         ]
+    }
+
+    /// The century in the form register B asks for.
+    fn century(&self) -> u8 {
+        let century = Date::from_seconds(self.guest_seconds()).year.div_euclid(100);
+        self.encode(u8::try_from(century.rem_euclid(100)).unwrap_or_default())
     }
 
     fn encode(&self, number: u8) -> u8 {
@@ -188,11 +211,14 @@ impl Rtc {
         }
     }
 
-    fn decode(&self, byte: u8) -> u8 {
+    /// The number that a register holds; -1 for what is no decimal number.
+    fn decode(&self, byte: u8) -> i64 {
         if self.cmos[B] & BINARY != 0 {
-            byte
+            i64::from(byte)
+        } else if byte & ANY == ANY {
+            -1
         } else {
-            (byte >> 4).saturating_mul(10).saturating_add(byte & 0x0f)
+            i64::from(byte >> 4) * 10 + i64::from(byte & 0x0f)
         }
     }
 
@@ -204,34 +230,27 @@ impl Rtc {
         self.encode((hour + 11) % 12 + 1) | afternoon
     }
 
-    fn decode_hour(&self, byte: u8) -> u8 {
-        if self.cmos[B] & HOURS_24 != 0 {
-            return self.decode(byte);
+    fn decode_hour(&self, byte: u8) -> i64 {
+        let hour = self.decode(byte & 0x7f);
+        match (self.cmos[B] & HOURS_24 != 0, byte & 0x80 != 0) {
+            (true, _) => hour,
+            (false, afternoon) => hour % 12 + if afternoon { 12 } else { 0 },
         }
-        self.decode(byte & 0x7f) % 12 + if byte & 0x80 != 0 { 12 } else { 0 }
     }
 
-    /// Takes the time from the registers, which the guest has written.
+    /// Takes the time from the registers, which the guest has written. Whatever they hold is a time: nonsense is taken
+    /// for what it comes to, and told of as any other.
     fn set_time(&mut self) {
-        let century = self.decode(self.cmos[CENTURY]);
         let date = Date {
-            year: u64::from(century) * 100 + u64::from(self.decode(self.cmos[YEAR])),
+            year: self.decode(self.cmos[CENTURY]) * 100 + self.decode(self.cmos[YEAR]),
             month: self.decode(self.cmos[MONTH]),
             day: self.decode(self.cmos[DAY_OF_MONTH]),
             hour: self.decode_hour(self.cmos[HOURS]),
             minute: self.decode(self.cmos[MINUTES]),
             second: self.decode(self.cmos[SECONDS]),
-            day_of_week: 0,
         };
-        let Some(seconds) = date.to_seconds() else {
-            return;
-        };
-        let host = (self.now)() / SECOND;
-        let offset = i64::try_from(seconds).unwrap_or(0) - i64::try_from(host).unwrap_or(0);
-        if offset != self.offset {
-            self.offset = offset;
-            (self.notifier)(Notice::RtcChange(offset));
-        }
+        self.offset = date.to_seconds() - self.host_seconds();
+        (self.notifier)(Notice::RtcChange(self.offset));
         self.seen = self.guest_seconds();
     }
 
@@ -241,46 +260,41 @@ impl Rtc {
         for (register, value) in TIME.into_iter().zip(time) {
             self.cmos[register] = value;
         }
-        let century = Date::from_seconds(self.guest_seconds()).year / 100;
-        self.cmos[CENTURY] = self.encode(u8::try_from(century).unwrap_or(20));
+        self.cmos[CENTURY] = self.century();
     }
 
     fn read_register(&mut self, register: usize) -> u8 {
-        if let (Some(at), false) = (TIME.iter().position(|time| *time == register), self.is_set_mode()) {
+        if let (Some(at), true) = (TIME.iter().position(|time| *time == register), self.is_running()) {
             return self.time_registers()[at];
         }
         match register {
             A => {
-                let near = SECOND - (self.now)() % SECOND <= UPDATE_TIME && !self.is_set_mode();
+                let near = SECOND - (self.now)().rem_euclid(SECOND) <= UPDATE_TIME && self.is_running();
                 self.cmos[A] & !UPDATE_IN_PROGRESS | if near { UPDATE_IN_PROGRESS } else { 0 }
             }
             C => {
                 self.irq.set(false);
                 std::mem::take(&mut self.cmos[C])
             }
-            CENTURY if !self.is_set_mode() => {
-                let century = Date::from_seconds(self.guest_seconds()).year / 100;
-                self.encode(u8::try_from(century).unwrap_or(20))
-            }
+            CENTURY | PS2_CENTURY if self.is_running() => self.century(),
+            PS2_CENTURY => self.cmos[CENTURY],
             _ => self.cmos[register],
         }
     }
 
     fn write_register(&mut self, register: usize, value: u8) {
         match register {
-            A => {
-                self.cmos[A] = value & !UPDATE_IN_PROGRESS;
-                self.restart_periodic();
-            }
+            A => self.write_a(value),
             B => self.write_b(value),
             C | D => {}
+            PS2_CENTURY => self.write_register(CENTURY, value),
             _ if TIME.contains(&register) || register == CENTURY => {
-                let set_mode = self.is_set_mode();
-                if !set_mode {
+                let was_running = self.is_running();
+                if was_running {
                     self.hold_time();
                 }
                 self.cmos[register] = value;
-                if !set_mode {
+                if was_running {
                     self.set_time();
                 }
             }
@@ -288,26 +302,34 @@ impl Rtc {
         }
     }
 
+    fn write_a(&mut self, value: u8) {
+        self.change_running(|rtc| rtc.cmos[A] = value & !UPDATE_IN_PROGRESS);
+        self.restart_periodic();
+    }
+
     fn write_b(&mut self, value: u8) {
-        let was_set = self.is_set_mode();
-        if value & SET != 0 && !was_set {
-            self.hold_time();
-        }
         // The updates of a clock that is being set stand still.
-        self.cmos[B] = if value & SET != 0 { value & !UPDATE } else { value };
-        if was_set && value & SET == 0 {
-            self.set_time();
-        }
+        let value = if value & SET != 0 { value & !UPDATE } else { value };
+        self.change_running(|rtc| rtc.cmos[B] = value);
         self.seen = self.guest_seconds();
         self.restart_periodic();
     }
 
+    /// Makes a change that may stop the clock, whose registers then hold the time, or start it with what they hold.
+    fn change_running(&mut self, change: impl FnOnce(&mut Self)) {
+        let was_running = self.is_running();
+        if was_running {
+            self.hold_time();
+        }
+        change(self);
+        if !was_running && self.is_running() {
+            self.set_time();
+        }
+    }
+
     fn restart_periodic(&mut self) {
         let wanted = self.cmos[B] & PERIODIC != 0;
-        self.next_periodic = self
-            .period()
-            .filter(|_| wanted)
-            .map(|period| (self.now)().saturating_add(period));
+        self.next_periodic = self.period().filter(|_| wanted).map(|period| (self.now)() + period);
     }
 }
 

@@ -62,7 +62,7 @@ pub(crate) struct Devices {
     all: Vec<SharedDevice>,
     pub(crate) infos: Vec<DeviceInfo>,
     pub(crate) pci: Arc<RootComplex>,
-    pub(crate) pm: Arc<Mutex<Pm>>,
+    pub(crate) pm: Arc<Mutex<Timed<Pm>>>,
     pub(crate) rtc: Arc<Mutex<TimedRtc>>,
     /// Serial ports: first port and interrupt.
     pub(crate) serials: Vec<(u16, u8)>,
@@ -116,6 +116,7 @@ impl Devices {
         } else {
             self.streams.flush();
         }
+        self.pm.lock().unwrap_or_else(PoisonError::into_inner).set_running(runs);
         if let Some(pit) = &self.pit {
             pit.lock().unwrap_or_else(PoisonError::into_inner).set_running(runs);
         }
@@ -154,7 +155,7 @@ struct Assembly<'a> {
     all: Vec<SharedDevice>,
     infos: Vec<DeviceInfo>,
     pci: Arc<RootComplex>,
-    pm: Arc<Mutex<Pm>>,
+    pm: Arc<Mutex<Timed<Pm>>>,
     rtc: Arc<Mutex<TimedRtc>>,
     serials: Vec<(u16, u8)>,
     pvpanic: Option<u16>,

@@ -17,7 +17,8 @@ pub(crate) struct Options {
     pub(crate) memory_backend: Option<String>,
     pub(crate) backends: BackendDefaults,
     pub(crate) acpi: bool,
-    pub(crate) smbios_entry_point: EntryPoint,
+    /// None for what is usual of the machine type.
+    pub(crate) smbios_entry_point: Option<EntryPoint>,
     /// ACPI S3 is left out (`ICH9-LPC.disable_s3`).
     pub(crate) disable_s3: bool,
     /// ACPI S4 is left out (`ICH9-LPC.disable_s4`).
@@ -27,7 +28,7 @@ pub(crate) struct Options {
 /// `smbios-entry-point-type`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum EntryPoint {
-    /// The 64-bit form when no structure needs the other one.
+    /// The 32-bit form unless the structures are too long for it.
     #[default]
     Auto,
     /// SMBIOS 2.x, `_SM_`.
@@ -49,7 +50,7 @@ impl Options {
                 dump: true,
             },
             acpi: true,
-            smbios_entry_point: EntryPoint::Auto,
+            smbios_entry_point: None,
             disable_s3: false,
             disable_s4: false,
         };
@@ -121,12 +122,12 @@ impl Options {
                 "sata=on: the machine has no SATA controller of its own",
             )?,
             "smbios-entry-point-type" => {
-                self.smbios_entry_point = match value {
+                self.smbios_entry_point = Some(match value {
                     "auto" => EntryPoint::Auto,
                     "32" => EntryPoint::Bits32,
                     "64" => EntryPoint::Bits64,
                     _ => return Err(bad_value(name, value)),
-                }
+                });
             }
             _ => {
                 return Err(Error::generic(format!(

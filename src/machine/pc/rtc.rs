@@ -17,6 +17,8 @@ use crate::qapi::Error;
 /// CMOS memory: why the machine was reset; this value means that it wakes from sleep.
 const SHUTDOWN_STATUS: u8 = 0x0f;
 const WAKES_FROM_SLEEP: u8 = 0xfe;
+/// Nanoseconds.
+const SECOND: i128 = 1_000_000_000;
 /// Offsets of the two ports.
 const INDEX: u16 = 0;
 const DATA: u16 = 1;
@@ -24,38 +26,40 @@ const DATA: u16 = 1;
 /// The function that tells a guest's clock the time.
 pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<Now, Error> {
     let wall = || {
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default()
+        nanoseconds(
+            SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
+        )
     };
     let start = match config.base {
         RtcBase::Utc => wall(),
-        RtcBase::Date(seconds) => Duration::from_secs(u64::try_from(seconds).unwrap_or_default()),
+        RtcBase::Date(seconds) => i128::from(seconds) * SECOND,
         RtcBase::Localtime => {
             let now = wall();
-            let ahead = local_time::seconds_ahead_of_utc(now.as_secs())
+            let ahead = local_time::seconds_ahead_of_utc(u64::try_from(now / SECOND).unwrap_or_default())
                 .ok_or_else(|| Error::generic("-rtc base=localtime: the host's time zone is not known"))?;
-            Duration::from_secs(now.as_secs().saturating_add_signed(ahead))
-                + Duration::from_nanos(now.subsec_nanos().into())
+            now + i128::from(ahead) * SECOND
         }
     };
-    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let start = nanoseconds(start);
     Ok(match config.clock {
         RtcClock::Host => {
-            let begun = nanoseconds(wall());
-            // The host's administrator may set the clock back.
-            Box::new(move || start.saturating_add(nanoseconds(wall())).saturating_sub(begun))
+            let begun = wall();
+            Box::new(move || start + wall() - begun)
         }
         RtcClock::Rt => {
             let begun = Instant::now();
-            Box::new(move || start.saturating_add(nanoseconds(begun.elapsed())))
+            Box::new(move || start + nanoseconds(begun.elapsed()))
         }
         RtcClock::Vm => {
             let clock = Arc::clone(clock);
-            Box::new(move || start.saturating_add(clock.nanoseconds()))
+            Box::new(move || start + i128::from(clock.nanoseconds()))
         }
     })
+}
+
+fn nanoseconds(time: Duration) -> i128 {
+    i128::try_from(time.as_nanos()).unwrap_or(i128::MAX)
 }
 
 /// What firmware finds in the clock's memory: sizes of memory, vCPUs, boot order.
@@ -121,13 +125,13 @@ pub(crate) struct TimedRtc {
 }
 
 impl TimedRtc {
-    /// Starts the thread. `order_after_reset` replaces the boot order that was for the first boot only.
-    pub(crate) fn new(rtc: Rtc, order_after_reset: Option<BootOrder>) -> Result<Self, Error> {
-        Ok(Self {
-            clock: Timed::new(rtc)?,
+    /// `order_after_reset` replaces the boot order that was for the first boot only.
+    pub(crate) fn new(rtc: Rtc, order_after_reset: Option<BootOrder>) -> Self {
+        Self {
+            clock: Timed::new(rtc),
             order_after_reset,
             has_booted: false,
-        })
+        }
     }
 
     /// Tells firmware that the machine wakes from sleep.
@@ -209,7 +213,7 @@ mod tests {
         let line = Arc::new(Line::default());
         let notifier: Notifier = Arc::new(|_| {});
         let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
-        let mut rtc = TimedRtc::new(Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]), None).unwrap();
+        let mut rtc = TimedRtc::new(Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]), None);
         rtc.clock.pio_write(0, &[0x0b]);
         rtc.clock.pio_write(1, &[0x42]);
         let count = line.0.lock().unwrap();
@@ -222,14 +226,16 @@ mod tests {
 
     #[test]
     fn a_given_date_is_where_time_starts() {
-        let clock = Arc::new(GuestClock::default());
-        let config = RtcConfig {
-            base: RtcBase::Date(1_000_000_000),
-            clock: RtcClock::Vm,
-            driftfix_slew: false,
-        };
-        let now = now(&config, &clock).unwrap();
-        assert_eq!(now(), 1_000_000_000_000_000_000);
+        for start in [1_000_000_000, -1, 253_402_300_799] {
+            let clock = Arc::new(GuestClock::default());
+            let config = RtcConfig {
+                base: RtcBase::Date(start),
+                clock: RtcClock::Vm,
+                driftfix_slew: false,
+            };
+            let now = now(&config, &clock).unwrap();
+            assert_eq!(now(), i128::from(start) * SECOND);
+        }
     }
 
     #[test]
@@ -258,7 +264,7 @@ mod tests {
         let [once, later] = ["d", "c"].map(|order| BootOrder::new(order).unwrap());
         let memory = cmos(Split { low: 1 << 30, high: 0 }, 1, once);
         let rtc = Rtc::new(Arc::new(Line::default()), notifier, now, memory);
-        let mut rtc = TimedRtc::new(rtc, Some(later)).unwrap();
+        let mut rtc = TimedRtc::new(rtc, Some(later));
         for expected in [3, 2, 2] {
             rtc.reset();
             rtc.clock.pio_write(0, &[0x3d]);

@@ -4,17 +4,23 @@ use super::{
     acpi::{self, Description},
     boot::{FirmwareTables, acpi_range},
     layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, direct, kvm_pages},
-    options::Options,
+    options::{EntryPoint, Options},
+    pci::FunctionView,
     ram::Ram,
-    smbios::{Inventory, Smbios},
+    smbios::{Inventory, Smbios, Spot},
 };
 use crate::{
     machine::{config::MachineConfig, config::SmpConfig, numa::Numa, topology, types::MachineType},
     qapi::Error,
 };
 
-/// Machine types up to this one have a 32-bit SMBIOS entry point unless told otherwise.
-const LAST_WITH_32_BITS: [&str; 2] = ["pc-q35-7.2", "pc-q35-8.0"];
+/// The SMBIOS entry point of machine types by the ends of their names; all others have whichever fits.
+const ENTRY_POINTS: [(&str, EntryPoint); 4] = [
+    ("-7.2", EntryPoint::Bits32),
+    ("-8.0", EntryPoint::Bits32),
+    ("-8.1", EntryPoint::Bits64),
+    ("-8.2", EntryPoint::Bits64),
+];
 
 /// What the tables are made from.
 pub(crate) struct Facts<'a> {
@@ -24,8 +30,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) smp: SmpConfig,
     pub(crate) numa: &'a Numa,
     pub(crate) ram: &'a Ram,
-    /// CPUID leaf 1, EAX and EDX.
+    /// CPUID leaf 1, EAX and EDX, as the CPU model has them.
     pub(crate) processor_id: u64,
+    /// The PCI functions.
+    pub(crate) pci: &'a [FunctionView],
     /// Serial ports: first port and interrupt.
     pub(crate) serials: Vec<(u16, u8)>,
     /// Port of the panic device.
@@ -74,19 +82,19 @@ impl Facts<'_> {
     }
 
     fn smbios(&self) -> Result<Smbios, Error> {
-        use super::options::EntryPoint;
-        let entry_point = match self.options.smbios_entry_point {
-            EntryPoint::Auto if LAST_WITH_32_BITS.contains(&self.machine.name) => EntryPoint::Bits32,
-            chosen => chosen,
-        };
+        let mut usual = ENTRY_POINTS.iter();
+        let usual = usual.find(|(end, _)| self.machine.name.ends_with(end));
+        let usual = usual.map_or(EntryPoint::Auto, |(_, entry_point)| *entry_point);
         Smbios::new(&Inventory {
             machine_type: self.machine.name,
+            product: self.machine.description,
             uuid: self.config.uuid,
             smp: self.smp,
             processor_id: self.processor_id,
             ram: (self.ram.split.low, self.ram.split.high),
             options: &self.config.smbios,
-            entry_point,
+            entry_point: self.options.smbios_entry_point.unwrap_or(usual),
+            find_device: &|id| find_device(self.pci, id),
         })
     }
 
@@ -145,4 +153,14 @@ impl Facts<'_> {
             0x80,
         ]
     }
+}
+
+/// Where the PCI device with this id is, on the root bus or behind a bridge.
+fn find_device(functions: &[FunctionView], id: &str) -> Option<Spot> {
+    let on_root = functions.iter().find(|function| function.id.as_deref() == Some(id));
+    if let Some(function) = on_root {
+        return Some(Some(function.devfn));
+    }
+    let mut behind = functions.iter().filter_map(|function| function.behind.as_deref());
+    behind.any(|behind| find_device(behind, id).is_some()).then_some(None)
 }

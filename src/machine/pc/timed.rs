@@ -1,4 +1,5 @@
-//! Devices that have something to do at a certain time, each with a thread that does it.
+//! Devices that have something to do at a certain time, each with a thread that does it. The thread is there from when
+//! the guest first asks for such a thing: most guests never do.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -8,8 +9,8 @@ use nix::sys::signal::SigSet;
 use serde_json::Value;
 
 use crate::devices::pit::Pit;
+use crate::devices::pm::Pm;
 use crate::devices::{Device, DeviceState, PioDevice};
-use crate::qapi::Error;
 
 /// A guest that asks for more is called late.
 const SHORTEST_WAIT: Duration = Duration::from_micros(50);
@@ -44,33 +45,51 @@ struct State<D> {
 }
 
 impl<D: Timer + 'static> Timed<D> {
-    /// Starts the thread of `device`. The guest is paused.
-    pub(crate) fn new(device: D) -> Result<Self, Error> {
-        let shared = Arc::new(Shared {
-            state: Mutex::new(State {
-                device,
-                guest_runs: false,
-                ending: false,
+    /// A device in a guest that is paused.
+    pub(crate) fn new(device: D) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State {
+                    device,
+                    guest_runs: false,
+                    ending: false,
+                }),
+                changed: Condvar::new(),
             }),
-            changed: Condvar::new(),
-        });
-        let served = Arc::clone(&shared);
-        let thread = Builder::new().spawn(move || served.serve());
-        Ok(Self {
-            shared,
-            thread: Some(thread.map_err(|error| Error::generic(format!("clock thread: {error}")))?),
-        })
+            thread: None,
+        }
     }
 
     /// Says whether the guest runs.
-    pub(crate) fn set_running(&self, runs: bool) {
+    pub(crate) fn set_running(&mut self, runs: bool) {
         self.change(|state| state.guest_runs = runs);
     }
 
-    fn change<R>(&self, change: impl FnOnce(&mut State<D>) -> R) -> R {
-        let result = change(&mut self.shared.lock());
-        self.shared.changed.notify_all();
+    /// Does something with the device that may move its deadline.
+    pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut D) -> R) -> R {
+        self.change(|state| work(&mut state.device))
+    }
+
+    fn change<R>(&mut self, change: impl FnOnce(&mut State<D>) -> R) -> R {
+        let mut state = self.shared.lock();
+        let result = change(&mut state);
+        let waits = state.device.deadline().is_some();
+        drop(state);
+        self.deadline_moved(waits);
         result
+    }
+
+    /// Wakes the thread, which is started when there is something to wait for.
+    fn deadline_moved(&mut self, waits: bool) {
+        if waits && self.thread.is_none() {
+            let served = Arc::clone(&self.shared);
+            match Builder::new().spawn(move || served.serve()) {
+                Ok(thread) => self.thread = Some(thread),
+                // The next change tries again.
+                Err(error) => tracing::error!(%error, "no thread for a clock, whose interrupts do not come"),
+            }
+        }
+        self.shared.changed.notify_all();
     }
 }
 
@@ -148,8 +167,9 @@ impl<D: Timer + 'static> PioDevice for Timed<D> {
         let before = state.device.deadline().is_some();
         state.device.pio_write(offset, data);
         let after = state.device.deadline().is_some();
+        drop(state);
         if D::moves_deadline(offset) && (before || after) {
-            self.shared.changed.notify_all();
+            self.deadline_moved(after);
         }
     }
 }
@@ -167,5 +187,22 @@ impl Timer for Pit {
 
     fn moves_deadline(offset: u16) -> bool {
         offset < Pit::LEN
+    }
+}
+
+impl Timer for Pm {
+    // Its timer counts guest time.
+    const STOPS_WITH_GUEST: bool = true;
+
+    fn deadline(&self) -> Option<u64> {
+        self.deadline()
+    }
+
+    fn expire(&mut self) {
+        self.expire();
+    }
+
+    fn moves_deadline(offset: u16) -> bool {
+        Pm::moves_deadline(offset)
     }
 }

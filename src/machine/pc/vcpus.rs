@@ -114,11 +114,6 @@ impl Vcpus {
         self.threads.first().map(VcpuThread::kicker)
     }
 
-    /// What CPUID leaf 1 tells in EAX and, in the upper half, EDX.
-    pub(crate) fn processor_id(&self) -> Result<u64, Error> {
-        self.call(0, kvm::Vcpu::processor_id)
-    }
-
     /// The vCPUs as QMP shows them.
     pub(crate) fn infos(&self) -> Vec<VcpuInfo> {
         let threads = self.threads.iter().zip(&self.nodes).zip(0..);

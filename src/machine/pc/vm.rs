@@ -27,7 +27,11 @@ use crate::{
         kvm::{KvmError, x86_64 as kvm},
     },
     cpu::x86::{IrqChip, Processor},
-    devices::{Notifier, fw_cfg::FwCfg, pm::WakeReason},
+    devices::{
+        Notifier,
+        fw_cfg::FwCfg,
+        pm::{Pm, WakeReason},
+    },
     machine::{
         config::{MachineConfig, SmpConfig},
         info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
@@ -145,7 +149,8 @@ impl Vm {
             smp,
             numa: &numa,
             ram: &ram,
-            processor_id: vcpus.processor_id()?,
+            processor_id: processor.cpu().processor_id(),
+            pci: &devices.pci.view(),
             serials: devices.serials.clone(),
             pvpanic: devices.pvpanic,
         };
@@ -227,7 +232,7 @@ impl Vm {
 
     /// Presses the power button.
     pub fn powerdown(&self) {
-        lock(&self.devices.pm).press_power_button();
+        lock(&self.devices.pm).with(Pm::press_power_button);
     }
 
     /// Wakes the guest from ACPI S3: a reset that keeps memory. Only while paused.
@@ -237,7 +242,7 @@ impl Vm {
     pub fn wakeup(&self) -> Result<(), Error> {
         self.devices.reset();
         lock(&self.devices.rtc).note_wakeup();
-        lock(&self.devices.pm).wake(WakeReason::Other);
+        lock(&self.devices.pm).with(|pm| pm.wake(WakeReason::Other));
         let boot_state = lock(&self.boot).waking_state(&self.ram, &self.tables)?;
         self.vcpus.reset(boot_state)
     }

@@ -2,9 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use kvm_bindings::{
-    KVM_MAX_CPUID_ENTRIES, KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_translation,
-};
+use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_translation};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc::{EAGAIN, EINTR};
 use vm_memory::GuestMemoryMmap;
@@ -73,16 +71,6 @@ impl Vcpu {
     /// When the host refuses the mapping.
     pub fn map_run_page(&self) -> io::Result<RunPage> {
         RunPage::map(ioctls::borrow(&self.fd), self.run_size)
-    }
-
-    /// What CPUID leaf 1 tells the guest in EAX and, in the upper half, EDX; 0 when KVM does not say.
-    #[must_use]
-    pub fn processor_id(&mut self) -> u64 {
-        let entries = self.fd.get_cpuid2(KVM_MAX_CPUID_ENTRIES).ok();
-        let leaf = entries
-            .as_ref()
-            .and_then(|entries| entries.as_slice().iter().find(|entry| entry.function == 1));
-        leaf.map_or(0, |leaf| u64::from(leaf.eax) | u64::from(leaf.edx) << 32)
     }
 
     /// Records the state every reset returns to. Once, after the CPU model has been set.

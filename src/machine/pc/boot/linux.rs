@@ -33,7 +33,6 @@ const RAMDISK_SIZE: usize = 0x21c;
 const HEAP_END_PTR: usize = 0x224;
 const CMD_LINE_PTR: usize = 0x228;
 const INITRD_ADDR_MAX: usize = 0x22c;
-const CMDLINE_SIZE: usize = 0x238;
 const INIT_SIZE: usize = 0x260;
 const E820_TABLE: usize = 0x2d0;
 
@@ -54,16 +53,6 @@ pub(super) fn load(
     let version = zero_page.u16(VERSION);
     if version < OLDEST_VERSION {
         return Err(kernel.bad(&format_args!("boot protocol {version:#06x} is too old")));
-    }
-    let cmdline_limit = if version >= 0x0206 {
-        zero_page.u32(CMDLINE_SIZE)
-    } else {
-        255
-    };
-    if u32::try_from(handover.cmdline.len()).is_ok_and(|len| len > cmdline_limit) {
-        return Err(Error::generic(format!(
-            "kernel command line is longer than the {cmdline_limit} bytes the kernel takes"
-        )));
     }
     let start = GuestAddress(ONE_MIB);
     let loaded =

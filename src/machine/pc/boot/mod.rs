@@ -1,5 +1,6 @@
 //! How a guest starts: firmware, or a kernel without firmware.
 
+mod elf;
 mod firmware;
 mod linux;
 mod pvh;

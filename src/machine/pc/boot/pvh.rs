@@ -1,12 +1,6 @@
 //! The PVH boot protocol (xen/docs/misc/pvh.pandoc, xen/include/public/arch-x86/hvm/start_info.h).
 
-use linux_loader::loader::{
-    KernelLoader,
-    elf::{Elf, PvhBootCapability},
-};
-use vm_memory::Address;
-
-use super::{Handover, Image, entry, put};
+use super::{Handover, Image, elf, entry, put};
 use crate::{
     accel::kvm::x86_64::EntryMode,
     machine::pc::layout::{ONE_MIB, direct},
@@ -24,11 +18,8 @@ pub(super) fn load(
     kernel: &mut Image,
     initrd: Option<&mut Image>,
 ) -> Result<(EntryMode, u64), Error> {
-    let loaded = Elf::load(handover.memory, None, &mut kernel.file, None).map_err(|error| kernel.bad(&error))?;
-    let PvhBootCapability::PvhEntryPresent(start) = loaded.pvh_boot_cap else {
-        return Err(kernel.bad(&"Error loading uncompressed kernel without PVH ELF Note"));
-    };
-    let floor = loaded.kernel_end.max(ONE_MIB);
+    let loaded = elf::load(handover.memory, kernel)?;
+    let floor = loaded.end.max(ONE_MIB);
     let module = initrd
         .map(|initrd| initrd.load_below(handover.memory, handover.initrd_limit, floor))
         .transpose()?;
@@ -50,12 +41,12 @@ pub(super) fn load(
         range_count: u32::try_from(handover.e820.len()).unwrap_or_default(),
     };
     put(handover.memory, direct::START_INFO, &start_info.to_bytes())?;
-    tracing::debug!(entry = start.raw_value(), cmdline = handover.cmdline, "PVH kernel");
+    tracing::debug!(entry = loaded.entry, cmdline = handover.cmdline, "PVH kernel");
     let registers = EntryMode {
         rbx: direct::START_INFO,
-        ..entry(start.raw_value())
+        ..entry(loaded.entry)
     };
-    Ok((registers, loaded.kernel_end))
+    Ok((registers, loaded.end))
 }
 
 /// `struct hvm_start_info`; the addresses that never change are filled in by [`StartInfo::to_bytes`].

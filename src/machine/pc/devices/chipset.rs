@@ -52,7 +52,7 @@ impl<'a> Assembly<'a> {
         let usual = BootOrder::new(boot.order.as_deref().unwrap_or(DEFAULT_BOOT_ORDER))?;
         let once = boot.once.as_deref().map(BootOrder::new).transpose()?;
         let cmos = rtc::cmos(with.split, with.cpus, once.unwrap_or(usual));
-        let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual))?;
+        let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual));
         let mut assembly = Assembly {
             with,
             streams,
@@ -60,7 +60,7 @@ impl<'a> Assembly<'a> {
             all: Vec::new(),
             infos: Vec::new(),
             pci: RootComplex::new(board, ROOT_BUS),
-            pm: Arc::new(Mutex::new(pm)),
+            pm: Arc::new(Mutex::new(Timed::new(pm))),
             rtc: Arc::new(Mutex::new(clock)),
             serials: Vec::new(),
             pvpanic: None,
@@ -103,7 +103,7 @@ impl<'a> Assembly<'a> {
             return Ok(None);
         }
         let line = self.with.lines.driver(TIMER_IRQ)?;
-        let pit = self.keep(Timed::new(Pit::new(line, Arc::clone(self.with.clock) as _))?);
+        let pit = self.keep(Timed::new(Pit::new(line, Arc::clone(self.with.clock) as _)));
         let device = Arc::clone(&pit) as SharedDevice;
         self.map_ports(Pit::PORT, Pit::LEN, &device)?;
         let space = &self.with.board.space;

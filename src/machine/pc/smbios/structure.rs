@@ -29,6 +29,11 @@ impl Structure {
         }
     }
 
+    /// The type.
+    pub(super) fn kind(&self) -> u8 {
+        self.formatted.first().copied().unwrap_or_default()
+    }
+
     pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.formatted.extend(bytes);
         self
