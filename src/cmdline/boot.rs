@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::builder::Builder;
 use super::config::HelpRequest;
@@ -16,28 +16,28 @@ pub(super) fn apply(builder: &mut Builder, map: Map<String, Value>) -> Result<()
     super::machine::merge_section(builder, "boot", map)
 }
 
-/// `-kernel`.
+/// `-kernel`: the same as `-machine kernel=`, and so on below.
 pub(super) fn apply_kernel(builder: &mut Builder, path: &str) -> Result<(), Error> {
-    let kernel = builder.config.machine.kernel.get_or_insert_default();
-    kernel.kernel = PathBuf::from(path);
-    Ok(())
+    set(builder, "kernel", path)
 }
 
 /// `-initrd`.
 pub(super) fn apply_initrd(builder: &mut Builder, path: &str) -> Result<(), Error> {
-    builder.initrd = Some(path.to_owned());
-    Ok(())
+    set(builder, "initrd", path)
 }
 
 /// `-append`.
 pub(super) fn apply_append(builder: &mut Builder, text: &str) -> Result<(), Error> {
-    builder.append = Some(text.to_owned());
-    Ok(())
+    set(builder, "append", text)
 }
 
 /// `-bios`.
 pub(super) fn apply_bios(builder: &mut Builder, path: &str) -> Result<(), Error> {
-    builder.config.machine.bios = Some(PathBuf::from(path));
+    set(builder, "firmware", path)
+}
+
+fn set(builder: &mut Builder, property: &str, value: &str) -> Result<(), Error> {
+    builder.machine.insert(property.to_owned(), json!(value));
     Ok(())
 }
 
@@ -79,18 +79,31 @@ pub(super) fn apply_fw_cfg(builder: &mut Builder, opts: &Opts) -> Result<(), Err
 /// Names in fw_cfg's directory hold this many bytes and a final zero (docs/specs/fw_cfg, struct FWCfgFile).
 const FW_CFG_NAME_MAX: usize = 55;
 
-/// Joins `-kernel`, `-initrd` and `-append`.
+/// Takes firmware, kernel and what goes with it out of the machine properties.
 pub(super) fn finish_kernel(builder: &mut Builder) -> Result<(), Error> {
-    let kernel: Option<&mut KernelConfig> = builder.config.machine.kernel.as_mut();
+    let mut take = |property| match builder.machine.shift_remove(property) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(Error::new(format!(
+            "Invalid parameter type for '{property}', expected: string"
+        ))),
+    };
+    let (firmware, kernel) = (take("firmware")?, take("kernel")?);
+    let (initrd, append) = (take("initrd")?, take("append")?);
+    let machine = &mut builder.config.machine;
+    machine.bios = firmware.map(PathBuf::from);
     let Some(kernel) = kernel else {
-        return match (&builder.append, &builder.initrd) {
+        return match (append, initrd) {
             (Some(_), _) => Err(Error::new("-append only allowed with -kernel option")),
             (None, Some(_)) => Err(Error::new("-initrd only allowed with -kernel option")),
             (None, None) => Ok(()),
         };
     };
-    kernel.initrd = builder.initrd.take().map(PathBuf::from);
-    kernel.append = builder.append.take().unwrap_or_default();
+    machine.kernel = Some(KernelConfig {
+        kernel: PathBuf::from(kernel),
+        initrd: initrd.map(PathBuf::from),
+        append: append.unwrap_or_default(),
+    });
     Ok(())
 }
 
@@ -175,6 +188,19 @@ mod tests {
             .kernel
             .unwrap();
         assert_eq!((kernel.kernel.to_str(), kernel.append.as_str()), (Some("/k"), "a=b,c"));
+        let machine = config(&[
+            "-kernel",
+            "/a",
+            "-M",
+            "q35,kernel=/k,append=x,firmware=/f",
+            "-bios",
+            "/b",
+        ])
+        .machine;
+        let kernel = machine.kernel.unwrap();
+        assert_eq!((kernel.kernel.to_str(), kernel.append.as_str()), (Some("/k"), "x"));
+        assert_eq!(machine.bios.unwrap().to_str(), Some("/b"));
+        assert!(machine.machine_props.is_empty());
         assert_eq!(message(&["-append", "x"]), "-append only allowed with -kernel option");
         assert_eq!(message(&["-initrd", "x"]), "-initrd only allowed with -kernel option");
     }

@@ -28,10 +28,6 @@ pub(super) struct Builder<'a> {
     pub(super) monitor_given: bool,
     /// `-nographic`.
     pub(super) nographic: bool,
-    /// `-append` was seen.
-    pub(super) append: Option<String>,
-    /// `-initrd` was seen.
-    pub(super) initrd: Option<String>,
     /// `-mem-path`.
     pub(super) mem_path: Option<String>,
     /// `-mem-prealloc`.
@@ -60,8 +56,6 @@ impl<'a> Builder<'a> {
             references: Vec::new(),
             monitor_given: false,
             nographic: false,
-            append: None,
-            initrd: None,
             mem_path: None,
             mem_prealloc: false,
             location: String::new(),

@@ -151,7 +151,7 @@ impl Backend {
             })?;
         let region =
             GuestRegionMmap::new(region, GuestAddress(guest_addr)).ok_or_else(|| fail(&"guest address overflows"))?;
-        self.advise(&region).map_err(|error| fail(&reason(&error)))?;
+        self.advise(&region)?;
         Ok(region)
     }
 
@@ -178,7 +178,7 @@ impl Backend {
         self.page_size
     }
 
-    fn advise(&self, region: &GuestRegionMmap) -> io::Result<()> {
+    fn advise(&self, region: &GuestRegionMmap) -> Result<(), Error> {
         let config = &self.config;
         if config.merge {
             host_memory::advise(region, Advice::Merge);
@@ -189,11 +189,15 @@ impl Backend {
         host_memory::advise(region, Advice::Huge);
         host_memory::advise(region, Advice::NoFork);
         if config.policy != NumaPolicy::Default {
-            host_memory::bind(region, config.policy, &config.host_nodes)?;
+            host_memory::bind(region, config.policy, &config.host_nodes).map_err(|error| {
+                Error::generic(format!("cannot bind memory to host NUMA nodes: {}", reason(&error)))
+            })?;
         }
         if config.prealloc {
             let threads = usize::try_from(config.prealloc_threads).unwrap_or(1);
-            host_memory::populate(region, threads)?;
+            host_memory::populate(region, threads).map_err(|error| {
+                Error::generic(format!("cannot set up guest memory '{}': {}", self.id, reason(&error)))
+            })?;
         }
         Ok(())
     }

@@ -203,7 +203,12 @@ static MACHINE: TypeInfo = TypeInfo {
             Default::Bool(true),
             "Enable/disable memory merge support",
         ),
-        PropertyInfo::new("memory-backend", PropertyKind::Str, Default::None, "Set RAM backend"),
+        PropertyInfo::new(
+            "memory-backend",
+            PropertyKind::Link("memory-backend"),
+            Default::None,
+            "Set RAM backend",
+        ),
         PropertyInfo::new(
             "graphics",
             PropertyKind::Bool,
@@ -222,6 +227,38 @@ static MACHINE: TypeInfo = TypeInfo {
             Default::Bool(false),
             "Set on to disable self-describing migration",
         ),
+        PropertyInfo::new(
+            "boot",
+            PropertyKind::Other("BootConfiguration"),
+            Default::None,
+            "Boot configuration",
+        ),
+        PropertyInfo::new(
+            "memory",
+            PropertyKind::Other("MemorySizeConfiguration"),
+            Default::None,
+            "Memory size configuration",
+        ),
+        PropertyInfo::new(
+            "smp",
+            PropertyKind::Other("SMPConfiguration"),
+            Default::None,
+            "CPU topology",
+        ),
+        PropertyInfo::new("firmware", PropertyKind::String, Default::None, "Firmware image"),
+        PropertyInfo::new("kernel", PropertyKind::String, Default::None, "Linux kernel image file"),
+        PropertyInfo::new(
+            "initrd",
+            PropertyKind::String,
+            Default::None,
+            "Linux initial ramdisk file",
+        ),
+        PropertyInfo::new(
+            "append",
+            PropertyKind::String,
+            Default::None,
+            "Linux kernel command line",
+        ),
     ],
     ..parent("machine", Some("object"))
 };
@@ -237,9 +274,29 @@ static X86_MACHINE: TypeInfo = TypeInfo {
         ),
         PropertyInfo::new("acpi", PropertyKind::OnOffAuto, Default::Str("auto"), "Enable ACPI"),
         PropertyInfo::new("smm", PropertyKind::OnOffAuto, Default::Str("auto"), "Enable SMM"),
+        PropertyInfo::new("pit", PropertyKind::OnOffAuto, Default::Str("auto"), "Enable i8254 PIT"),
+        PropertyInfo::new("pic", PropertyKind::OnOffAuto, Default::Str("auto"), "Enable i8259 PIC"),
+        PropertyInfo::new(
+            "x-oem-id",
+            PropertyKind::String,
+            Default::Str(OEM_ID),
+            "OEM ID in ACPI table headers, up to 6 bytes",
+        ),
+        PropertyInfo::new(
+            "x-oem-table-id",
+            PropertyKind::String,
+            Default::Str(OEM_TABLE_ID),
+            "OEM table ID in ACPI table headers, up to 8 bytes",
+        ),
     ],
     ..parent("x86-machine", Some("machine"))
 };
+
+/// The manufacturer's ids in ACPI table headers that guests have always seen. Some tie a licence to them.
+const OEM_ID: &str = "BOCHS ";
+const OEM_TABLE_ID: &str = "BXPC    ";
+/// How large firmware may be.
+pub(super) const MAX_FIRMWARE: u64 = 8 << 20;
 
 /// The type all PCs inherit from.
 static PC_MACHINE: TypeInfo = TypeInfo {
@@ -267,6 +324,54 @@ static PC_MACHINE: TypeInfo = TypeInfo {
             PropertyKind::Bool,
             Default::Bool(false),
             "Enable/disable the machine's own SATA controller",
+        ),
+        PropertyInfo::new(
+            "i8042",
+            PropertyKind::Bool,
+            Default::Bool(true),
+            "Enable/disable the keyboard controller",
+        ),
+        PropertyInfo::new(
+            "max-ram-below-4g",
+            PropertyKind::Size,
+            Default::Uint(1 << 32),
+            "Maximum ram below the 4G boundary (32bit boundary)",
+        ),
+        PropertyInfo::new(
+            "max-fw-size",
+            PropertyKind::Size,
+            Default::Uint(MAX_FIRMWARE),
+            "Maximum combined firmware size",
+        ),
+        PropertyInfo::new(
+            "default-bus-bypass-iommu",
+            PropertyKind::Bool,
+            Default::Bool(false),
+            "Devices on the default bus bypass the IOMMU, of which there is none",
+        ),
+        PropertyInfo::new(
+            "fd-bootchk",
+            PropertyKind::Bool,
+            Default::Bool(true),
+            "Firmware looks for a signature on floppies",
+        ),
+        PropertyInfo::new(
+            "hmat",
+            PropertyKind::Bool,
+            Default::Bool(false),
+            "Set on/off to enable/disable ACPI Heterogeneous Memory Attribute Table (HMAT)",
+        ),
+        PropertyInfo::new(
+            "nvdimm",
+            PropertyKind::Bool,
+            Default::Bool(false),
+            "Set on/off to enable/disable NVDIMM instantiation",
+        ),
+        PropertyInfo::new(
+            "cxl",
+            PropertyKind::Bool,
+            Default::Bool(false),
+            "Set on/off to enable/disable CXL instantiation",
         ),
         PropertyInfo::new(
             "smbios-entry-point-type",

@@ -63,7 +63,12 @@ impl Core {
     ) -> Result<Self, Error> {
         let core = Self {
             target: config.target,
-            tree: RefCell::new(super::tree::build(&registry, machine, guest.as_deref())?),
+            tree: RefCell::new(super::tree::build(
+                &registry,
+                machine,
+                &config.machine,
+                guest.as_deref(),
+            )?),
             objects: RefCell::default(),
             cpu_type: guest.as_deref().map(Guest::cpu_type).unwrap_or_default(),
             machine: RefCell::new(Machine::new(Actions {

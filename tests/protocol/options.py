@@ -120,6 +120,63 @@ def boot_refusals():
     expect_refusals(BOOT)
 
 
+MACHINE = [
+    (["-machine", "hmat=on"], "hmat=on: the ACPI table HMAT is not supported"),
+    (["-machine", "nvdimm=on"], "nvdimm=on: NVDIMMs are not supported"),
+    (["-machine", "cxl=on"], "cxl=on: CXL is not supported"),
+    (["-machine", "pic=off"], "pic=off: the interrupt controllers cannot be left out"),
+    (["-machine", "pit=off"], "pit=off: the timer cannot be left out"),
+    (["-machine", "x-oem-id=TOOLONG"], "User specified x-oem-id value is bigger than 6 bytes in size"),
+    (
+        ["-machine", "max-ram-below-4g=5G"],
+        "Machine option 'max-ram-below-4g=5368709120' expects size less than or equal to 4G",
+    ),
+    (["-machine", "append=x"], "-append only allowed with -kernel option"),
+    (["-machine", "initrd=x"], "-initrd only allowed with -kernel option"),
+    (
+        ["-object", "memory-backend-memfd,id=m,size=4M,hugetlb=on,hugetlbsize=3M"],
+        "-object memory-backend-memfd,id=m,size=4M,hugetlb=on,hugetlbsize=3M: Hugepage size must be a power of 2",
+    ),
+    (
+        ["-object", "memory-backend-ram,id=m,size=4M,host-nodes=127,policy=bind", "-machine", "memory-backend=m"],
+        "cannot bind memory to host NUMA nodes: Invalid argument",
+    ),
+]
+
+
+@check("options: machine properties that cannot be are refused by name")
+def machine_refusals():
+    need_kvm()
+    expect_refusals(MACHINE)
+
+
+@check("options: machine properties that make no difference here, or work, can be given and read back")
+def machine_properties():
+    given = "i8042=off,max-ram-below-4g=64M,max-fw-size=4M,x-oem-id=ABC,default-bus-bypass-iommu=on,fd-bootchk=off,pit=on"
+    backend = ["-object", "memory-backend-memfd,id=m,size=128M,hugetlbsize=2M", "-machine", "memory-backend=m"]
+    with bare("-machine", given, *backend, memory=128) as emulator:
+        qmp = emulator.qmp()
+        wanted = {
+            "i8042": False,
+            "max-ram-below-4g": 64 << 20,
+            "max-fw-size": 4 << 20,
+            "x-oem-id": "ABC",
+            "x-oem-table-id": "BXPC    ",
+            "default-bus-bypass-iommu": True,
+            "pit": "on",
+            "pic": "auto",
+            "hmat": False,
+            "kernel": "",
+            "memory-backend": "/objects/m",
+        }
+        seen = {name: qmp.command("qom-get", path="/machine", property=name) for name in wanted}
+        expect_equal(seen, wanted, "properties")
+        expect_equal(qmp.command("qom-get", path="/machine", property="memory")["size"], 128 << 20, "memory")
+        expect_equal(qmp.command("qom-get", path="/machine", property="smp")["maxcpus"], 1, "smp")
+        listed = {entry["name"] for entry in qmp.command("qom-list", path="/machine")}
+        expect(listed >= wanted.keys() | {"boot", "vmport", "acpi", "peripheral"}, f"listed: {sorted(listed)}")
+
+
 @check("options: -smp help and -boot help list the parameters")
 def parameter_help():
     for option, parameter in (("-smp", "maxcpus=<"), ("-boot", "order=<")):

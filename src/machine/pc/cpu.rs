@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Makes the processor that the command line asks for, and warns about what it does not get.
-pub(super) fn realize(vm: &kvm::Vm, config: &MachineConfig, numa: &Numa) -> Result<Processor, Error> {
+pub(super) fn realize(vm: &kvm::Vm, config: &MachineConfig, numa: &Numa, split: Split) -> Result<Processor, Error> {
     let request = ProcessorRequest::new(config)?;
     for warning in request.arguments.warnings() {
         report::warning(warning.to_string());
@@ -38,7 +38,7 @@ pub(super) fn realize(vm: &kvm::Vm, config: &MachineConfig, numa: &Numa) -> Resu
         repeated.for_each(|warning| report::warning(warning.to_string()));
     }
     let processor = result.map_err(as_qmp)?;
-    check_addresses(processor.cpu(), config)?;
+    check_addresses(processor.cpu(), config, split)?;
     Ok(processor)
 }
 
@@ -49,12 +49,11 @@ fn as_qmp(error: x86::Error) -> Error {
 
 /// Checks that the processor reaches the machine's last address: that of the window for PCI devices' large registers, or
 /// that of memory where the processor has no long mode and firmware leaves the window out.
-fn check_addresses(cpu: &Cpu, config: &MachineConfig) -> Result<(), Error> {
+fn check_addresses(cpu: &Cpu, config: &MachineConfig, split: Split) -> Result<(), Error> {
     let number = |name: &str| match cpu.get(name) {
         Some(PropValue::Uint(number)) => number,
         _ => 0,
     };
-    let split = Split::of(config.memory.size);
     let memory_end = split.memory_end(&config.memory);
     let end = match cpu.features().has(feature::LM) {
         true => split.pci_hole64(memory_end).end,

@@ -62,9 +62,10 @@ pub(crate) struct Split {
 }
 
 impl Split {
-    /// How RAM of `size` bytes is split.
-    pub(crate) fn of(size: u64) -> Self {
+    /// How RAM of `size` bytes is split, with at most `max_low` bytes below 4 GiB.
+    pub(crate) fn of(size: u64, max_low: u64) -> Self {
         let low = if size >= SPLIT_FROM { SPLIT_LOW } else { size };
+        let low = low.min(max_low);
         Self { low, high: size - low }
     }
 
@@ -164,10 +165,17 @@ mod tests {
 
     #[test]
     fn large_memory_is_split_at_two_gib() {
-        assert_eq!(Split::of(2 * GIB), Split { low: 2 * GIB, high: 0 });
-        assert_eq!(Split::of(0xb000_0000 - 1).high, 0);
+        assert_eq!(Split::of(2 * GIB, FOUR_GIB), Split { low: 2 * GIB, high: 0 });
+        assert_eq!(Split::of(0xb000_0000 - 1, FOUR_GIB).high, 0);
         assert_eq!(
-            Split::of(4 * GIB),
+            Split::of(3 * GIB, GIB),
+            Split {
+                low: GIB,
+                high: 2 * GIB
+            }
+        );
+        assert_eq!(
+            Split::of(4 * GIB, FOUR_GIB),
             Split {
                 low: 2 * GIB,
                 high: 2 * GIB
@@ -178,7 +186,7 @@ mod tests {
     #[test]
     fn memory_maps_have_no_empty_or_overlapping_ranges() {
         for size in [64 << 20, GIB, 0xafff_f000, 8 * GIB] {
-            let split = Split::of(size);
+            let split = Split::of(size, FOUR_GIB);
             let entries = split.e820(split.low - 0x1_0000..split.low);
             let ram: u64 = entries
                 .iter()
@@ -195,13 +203,13 @@ mod tests {
 
     #[test]
     fn pci_windows_avoid_ram_and_mmconfig() {
-        let holes: Vec<_> = Split::of(GIB).pci_holes32().collect();
+        let holes: Vec<_> = Split::of(GIB, FOUR_GIB).pci_holes32().collect();
         assert_eq!(holes, [GIB..0xb000_0000, 0xc000_0000..0xfec0_0000]);
-        let holes: Vec<_> = Split::of(0xb000_0000 - 0x1000)
+        let holes: Vec<_> = Split::of(0xb000_0000 - 0x1000, FOUR_GIB)
             .pci_holes32()
             .map(|hole| hole.start)
             .collect();
         assert_eq!(holes, [0xb000_0000 - 0x1000, 0xc000_0000]);
-        assert_eq!(Split::of(5 * GIB).pci_hole64(0).start, 7 * GIB);
+        assert_eq!(Split::of(5 * GIB, FOUR_GIB).pci_hole64(0).start, 7 * GIB);
     }
 }

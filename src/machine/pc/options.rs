@@ -1,9 +1,16 @@
 //! `-machine` properties and `-global` values of a PC.
 
+use super::acpi::Oem;
+use super::layout::{FOUR_GIB, ONE_MIB};
 use crate::{
     accel::kvm::x86_64::LostTickPolicy,
     cpu::x86::IrqChip,
-    machine::{backend::BackendDefaults, config::MachineConfig, processor::SMP_CACHE, types::MachineType},
+    machine::{
+        backend::BackendDefaults,
+        config::MachineConfig,
+        processor::SMP_CACHE,
+        types::{self, MachineType},
+    },
     qapi::{Error, text},
 };
 
@@ -19,6 +26,16 @@ pub(crate) struct Options {
     pub(crate) acpi: bool,
     /// None for what is usual of the machine type.
     pub(crate) smbios_entry_point: Option<EntryPoint>,
+    /// There is a keyboard controller.
+    pub(crate) i8042: bool,
+    /// Most RAM below 4 GiB, in bytes.
+    pub(crate) max_low_ram: u64,
+    /// Most bytes of firmware.
+    pub(crate) max_firmware: u64,
+    /// Firmware looks for a signature on floppies.
+    pub(crate) checks_floppies: bool,
+    /// Ids in ACPI table headers.
+    pub(crate) oem: Oem,
     /// ACPI S3 is left out (`ICH9-LPC.disable_s3`).
     pub(crate) disable_s3: bool,
     /// ACPI S4 is left out (`ICH9-LPC.disable_s4`).
@@ -51,6 +68,11 @@ impl Options {
             },
             acpi: true,
             smbios_entry_point: None,
+            i8042: true,
+            max_low_ram: FOUR_GIB,
+            max_firmware: types::MAX_FIRMWARE,
+            checks_floppies: true,
+            oem: Oem::default(),
             disable_s3: false,
             disable_s4: false,
         };
@@ -101,12 +123,30 @@ impl Options {
                 Some(flag(name, value)?),
                 "smbus=on: the machine has no System Management Bus",
             )?,
-            "graphics" | "suppress-vmdesc" => drop(flag(name, value)?),
+            // There is no IOMMU that devices could bypass or not.
+            "graphics" | "suppress-vmdesc" | "default-bus-bypass-iommu" => drop(flag(name, value)?),
             "smm" => refuse_on(
                 on_off_auto(name, value)?,
                 "smm=on: System Management Mode is not supported",
             )?,
             "vmport" => refuse_on(on_off_auto(name, value)?, "vmport=on: the VMware port is not supported")?,
+            "i8042" => self.i8042 = flag(name, value)?,
+            "fd-bootchk" => self.checks_floppies = flag(name, value)?,
+            "max-ram-below-4g" => self.max_low_ram = low_ram(size(name, value)?)?,
+            "max-fw-size" => self.max_firmware = firmware_size(size(name, value)?)?,
+            "x-oem-id" => self.oem.id = padded(name, value)?,
+            "x-oem-table-id" => self.oem.table_id = padded(name, value)?,
+            "pic" => refuse_off(
+                on_off_auto(name, value)?,
+                "pic=off: the interrupt controllers cannot be left out",
+            )?,
+            "pit" => refuse_off(on_off_auto(name, value)?, "pit=off: the timer cannot be left out")?,
+            "hmat" => refuse_on(
+                Some(flag(name, value)?),
+                "hmat=on: the ACPI table HMAT is not supported",
+            )?,
+            "nvdimm" => refuse_on(Some(flag(name, value)?), "nvdimm=on: NVDIMMs are not supported")?,
+            "cxl" => refuse_on(Some(flag(name, value)?), "cxl=on: CXL is not supported")?,
             "hpet" => refuse_on(Some(flag(name, value)?), "hpet=on: the HPET is not supported")?,
             "pflash0" | "pflash1" => {
                 return Err(Error::generic(format!(
@@ -214,6 +254,52 @@ fn refuse_on(value: Option<bool>, why: &str) -> Result<(), Error> {
     }
 }
 
+fn refuse_off(value: Option<bool>, why: &str) -> Result<(), Error> {
+    refuse_on(value.map(|on| !on), why)
+}
+
+fn size(name: &str, value: &str) -> Result<u64, Error> {
+    text::parse_size(value, 1).map_err(|_| Error::generic(format!("Parameter '{name}' expects size")))
+}
+
+/// `max-ram-below-4g`: whole pages.
+fn low_ram(size: u64) -> Result<u64, Error> {
+    const PAGE: u64 = 4096;
+    if size > FOUR_GIB {
+        return Err(Error::generic(format!(
+            "Machine option 'max-ram-below-4g={size}' expects size less than or equal to 4G"
+        )));
+    }
+    if size < ONE_MIB || size % PAGE != 0 {
+        return Err(Error::generic(format!(
+            "Machine option 'max-ram-below-4g={size}' expects a multiple of 4 KiB from 1 MiB on"
+        )));
+    }
+    Ok(size)
+}
+
+/// `max-fw-size`.
+fn firmware_size(size: u64) -> Result<u64, Error> {
+    const LIMIT: u64 = 16 << 20;
+    if size > LIMIT {
+        return Err(Error::generic(format!(
+            "User specified max allowed firmware size {size} is greater than 16MiB. If combined firmware size exceeds \
+             16MiB the system may not boot, or experience intermittent stability issues."
+        )));
+    }
+    Ok(size)
+}
+
+/// An id, filled up with blanks.
+fn padded<const N: usize>(name: &str, value: &str) -> Result<[u8; N], Error> {
+    let mut id = [b' '; N];
+    let place = id.get_mut(..value.len());
+    let place =
+        place.ok_or_else(|| Error::generic(format!("User specified {name} value is bigger than {N} bytes in size")))?;
+    place.copy_from_slice(value.as_bytes());
+    Ok(id)
+}
+
 fn bad_value(name: &str, value: &str) -> Error {
     Error::generic(format!("Parameter '{name}' does not accept value '{value}'"))
 }
@@ -287,7 +373,17 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        for (name, value) in [("smm", "on"), ("hpet", "on"), ("usb", "on"), ("kernel-irqchip", "off")] {
+        for (name, value) in [
+            ("hmat", "on"),
+            ("nvdimm", "on"),
+            ("cxl", "on"),
+            ("pic", "off"),
+            ("pit", "off"),
+            ("smm", "on"),
+            ("hpet", "on"),
+            ("usb", "on"),
+            ("kernel-irqchip", "off"),
+        ] {
             let error = options(&[(name, value)]).unwrap_err().desc;
             assert!(error.starts_with(&format!("{name}={value}: ")), "{error}");
         }
@@ -299,5 +395,37 @@ mod tests {
             options(&[("acpi", "maybe")]).unwrap_err().desc,
             "Parameter 'acpi' does not accept value 'maybe'"
         );
+    }
+
+    #[test]
+    fn sizes_and_ids_are_checked() {
+        let given = options(&[("max-ram-below-4g", "1G"), ("x-oem-id", "ABC"), ("i8042", "off")]).unwrap();
+        assert_eq!(
+            (given.max_low_ram, given.oem.id, given.i8042),
+            (1 << 30, *b"ABC   ", false)
+        );
+        assert_eq!(given.oem.table_id, *b"BXPC    ");
+        for (name, value, complaint) in [
+            (
+                "max-ram-below-4g",
+                "5G",
+                "Machine option 'max-ram-below-4g=5368709120' expects size less than or equal to 4G",
+            ),
+            ("max-ram-below-4g", "x", "Parameter 'max-ram-below-4g' expects size"),
+            (
+                "max-fw-size",
+                "32M",
+                "User specified max allowed firmware size 33554432 is greater than 16MiB.",
+            ),
+            (
+                "x-oem-id",
+                "TOOLONG",
+                "User specified x-oem-id value is bigger than 6 bytes in size",
+            ),
+            ("pit", "x", "Parameter 'pit' does not accept value 'x'"),
+        ] {
+            let error = options(&[(name, value)]).unwrap_err().desc;
+            assert!(error.starts_with(complaint), "{error}");
+        }
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Piece {
 pub(crate) struct RamRequest<'a> {
     /// `-m`, in bytes.
     pub(crate) size: u64,
+    /// Most bytes below 4 GiB.
+    pub(crate) max_low: u64,
     /// `-machine memory-backend=`.
     pub(crate) backend: Option<&'a str>,
     pub(crate) numa: &'a Numa,
@@ -65,7 +67,7 @@ pub(crate) struct RamRequest<'a> {
 impl Ram {
     /// Opens backends and maps them.
     pub(crate) fn new(request: &RamRequest<'_>) -> Result<Self, Error> {
-        let split = Split::of(request.size);
+        let split = Split::of(request.size, request.max_low);
         let mut next = 0;
         let mut blocks = Vec::new();
         for (backend, node) in request.backends()? {
@@ -255,6 +257,7 @@ mod tests {
         let numa = Numa::default();
         let request = RamRequest {
             size: 3 << 30,
+            max_low: FOUR_GIB,
             backend: None,
             numa: &numa,
             registry: &Registry::new(),
@@ -276,6 +279,7 @@ mod tests {
         let (numa, objects) = numa(&["a", "b"]);
         let mut request = RamRequest {
             size: 64 * MIB,
+            max_low: FOUR_GIB,
             backend: None,
             numa: &numa,
             registry: &Registry::new(),
@@ -314,6 +318,7 @@ mod tests {
             let (numa, objects) = numa(backends);
             let request = RamRequest {
                 size: 32 * MIB,
+                max_low: FOUR_GIB,
                 backend: None,
                 numa: &numa,
                 registry: &Registry::new(),
@@ -333,6 +338,7 @@ mod tests {
             .clone()];
         let mut request = RamRequest {
             size: 4 * MIB,
+            max_low: FOUR_GIB,
             backend: Some("x"),
             numa: &numa,
             registry: &Registry::new(),

@@ -91,10 +91,13 @@ pub(crate) struct BootOrder([(u8, u8); 2]);
 
 impl BootOrder {
     /// Reads the letters of `-boot order=`.
-    pub(crate) fn new(order: &str) -> Result<Self, Error> {
+    pub(crate) fn new(order: &str, checks_floppies: bool) -> Result<Self, Error> {
         let [first, second, third] = boot_devices(order)?;
-        // Bit 0 of the other byte stays clear: floppies are looked at for a signature.
-        Ok(Self([(0x3d, second << 4 | first), (0x38, third << 4)]))
+        // Bit 0 of the other byte: floppies are not looked at for a signature.
+        Ok(Self([
+            (0x3d, second << 4 | first),
+            (0x38, third << 4 | u8::from(!checks_floppies)),
+        ]))
     }
 }
 
@@ -244,16 +247,16 @@ mod tests {
             low: 2 << 30,
             high: 1 << 30,
         };
-        let cmos = cmos(split, 4, BootOrder::new("dc").unwrap());
+        let cmos = cmos(split, 4, BootOrder::new("dc", true).unwrap());
         assert_eq!((cmos[0x5f], cmos[0x3d], cmos[0x38]), (3, 0x23, 0));
         assert_eq!(u16::from_le_bytes([cmos[0x34], cmos[0x35]]), 0x7f00);
         assert_eq!(cmos[0x5b..0x5e], [0, 0x40, 0]);
-        assert_eq!(BootOrder::new("cad").unwrap().0, [(0x3d, 0x12), (0x38, 0x30)]);
+        assert_eq!(BootOrder::new("cad", true).unwrap().0, [(0x3d, 0x12), (0x38, 0x30)]);
         for (order, complaint) in [
             ("cp", "Invalid boot device for PC: 'p'"),
             ("acdn", "Too many boot devices for PC"),
         ] {
-            assert_eq!(BootOrder::new(order).unwrap_err().desc, complaint);
+            assert_eq!(BootOrder::new(order, false).unwrap_err().desc, complaint);
         }
     }
 
@@ -261,7 +264,7 @@ mod tests {
     fn a_boot_order_for_once_is_gone_after_a_reset() {
         let notifier: Notifier = Arc::new(|_| {});
         let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
-        let [once, later] = ["d", "c"].map(|order| BootOrder::new(order).unwrap());
+        let [once, later] = ["d", "c"].map(|order| BootOrder::new(order, true).unwrap());
         let memory = cmos(Split { low: 1 << 30, high: 0 }, 1, once);
         let rtc = Rtc::new(Arc::new(Line::default()), notifier, now, memory);
         let mut rtc = TimedRtc::new(rtc, Some(later));

@@ -110,6 +110,7 @@ impl Facts<'_> {
         });
         let memory_end = self.ram.split.memory_end(&self.config.memory);
         Description {
+            oem: self.options.oem,
             apic_ids: (0..self.smp.max_cpus)
                 .map(|index| topology::apic_id(index, &self.smp))
                 .collect(),
@@ -119,7 +120,7 @@ impl Facts<'_> {
             pci_holes32: self.ram.split.pci_holes32().collect(),
             pci_hole64: self.ram.split.pci_hole64(memory_end),
             serials: self.serials.clone(),
-            keyboard: true,
+            keyboard: self.options.i8042,
             pvpanic: self.pvpanic,
             s3: !self.options.disable_s3,
             s4: !self.options.disable_s4,

@@ -12,6 +12,7 @@ use super::{
     cpu,
     devices::{self, Devices, Surroundings},
     firmware_config,
+    layout::Split,
     lines::{Inputs, Lines},
     options::Options,
     pci::FunctionView,
@@ -93,7 +94,8 @@ impl Vm {
         let numa = Numa::from_entries(&config.numa, &config.objects, &smp)?;
         numa.warnings.iter().for_each(report::warning);
         let kvm = Arc::new(open_kvm(config, &options, smp)?);
-        let mut processor = cpu::realize(&kvm, config, &numa)?;
+        let split = Split::of(config.memory.size, options.max_low_ram);
+        let mut processor = cpu::realize(&kvm, config, &numa, split)?;
         kvm.prepare(&processor.vm())
             .map_err(|error| Error::generic(error.to_string()))?;
         if config.mem_lock {
@@ -101,6 +103,7 @@ impl Vm {
         }
         let ram = Ram::new(&RamRequest {
             size: config.memory.size,
+            max_low: options.max_low_ram,
             backend: options.memory_backend.as_deref(),
             numa: &numa,
             registry: &registry,
@@ -108,7 +111,7 @@ impl Vm {
             defaults: options.backends,
         })?;
         ram.plug_into(&kvm)?;
-        let boot = Boot::open(config)?;
+        let boot = Boot::open(config, options.max_firmware)?;
         if let Boot::Firmware(firmware) = &boot {
             firmware.plug_into(&kvm)?;
         }

@@ -9,6 +9,9 @@ use crate::qapi::Error;
 use crate::qom::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
 use crate::qom::values::Values;
 
+/// Host NUMA nodes there may be.
+const MAX_HOST_NODES: u16 = 128;
+
 const POLICIES: &[&str] = &["default", "preferred", "bind", "interleave"];
 
 const COMMON: [PropertyInfo; 10] = [
@@ -246,6 +249,9 @@ impl MemoryBackendConfig {
 fn placement(values: &Values) -> Result<(NumaPolicy, Vec<u16>), Error> {
     let nodes = values.uints("host-nodes").filter_map(|node| u16::try_from(node).ok());
     let nodes: Vec<u16> = nodes.collect();
+    if let Some(node) = nodes.iter().find(|node| **node >= MAX_HOST_NODES) {
+        return Err(Error::generic(format!("Invalid host-nodes value: {node}")));
+    }
     let name = values.text("policy").unwrap_or("default");
     let policy = NumaPolicy::ALL.into_iter().find(|policy| policy.name() == name);
     let policy = policy.unwrap_or(NumaPolicy::Default);
@@ -270,11 +276,9 @@ fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
         "memory-backend-memfd" => {
             let size = values.uint("hugetlbsize").unwrap_or(0);
             let hugetlb = values.boolean("hugetlb");
-            if size != 0 && !hugetlb {
-                return Err(Error::generic("hugetlbsize needs hugetlb=on"));
-            }
+            // Without hugetlb the size is of no use, and no mistake.
             if size != 0 && !size.is_power_of_two() {
-                return Err(refuses(type_name, "hugetlbsize", size));
+                return Err(Error::generic("Hugepage size must be a power of 2"));
             }
             Ok(MemorySource::Memfd {
                 huge_page_size: hugetlb.then_some(size),
@@ -354,6 +358,11 @@ mod tests {
             ),
             (
                 "ram",
+                json!({"size": 4096, "policy": "bind", "host-nodes": [128]}),
+                "Invalid host-nodes value: 128",
+            ),
+            (
+                "ram",
                 json!({"size": 4096, "policy": "foo"}),
                 "Parameter 'policy' does not accept value 'foo'",
             ),
@@ -376,7 +385,7 @@ mod tests {
             (
                 "memfd",
                 json!({"size": 4096, "hugetlb": true, "hugetlbsize": 3}),
-                "property 'hugetlbsize' of memory-backend-memfd doesn't take value '3'",
+                "Hugepage size must be a power of 2",
             ),
         ] {
             assert_eq!(config(kind, &given).unwrap_err(), expected);

@@ -27,7 +27,7 @@ const OSC_CONTROL: u8 = 0x1d;
 const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 
 pub(super) fn dsdt(machine: &Description<'_>) -> Sdt {
-    let mut dsdt = table(*b"DSDT", 2);
+    let mut dsdt = table(machine.oem, *b"DSDT", 2);
     dsdt.append_slice(&system_bus(machine));
     dsdt.append_slice(&processors(machine));
     for (name, kind, enabled) in [

@@ -3,10 +3,7 @@
 use acpi_tables::sdt::Sdt;
 
 use super::{Description, PM_BASE, RESET_PORT, SCI, table};
-use crate::machine::{
-    numa::Numa,
-    pc::layout::{IO_APIC, LOCAL_APIC, MMCONFIG},
-};
+use crate::machine::pc::layout::{IO_APIC, LOCAL_APIC, MMCONFIG};
 
 /// Offsets of pointers in the FADT.
 pub(super) const FADT_FACS: usize = 36;
@@ -44,7 +41,7 @@ pub(super) fn facs() -> [u8; 64] {
 
 /// Fixed ACPI description table: the ICH9's power management.
 pub(super) fn fadt(machine: &Description<'_>) -> Sdt {
-    let mut fadt = table(*b"FACP", 3);
+    let mut fadt = table(machine.oem, *b"FACP", 3);
     fadt.append_slice(&[0; 244 - 36]);
     fadt.write_u8(45, 0);
     fadt.write_u16(46, SCI.into());
@@ -99,7 +96,7 @@ fn io_register(port: u64, bits: u8) -> [u8; 12] {
 
 /// Multiple APIC description table.
 pub(super) fn madt(machine: &Description<'_>) -> Sdt {
-    let mut madt = table(*b"APIC", 3);
+    let mut madt = table(machine.oem, *b"APIC", 3);
     madt.append_slice(&u32::try_from(LOCAL_APIC).unwrap_or_default().to_le_bytes());
     madt.append_slice(&1_u32.to_le_bytes());
     for (uid, apic_id) in (0_u32..).zip(&machine.apic_ids) {
@@ -149,8 +146,8 @@ fn source_override(irq: u8, gsi: u32, flags: u16) -> Vec<u8> {
 }
 
 /// PCI Express memory-mapped configuration space.
-pub(super) fn mcfg() -> Sdt {
-    let mut mcfg = table(*b"MCFG", 1);
+pub(super) fn mcfg(machine: &Description<'_>) -> Sdt {
+    let mut mcfg = table(machine.oem, *b"MCFG", 1);
     mcfg.append_slice(&[0; 8]);
     mcfg.append_slice(&MMCONFIG.start.to_le_bytes());
     mcfg.append_slice(&[0, 0, 0, 255, 0, 0, 0, 0]);
@@ -159,7 +156,7 @@ pub(super) fn mcfg() -> Sdt {
 
 /// System resource affinity table: which CPUs and memory belong to which node.
 pub(super) fn srat(machine: &Description<'_>) -> Sdt {
-    let mut srat = table(*b"SRAT", 1);
+    let mut srat = table(machine.oem, *b"SRAT", 1);
     srat.append_slice(&1_u32.to_le_bytes());
     srat.append_slice(&[0; 8]);
     for (index, apic_id) in (0..).zip(&machine.apic_ids) {
@@ -201,8 +198,9 @@ fn cpu_affinity(apic_id: u32, node: u32) -> Vec<u8> {
 }
 
 /// System locality table: distances between nodes.
-pub(super) fn slit(numa: &Numa) -> Sdt {
-    let mut slit = table(*b"SLIT", 1);
+pub(super) fn slit(machine: &Description<'_>) -> Sdt {
+    let numa = machine.numa;
+    let mut slit = table(machine.oem, *b"SLIT", 1);
     slit.append_slice(&u64::try_from(numa.nodes.len()).unwrap_or_default().to_le_bytes());
     for from in numa.nodes.keys() {
         let row: Vec<u8> = numa.nodes.keys().map(|to| numa.distance(*from, *to)).collect();
@@ -214,6 +212,7 @@ pub(super) fn slit(numa: &Numa) -> Sdt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::numa::Numa;
     use crate::machine::pc::acpi::tests::description;
 
     #[test]

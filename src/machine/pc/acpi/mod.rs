@@ -13,10 +13,26 @@ pub(crate) use dsdt::pin_gsi;
 
 use crate::machine::numa::Numa;
 
-/// The manufacturer's ids that guests of this machine type have always seen. Some tie a licence to them.
-const OEM_ID: [u8; 6] = *b"BOCHS ";
-const OEM_TABLE_ID: [u8; 8] = *b"BXPC    ";
 const OEM_REVISION: u32 = 1;
+
+/// The manufacturer's ids in the headers of tables, filled up with blanks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Oem {
+    /// Whose tables they are.
+    pub(crate) id: [u8; 6],
+    /// Which tables of the manufacturer's they are.
+    pub(crate) table_id: [u8; 8],
+}
+
+impl Default for Oem {
+    /// What guests have always seen. Some tie a licence to it.
+    fn default() -> Self {
+        Self {
+            id: *b"BOCHS ",
+            table_id: *b"BXPC    ",
+        }
+    }
+}
 
 /// The interrupt of the fixed ACPI hardware.
 pub(crate) const SCI: u8 = 9;
@@ -30,6 +46,8 @@ pub(crate) const RESET_PORT: u16 = 0xcf9;
 /// What the tables tell.
 #[derive(Clone, Debug)]
 pub(crate) struct Description<'a> {
+    /// Ids in table headers.
+    pub(crate) oem: Oem,
     /// APIC ids by CPU index, those that may be plugged in later included.
     pub(crate) apic_ids: Vec<u32>,
     /// CPUs that are there from the start.
@@ -65,20 +83,20 @@ pub(crate) fn build(machine: &Description<'_>) -> Blob {
     blob.point(fadt + fixed::FADT_FACS, 4, facs);
     blob.point(fadt + fixed::FADT_DSDT, 4, dsdt);
     blob.point(fadt + fixed::FADT_X_DSDT, 8, dsdt);
-    let mut listed = vec![fadt, blob.add(&fixed::madt(machine)), blob.add(&fixed::mcfg())];
+    let mut listed = vec![fadt, blob.add(&fixed::madt(machine)), blob.add(&fixed::mcfg(machine))];
     if machine.numa.is_enabled() {
         listed.push(blob.add(&fixed::srat(machine)));
     }
     if machine.numa.has_distances() {
-        listed.push(blob.add(&fixed::slit(machine.numa)));
+        listed.push(blob.add(&fixed::slit(machine)));
     }
-    let mut xsdt = table(*b"XSDT", 1);
+    let mut xsdt = table(machine.oem, *b"XSDT", 1);
     xsdt.append_slice(&vec![0; 8 * listed.len()]);
     let xsdt = blob.add(&xsdt);
     for (index, target) in listed.into_iter().enumerate() {
         blob.point(xsdt + HEADER_SIZE + 8 * index, 8, target);
     }
-    blob.finish(xsdt, OEM_ID);
+    blob.finish(xsdt, machine.oem.id);
     blob
 }
 
@@ -86,9 +104,9 @@ pub(crate) fn build(machine: &Description<'_>) -> Blob {
 const HEADER_SIZE: usize = 36;
 
 /// A table that holds nothing but its header.
-fn table(signature: [u8; 4], revision: u8) -> Sdt {
+fn table(oem: Oem, signature: [u8; 4], revision: u8) -> Sdt {
     let size = u32::try_from(HEADER_SIZE).unwrap_or_default();
-    Sdt::new(signature, size, revision, OEM_ID, OEM_TABLE_ID, OEM_REVISION)
+    Sdt::new(signature, size, revision, oem.id, oem.table_id, OEM_REVISION)
 }
 
 /// The byte code of a list of objects.
@@ -106,6 +124,7 @@ mod tests {
 
     pub(super) fn description(numa: &Numa) -> Description<'_> {
         Description {
+            oem: Oem::default(),
             apic_ids: vec![0, 1, 300],
             present_cpus: 2,
             numa,

@@ -23,8 +23,6 @@ use crate::{
 
 /// The firmware of a machine that names none.
 const DEFAULT_NAME: &str = "bios-256k.bin";
-/// Largest ROM; above lie the local APICs and what KVM needs.
-const MAX_SIZE: usize = 8 << 20;
 /// The ROM's size is a multiple of this.
 const ALIGN: usize = 64 << 10;
 /// How much of the ROM's end shows below 1 MiB.
@@ -39,8 +37,9 @@ pub(crate) struct Firmware {
 }
 
 impl Firmware {
-    /// Reads the file that `-bios` names, or the default one, from where it lies or from one of `folders`.
-    pub(crate) fn open(name: Option<&Path>, folders: &[PathBuf]) -> Result<Self, Error> {
+    /// Reads the file that `-bios` names, or the default one, from where it lies or from one of `folders`. It has at
+    /// most `max_size` bytes.
+    pub(crate) fn open(name: Option<&Path>, folders: &[PathBuf], max_size: u64) -> Result<Self, Error> {
         let name = name.unwrap_or(Path::new(DEFAULT_NAME));
         let fail =
             |why: &dyn std::fmt::Display| Error::generic(format!("could not load PC BIOS '{}': {why}", name.display()));
@@ -48,9 +47,9 @@ impl Firmware {
         let mut file = File::open(&path).map_err(|error| fail(&reason(&error)))?;
         let size = file.metadata().map_err(|error| fail(&reason(&error)))?.len();
         let len = usize::try_from(size).unwrap_or(usize::MAX);
-        if len == 0 || len % ALIGN != 0 || len > MAX_SIZE {
+        if len == 0 || len % ALIGN != 0 || size > max_size {
             return Err(fail(&format_args!(
-                "its size of {size} bytes is not a multiple of 64 KiB up to 8 MiB"
+                "its size of {size} bytes is not a multiple of 64 KiB up to {max_size} bytes"
             )));
         }
         let region = MmapRegion::new(len).map_err(|error| fail(&error))?;
@@ -127,14 +126,14 @@ mod tests {
 
     #[test]
     fn a_missing_or_odd_file_is_named() {
-        let error = Firmware::open(Some(Path::new("no-such-bios.bin")), &[])
+        let error = Firmware::open(Some(Path::new("no-such-bios.bin")), &[], 8 << 20)
             .unwrap_err()
             .desc;
         assert!(
             error.starts_with("could not load PC BIOS 'no-such-bios.bin': no such file"),
             "{error}"
         );
-        let error = Firmware::open(Some(Path::new("passwd")), &[PathBuf::from("/etc")])
+        let error = Firmware::open(Some(Path::new("passwd")), &[PathBuf::from("/etc")], 8 << 20)
             .unwrap_err()
             .desc;
         assert!(error.contains("is not a multiple of 64 KiB"), "{error}");

@@ -41,10 +41,10 @@ pub(crate) enum Boot {
 
 impl Boot {
     /// Opens what `-kernel` or `-bios` names. A kernel is started by firmware when firmware is named as well.
-    pub(crate) fn open(config: &MachineConfig) -> Result<Self, Error> {
+    pub(crate) fn open(config: &MachineConfig, max_firmware: u64) -> Result<Self, Error> {
         match (&config.kernel, &config.bios) {
             (Some(kernel), None) => DirectBoot::open(kernel).map(Self::Direct),
-            (_, bios) => Firmware::open(bios.as_deref(), &config.data_dirs).map(Self::Firmware),
+            (_, bios) => Firmware::open(bios.as_deref(), &config.data_dirs, max_firmware).map(Self::Firmware),
         }
     }
 

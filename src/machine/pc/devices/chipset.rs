@@ -49,8 +49,9 @@ impl<'a> Assembly<'a> {
         let line = with.lines.driver(RTC_IRQ)?;
         let now = rtc::now(&with.config.rtc, with.clock)?;
         let boot = &with.config.boot;
-        let usual = BootOrder::new(boot.order.as_deref().unwrap_or(DEFAULT_BOOT_ORDER))?;
-        let once = boot.once.as_deref().map(BootOrder::new).transpose()?;
+        let order = |letters| BootOrder::new(letters, with.options.checks_floppies);
+        let usual = order(boot.order.as_deref().unwrap_or(DEFAULT_BOOT_ORDER))?;
+        let once = boot.once.as_deref().map(order).transpose()?;
         let cmos = rtc::cmos(with.split, with.cpus, once.unwrap_or(usual));
         let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual));
         let mut assembly = Assembly {
@@ -74,7 +75,9 @@ impl<'a> Assembly<'a> {
         let rtc = Arc::clone(&assembly.rtc) as SharedDevice;
         assembly.map_ports(RTC_PORT, 2, &rtc)?;
         assembly.all.push(rtc);
-        assembly.add_keyboard()?;
+        if with.options.i8042 {
+            assembly.add_keyboard()?;
+        }
         let port92 = assembly.keep(Port92::new(notifier)) as SharedDevice;
         assembly.map_ports(Port92::PORT, 1, &port92)?;
         let pm = Arc::clone(&assembly.pm) as SharedDevice;
