@@ -225,10 +225,11 @@ pub(super) fn cpu_xml<'f>(target: Target, model: &str, features: impl IntoIterat
     for (name, on) in features {
         let name = match target {
             Target::X86_64 => names::to_libvirt(name),
-            Target::S390x => name.into(),
+            Target::S390x => Some(name),
         };
+        let Some(name) = name else { continue };
         let policy = if on { "require" } else { "disable" };
-        text += &format!("  <feature policy='{policy}' name='{}'/>\n", escaped(&name));
+        text += &format!("  <feature policy='{policy}' name='{}'/>\n", escaped(name));
     }
     text + "</cpu>\n"
 }
@@ -290,7 +291,12 @@ mod tests {
 
     #[test]
     fn a_model_that_is_written_is_read_again() {
-        let features = [("pclmulqdq", true), ("cmp-legacy", false), ("sse4.1", true)];
+        let features = [
+            ("pclmulqdq", true),
+            ("cmp-legacy", false),
+            ("sse4.1", true),
+            ("kvm-pv-ipi", true),
+        ];
         let xml = cpu_xml(Target::X86_64, "EPYC", features);
         assert!(
             xml.contains("name='pclmuldq'") && xml.contains("name='cmp_legacy'"),

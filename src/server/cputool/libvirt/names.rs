@@ -1,9 +1,7 @@
 //! Features of x86_64 processors that libvirt calls otherwise than QEMU does.
 
-use std::borrow::Cow;
-
 use crate::cpu::x86::canonical_name;
-use crate::cpu::x86::tables::FEATURES;
+use crate::cpu::x86::tables::{FEATURES, word};
 
 /// libvirt's names and QEMU's.
 const DIFFERENT: [(&str, &str); 11] = [
@@ -32,8 +30,12 @@ pub(super) fn of_libvirt(name: &str) -> Option<String> {
     names.find(|name| known(name)).map(str::to_owned)
 }
 
-/// libvirt's name of a feature.
-pub(super) fn to_libvirt(name: &str) -> Cow<'_, str> {
+/// libvirt's name of a feature; none for those of KVM, which libvirt leaves to QEMU and does not know.
+pub(super) fn to_libvirt(name: &str) -> Option<&str> {
+    let feature = FEATURES.iter().find(|(known, _)| *known == name);
+    if feature.is_some_and(|(_, feature)| [word::KVM_FEATURES, word::KVM_HINTS].contains(&feature.word)) {
+        return None;
+    }
     let told = DIFFERENT.iter().find(|(_, ours)| *ours == name);
-    Cow::Borrowed(told.map_or(name, |(libvirt, _)| libvirt))
+    Some(told.map_or(name, |(libvirt, _)| libvirt))
 }
