@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -33,7 +33,6 @@ pub enum Fate {
 /// Another process: a child, or the parent of this one.
 #[derive(Debug)]
 pub struct Process {
-    pid: Pid,
     fd: OwnedFd,
 }
 
@@ -53,7 +52,7 @@ pub fn fork() -> io::Result<Fork> {
             let pid = Pid::from_raw(child.as_raw()).ok_or(Errno::ESRCH)?;
             // Nobody waits for the child before it is held, so the number is still its own.
             let fd = pidfd_open(pid, PidfdFlags::empty())?;
-            Ok(Fork::Parent(Process { pid, fd }))
+            Ok(Fork::Parent(Process { fd }))
         }
     }
 }
@@ -165,30 +164,7 @@ impl Process {
         let pid = getppid()?;
         let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // A parent that is still the same has not ended in between, and its number was not given to another.
-        (getppid() == Some(pid)).then_some(Self { pid, fd })
-    }
-
-    /// A process whose descriptor somebody has handed over.
-    #[must_use]
-    pub fn held(pid: i32, fd: OwnedFd) -> Option<Self> {
-        Pid::from_raw(pid).map(|pid| Self { pid, fd })
-    }
-
-    /// Its number.
-    #[must_use]
-    pub fn pid(&self) -> i32 {
-        self.pid.as_raw_pid()
-    }
-
-    /// Another handle to the same process.
-    ///
-    /// # Errors
-    /// There is no descriptor left.
-    pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self {
-            pid: self.pid,
-            fd: self.fd.try_clone()?,
-        })
+        (getppid() == Some(pid)).then_some(Self { fd })
     }
 
     /// Asks it to end (`SIGTERM`). One that has ended already is as good.
@@ -235,12 +211,6 @@ impl Process {
     }
 }
 
-impl AsFd for Process {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
 impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -268,10 +238,8 @@ mod tests {
     fn a_process_is_held_until_it_is_waited_for() {
         let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = Pid::from_child(&child);
-        let held = Process {
-            pid,
-            fd: pidfd_open(pid, PidfdFlags::empty()).unwrap(),
-        };
+        let fd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let held = Process { fd };
         assert!(!held.wait_for_end(Duration::ZERO));
         held.kill();
         assert!(held.wait_for_end(Duration::from_secs(60)));

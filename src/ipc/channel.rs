@@ -1,7 +1,6 @@
 //! The two directions of a link as buffers, and the end of a process that polls.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -182,7 +181,6 @@ pub struct Channel<In, Out> {
     incoming: RefCell<Incoming<In>>,
     outgoing: RefCell<Outgoing<Out>>,
     retry_at: Cell<Option<Instant>>,
-    unread: RefCell<VecDeque<In>>,
 }
 
 impl<In: Field, Out: Field> Channel<In, Out> {
@@ -194,7 +192,6 @@ impl<In: Field, Out: Field> Channel<In, Out> {
             incoming: RefCell::default(),
             outgoing: RefCell::default(),
             retry_at: Cell::new(None),
-            unread: RefCell::default(),
         }
     }
 
@@ -252,9 +249,6 @@ impl<In: Field, Out: Field> Channel<In, Out> {
     /// # Errors
     /// What was read is no message.
     pub fn buffered(&self) -> Result<Option<In>, ChannelError> {
-        if let Some(message) = self.unread.borrow_mut().pop_front() {
-            return Ok(Some(message));
-        }
         Ok(self.incoming.borrow_mut().next_message()?)
     }
 
@@ -277,9 +271,12 @@ impl<In: Field, Out: Field> Channel<In, Out> {
         }
     }
 
-    /// Keeps a message for later, in front of nothing that came after it.
-    pub fn put_off(&self, messages: impl IntoIterator<Item = In>) {
-        self.unread.borrow_mut().extend(messages);
+    /// Says that nothing follows, if everything has gone; the other end sees its end of file after the last message.
+    pub fn finish(&self) {
+        if self.outgoing.borrow().is_empty() {
+            // The other end may have closed already, which is as good.
+            let _ = self.socket.shutdown(std::net::Shutdown::Write);
+        }
     }
 
     /// Sends what waits and waits until the other end is closed, for `limit` at most. What comes is not looked at. Tells

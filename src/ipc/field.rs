@@ -152,7 +152,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(u8 put_u8, u32 put_u32_le, u64 put_u64_le, i32 put_i32_le);
+numbers!(u8 put_u8, u32 put_u32_le, u64 put_u64_le);
 
 impl Field for bool {
     fn put(self, to: &mut Sink<'_>) {

@@ -1,11 +1,10 @@
-//! Every message between the processes of a guest, declared once.
+//! Every message between a monitor and its worker, declared once.
 //!
 //! A message lies in its frame as the number of its variant (u8, in the order of the declaration) and its fields. New
 //! variants come last; what changes the meaning of an old one changes [`VERSION`].
 
 use std::os::fd::OwnedFd;
 
-use crate::host::process::Fate;
 use crate::qapi::Error;
 use crate::qapi::qmp::{Event, RunState, ShutdownCause, WorkerCall};
 
@@ -139,44 +138,6 @@ messages! {
         /// One end of a line (`chardev::line`) to this character device.
         OpenChardev(String),
     }
-
-    /// What a server asks of its zygote.
-    pub enum ToZygote {
-        /// Fork a worker that serves `socket`.
-        Spawn {
-            /// Pairs the answer with the request.
-            id: u64,
-            /// The worker's end of a socket pair to its monitor.
-            socket: OwnedFd,
-        },
-    }
-
-    /// What a zygote tells its server.
-    pub enum FromZygote {
-        /// The worker of this request runs.
-        Spawned {
-            /// The request.
-            id: u64,
-            /// The worker's process id.
-            pid: i32,
-            /// The worker.
-            pidfd: OwnedFd,
-        },
-        /// There is no worker for this request.
-        NotSpawned {
-            /// The request.
-            id: u64,
-            /// Why.
-            reason: String,
-        },
-        /// A worker ended.
-        Ended {
-            /// The worker's process id.
-            pid: i32,
-            /// How.
-            fate: Fate,
-        },
-    }
 }
 
 /// How either side of a link introduces itself.
@@ -223,24 +184,6 @@ impl Field for Hello {
         Ok(Self {
             version: u32::take(from)?,
             features: Vec::take(from)?,
-        })
-    }
-}
-
-impl Field for Fate {
-    fn put(self, to: &mut Sink<'_>) {
-        let (exited, number) = match self {
-            Self::Exited(status) => (true, status),
-            Self::Signaled(signal) => (false, signal),
-        };
-        exited.put(to);
-        number.put(to);
-    }
-
-    fn take(from: &mut Source<'_>) -> Result<Self, Malformed> {
-        Ok(match bool::take(from)? {
-            true => Self::Exited(i32::take(from)?),
-            false => Self::Signaled(i32::take(from)?),
         })
     }
 }
@@ -322,22 +265,6 @@ mod tests {
             FromWorker::RunState(RunState::Paused),
             FromWorker::Failed("no memory".into()),
             FromWorker::Ending(1),
-        ]);
-        assert_eq!(sent, came);
-        let (sent, came) = through_a_frame(vec![
-            FromZygote::Spawned {
-                id: 4,
-                pid: 77,
-                pidfd: null(),
-            },
-            FromZygote::NotSpawned {
-                id: 5,
-                reason: "no memory".into(),
-            },
-            FromZygote::Ended {
-                pid: 77,
-                fate: Fate::Signaled(9),
-            },
         ]);
         assert_eq!(sent, came);
     }

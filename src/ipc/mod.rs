@@ -2,7 +2,7 @@
 //!
 //! [`message`] declares each message once; its fields say how they lie on the wire ([`field`]), and a message with its
 //! descriptors is one frame ([`frame`]). The same codec serves a process with an async runtime and one without:
-//! [`channel`] is the end of a process that polls, `monitor::link` and the server's nursery are the async ends.
+//! [`channel`] is the end of a process that polls, `monitor::link` the end of one with a runtime.
 //!
 //! Either side of a link begins with a [`message::Hello`], which says what it understands, and may ask the other
 //! something at any time. An answer carries the id of its request; whatever else arrives meanwhile is handled in its

@@ -37,6 +37,7 @@ struct Shared {
     calls: RefCell<HashMap<u64, oneshot::Sender<Answer>>>,
     outgoing: RefCell<Outgoing<ToWorker>>,
     wake_writer: Notify,
+    /// Everything was sent, or the link is closed.
     sent: Notify,
     closed: Cell<bool>,
     tasks: RefCell<Vec<AbortHandle>>,
@@ -100,6 +101,13 @@ impl WorkerLink {
     /// Waits until everything was sent, or cannot be.
     pub async fn flushed(&self) {
         while !self.shared.closed.get() && !self.shared.outgoing.borrow().is_empty() {
+            self.shared.sent.notified().await;
+        }
+    }
+
+    /// Waits until the worker is gone.
+    pub async fn closed(&self) {
+        while !self.shared.closed.get() {
             self.shared.sent.notified().await;
         }
     }

@@ -102,7 +102,12 @@ pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherit
         }
         None => (ChardevRegistry::new(FdTable::with_inherited(inherited)), None),
     };
-    if let Err(error) = open_chardevs(&config, &chardevs).await {
+    // A back end may be slow to open, or never: the worker is not to be outlived for that.
+    let opened = tokio::select! {
+        opened = open_chardevs(&config, &chardevs) => opened,
+        () = link.closed() => return 1,
+    };
+    if let Err(error) = opened {
         let status = refuse(outcome, error);
         first_clients(&config, &chardevs).await;
         // The worker ends as well, and does not say that it was left alone.

@@ -11,6 +11,7 @@ use std::task::Poll;
 use tokio::sync::mpsc;
 
 use crate::chardev::{FrontEnd, FrontEvent, FrontWriter};
+use crate::ipc::frame::MAX_FDS;
 use crate::qapi::Error;
 use crate::qapi::qmp::{API, Call, CommandId};
 use crate::qapi::session::{Config, Output, Request, Session, Ticket};
@@ -50,6 +51,7 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
                 if let Some(client) = client.as_mut().filter(|client| client.number == number) {
                     let outputs = client.session.complete(ticket, result);
                     client.act(outputs).await;
+                    client.close_unclaimed();
                 }
             }
             happened = events.recv() => match (happened, client.as_mut()) {
@@ -73,6 +75,7 @@ pub async fn serve(guest: Rc<Guest>, front: FrontEnd, pretty: bool) {
                         client.context.fds.borrow_mut().extend(chunk.fds);
                         let outputs = client.session.feed(&chunk.bytes);
                         client.act(outputs).await;
+                        client.close_unclaimed();
                         attention.renew();
                     }
                 }
@@ -119,6 +122,15 @@ impl Client {
             writer,
             done,
         }
+    }
+
+    /// Closes the descriptors that no command has taken, once there is none left that could; and those beyond what one
+    /// message carries, the oldest first.
+    fn close_unclaimed(&self) {
+        let mut fds = self.context.fds.borrow_mut();
+        let kept = if self.session.is_idle() { 0 } else { MAX_FDS };
+        let surplus = fds.len().saturating_sub(kept);
+        fds.drain(..surplus);
     }
 
     /// Sends what there is to send and starts what there is to run.

@@ -3,13 +3,15 @@
 //! Without any of them warnings and errors of this program are logged. An event has the name of the place it comes from, such as
 //! `devices_serial` or `accel_kvm_x86_64_vcpu`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
+use tracing::callsite::Identifier;
 use tracing::{Level, Metadata};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{FilterExt, dynamic_filter_fn, filter_fn};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -37,7 +39,9 @@ pub(super) fn open(config: &LogConfig) -> Result<Option<File>, String> {
 /// There is a log already.
 pub(super) fn start(config: &LogConfig, file: Option<File>) -> Result<(), String> {
     let wanted = Wanted::new(config);
+    let throttle = Throttle::default();
     let filter = filter_fn(move |metadata| wanted.includes(metadata));
+    let filter = filter.and(dynamic_filter_fn(move |metadata, _| throttle.lets_through(metadata)));
     let output = layer().with_ansi(false);
     let output = match file {
         Some(file) => output.with_writer(Mutex::new(file)).with_filter(filter).boxed(),
@@ -90,9 +94,39 @@ fn is_grave(place: &str, level: Level) -> bool {
     level == Level::ERROR || level == Level::WARN && ours
 }
 
+/// How often one place in the program may warn.
+const MOST_WARNINGS: u32 = 20;
+
+/// Keeps a guest that makes the same warning over and over from filling the log.
+#[derive(Debug, Default)]
+struct Throttle {
+    /// How often each place has warned.
+    warnings: Mutex<HashMap<Identifier, u32>>,
+}
+
+impl Throttle {
+    fn lets_through(&self, metadata: &Metadata<'_>) -> bool {
+        if *metadata.level() != Level::WARN {
+            return true;
+        }
+        // A panic while the lock was held cannot leave the map half changed.
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = warnings.entry(metadata.callsite()).or_default();
+        *count = count.saturating_add(1);
+        if *count == MOST_WARNINGS + 1 {
+            report::warning(format!(
+                "{}: more warnings of this kind are not logged",
+                metadata.target()
+            ));
+        }
+        *count <= MOST_WARNINGS
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn warnings_are_told_unasked() {
@@ -101,6 +135,37 @@ mod tests {
         assert!(!is_grave("mio::poll", Level::WARN));
         assert!(!is_grave("remuda::devices::pm", Level::WARN));
         assert!(!is_grave("remuda::monitor::run", Level::INFO));
+    }
+
+    #[test]
+    fn one_place_warns_so_often_and_no_more() {
+        let (lines, throttle) = (Arc::new(Mutex::new(Vec::<u8>::new())), Throttle::default());
+        let output = layer().with_ansi(false).with_writer({
+            let lines = Arc::clone(&lines);
+            move || Lines(Arc::clone(&lines))
+        });
+        let filter = dynamic_filter_fn(move |metadata, _| throttle.lets_through(metadata));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(output.with_filter(filter)), || {
+            for _ in 0..100 {
+                tracing::warn!("again");
+            }
+            tracing::warn!("another");
+        });
+        let text = String::from_utf8(lines.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.matches("again").count(), MOST_WARNINGS as usize);
+        assert_eq!(text.matches("another").count(), 1);
+    }
+
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
     #[test]

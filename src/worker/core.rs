@@ -85,7 +85,7 @@ impl Core {
             exit: Cell::new(None),
         };
         for object in &core.config.machine.objects {
-            core.add_object(object)?;
+            core.add_object(object, None)?;
         }
         if let Some(guest) = core.guest.as_deref() {
             let mut tree = core.tree.borrow_mut();
@@ -96,11 +96,16 @@ impl Core {
         Ok(core)
     }
 
-    /// Creates an object from `properties`, which hold `qom-type` and `id`.
+    /// Creates an object from `properties`, which hold `qom-type` and `id`. `content` is what reading the file of a secret
+    /// brought, if it was read already.
     ///
     /// # Errors
     /// Names what is missing, wrong or taken.
-    pub fn add_object(&self, properties: &Map<String, Value>) -> Result<(), Error> {
+    pub fn add_object(
+        &self,
+        properties: &Map<String, Value>,
+        content: Option<std::io::Result<Vec<u8>>>,
+    ) -> Result<(), Error> {
         let globals: Vec<GlobalValue<'_>> = self
             .config
             .machine
@@ -113,7 +118,7 @@ impl Core {
             &mut self.tree.borrow_mut(),
             &self.registry,
             self.guest.as_deref(),
-            properties,
+            (properties, content),
             &globals,
             named_threads,
         )

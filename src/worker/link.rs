@@ -6,7 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-use rustix::event::{PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -86,22 +87,42 @@ impl Link {
     }
 
     /// Waits for an answer where there is no main loop yet, and returns it with whatever else the monitor said
-    /// meanwhile.
+    /// meanwhile; none if `alarm` can be read before.
     ///
     /// # Errors
     /// The monitor is gone or cannot be understood.
-    pub fn wait_for(&self, mut answer: oneshot::Receiver<Answer>) -> Result<(Answer, Vec<ToWorker>), ChannelError> {
+    pub fn wait_for(
+        &self,
+        mut answer: oneshot::Receiver<Answer>,
+        alarm: impl AsFd,
+    ) -> Result<Option<(Answer, Vec<ToWorker>)>, ChannelError> {
         let mut others = Vec::new();
         loop {
+            while let Some(message) = self.buffered()? {
+                match message {
+                    ToWorker::Answer { id, result } => self.answered(id, result),
+                    other => others.push(other),
+                }
+            }
             match answer.try_recv() {
-                Ok(answer) => return Ok((answer, others)),
+                Ok(answer) => return Ok(Some((answer, others))),
                 Err(TryRecvError::Closed) => return Err(ChannelError::Closed),
                 Err(TryRecvError::Empty) => {}
             }
-            match self.receive()? {
-                ToWorker::Answer { id, result } => self.answered(id, result),
-                other => others.push(other),
+            self.check()?;
+            let mut fds = [
+                PollFd::new(&self.channel, self.interest()),
+                PollFd::new(&alarm, PollFlags::IN),
+            ];
+            match poll(&mut fds, self.patience().as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(ChannelError::Io(errno.into())),
             }
+            if fds[1].revents().contains(PollFlags::IN) {
+                return Ok(None);
+            }
+            self.flush();
+            self.fill()?;
         }
     }
 
@@ -165,6 +186,11 @@ impl Link {
         self.channel.patience()
     }
 
+    /// Says that nothing follows.
+    pub fn finish(&self) {
+        self.channel.finish();
+    }
+
     /// Sends what waits and waits until the monitor has closed its end, for `limit` at most.
     pub fn wait_for_end(&self, limit: Duration) {
         self.channel.wait_for_end(limit);
@@ -203,12 +229,16 @@ mod tests {
             peer.send(ToWorker::Start(vec![id.to_string()])).unwrap();
             peer.send(ToWorker::Answer { id, result }).unwrap();
         }
-        let (answer, others) = link.wait_for(first).unwrap();
+        let (silent, mut loud) = UnixStream::pair().unwrap();
+        let (answer, others) = link.wait_for(first, &silent).unwrap().unwrap();
         assert!(answer.is_ok());
         assert_eq!(others.len(), 3);
-        let (answer, others) = link.wait_for(second).unwrap();
+        let (answer, others) = link.wait_for(second, &silent).unwrap().unwrap();
         assert_eq!(answer.unwrap_err().desc, "no b");
         assert!(others.is_empty());
+        let third = link.ask(MonitorRequest::OpenChardev("c".into()));
+        std::io::Write::write_all(&mut loud, b"x").unwrap();
+        assert!(link.wait_for(third, &silent).unwrap().is_none(), "the alarm rang");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The guest process: run state, request loop and vCPU threads.
 
+mod blocking;
 pub mod channel;
 mod commands;
 pub mod core;

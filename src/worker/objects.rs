@@ -1,6 +1,7 @@
 //! The objects that users create: secrets, I/O threads and memory backends, and their place in the tree.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -42,7 +43,8 @@ type Spare = crate::machine::backend::SpareMemory;
 type Spare = std::convert::Infallible;
 
 impl Objects {
-    /// Creates an object from `properties`, which hold `qom-type` and `id`.
+    /// Creates an object from `properties`, which hold `qom-type` and `id`. `content` is what reading the file of a secret
+    /// brought, if it was read already.
     ///
     /// # Errors
     /// Names what is missing, wrong or taken.
@@ -51,7 +53,7 @@ impl Objects {
         tree: &mut Tree,
         registry: &Registry,
         guest: Option<&dyn Guest>,
-        properties: &Map<String, Value>,
+        (properties, content): (&Map<String, Value>, Option<std::io::Result<Vec<u8>>>),
         globals: &[GlobalValue<'_>],
         named_threads: bool,
     ) -> Result<(), Error> {
@@ -71,7 +73,7 @@ impl Objects {
         let values = registry.values(qom_type, properties, globals.iter().copied())?;
         let plain = Simple::from_values(registry, qom_type, &values);
         let (object, node) = match qom_type {
-            "secret" => (self.make_secret(&values)?, plain),
+            "secret" => (self.make_secret(&values, content)?, plain),
             "iothread" => start_iothread(id, &values, plain, named_threads)?,
             _ => {
                 MemoryBackendConfig::from_values(qom_type, &values)?;
@@ -133,11 +135,12 @@ impl Objects {
         }
     }
 
-    fn make_secret(&self, values: &Values) -> Result<UserObject, Error> {
+    fn make_secret(&self, values: &Values, content: Option<std::io::Result<Vec<u8>>>) -> Result<UserObject, Error> {
         let config = SecretConfig::from_values(values)?;
         let written = match &config.source {
             SecretSource::Data(data) => data.as_bytes().to_vec(),
-            SecretSource::File(path) => std::fs::read(path)
+            SecretSource::File(path) => content
+                .unwrap_or_else(|| std::fs::read(path))
                 .map_err(|error| Error::generic(format!("Unable to read {}: {}", path.display(), reason(&error))))?,
         };
         let key = config.keyid.as_deref().map(|id| self.secret(id)).transpose()?;
@@ -199,6 +202,14 @@ fn allocate(_registry: &Registry, _properties: &Map<String, Value>) -> Result<Op
 #[cfg(not(target_arch = "x86_64"))]
 fn info(spare: &Spare) -> MemdevInfo {
     match *spare {}
+}
+
+/// The file of a secret, which may be slow to read.
+pub(super) fn file_of_secret(properties: &Map<String, Value>) -> Option<&Path> {
+    let text = |name: &str| properties.get(name).and_then(Value::as_str);
+    text("file")
+        .filter(|_| text("qom-type") == Some("secret"))
+        .map(Path::new)
 }
 
 fn start_iothread(id: &str, values: &Values, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {

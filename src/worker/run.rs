@@ -55,6 +55,8 @@ pub fn run(config: Config, link: Link, monitor: Option<Process>, daemon: Option<
                 reason.lines().for_each(report::error);
             }
             link.send(FromWorker::Failed(reason));
+            // A monitor that still waits for a file notices that.
+            link.finish();
             1
         }
     };
@@ -145,7 +147,7 @@ impl Worker {
             let _ = sender.send(notice);
             alarm.ring();
         });
-        let (chardevs, unheard) = connect_chardevs(&config, &link)?;
+        let (chardevs, unheard) = connect_chardevs(&config, &link, executor.alarm())?;
         let machine =
             machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
         let guest = machine::create(
@@ -265,7 +267,7 @@ impl Handler for Worker {
 
 /// Asks the monitor for the guest's side of every character device that a device of the command line uses. Returns the
 /// lines, and what the monitor said beside its answers.
-fn connect_chardevs(config: &Config, link: &Link) -> Result<(Chardevs, Vec<ToWorker>), String> {
+fn connect_chardevs(config: &Config, link: &Link, alarm: &Alarm) -> Result<(Chardevs, Vec<ToWorker>), String> {
     let ask = |id: &str| link.ask(MonitorRequest::OpenChardev(id.to_owned()));
     let serials = config.machine.serials.iter().filter(|serial| *serial != "none");
     let serials = serials.map(|id| (None, id.as_str()));
@@ -277,7 +279,10 @@ fn connect_chardevs(config: &Config, link: &Link) -> Result<(Chardevs, Vec<ToWor
         .collect();
     let (mut chardevs, mut unheard) = (Chardevs::default(), Vec::new());
     for (device, id, answer) in asked {
-        let (answer, others) = link.wait_for(answer).map_err(|error| no_monitor(&error))?;
+        let Some((answer, others)) = link.wait_for(answer, alarm).map_err(|error| no_monitor(&error))? else {
+            // So far only a signal rings, and it was told of.
+            return Err(String::new());
+        };
         if others.iter().any(|message| matches!(message, ToWorker::Abort)) {
             // The monitor has said why.
             return Err(String::new());

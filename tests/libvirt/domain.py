@@ -29,7 +29,7 @@ class Domain:
         self.name = f"remuda-{os.environ.get('REMUDA_RUN', os.getpid())}-{next(SERIAL_NUMBERS)}"
         values = {"NAME": self.name, "VCPUS": "1", "KERNEL": test_guest(), "CPU": cpu_xml()}
         values |= {"ON_REBOOT": "restart", "ON_CRASH": "destroy", "EMULATOR": EMULATOR, "MACHINE": "q35"}
-        values |= {"SERIAL_LOG": ""} | fields
+        values |= {"SERIAL_LOG": "", "DEVICES": "", "COMMANDLINE": ""} | fields
         text = TEMPLATE.read_text()
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)

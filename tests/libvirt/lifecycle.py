@@ -1,8 +1,11 @@
 """What virsh does to a guest: pause, reset, reboot, shutdown, destroy."""
 
 import pathlib
+import subprocess
+import tempfile
 
 from harness.checks import check, eventually, expect
+from harness.qmp import Qmp
 
 from .domain import Domain, booted
 from .host import virsh
@@ -103,3 +106,42 @@ def two_domains():
     with booted() as one, booted() as two:
         virsh("destroy", one.name)
         two.talk("alone now")
+
+
+MANY_DEVICES = """
+    <serial type='file'><source path='{folder}/file'/><target port='1'/></serial>
+    <serial type='unix'><source mode='bind' path='{folder}/unix'/><target port='2'/></serial>
+    <serial type='null'><target port='3'/></serial>
+    <serial type='file'><source path='{folder}/debug'/>
+      <target type='isa-debug' port='4'><model name='isa-debugcon'/></target>
+      <address type='isa' iobase='0x402'/>
+    </serial>
+"""
+SECOND_MONITOR = """
+  <qemu:commandline>
+    <qemu:arg value='-qmp'/><qemu:arg value='unix:{folder}/second,server=on,wait=off'/>
+  </qemu:commandline>
+"""
+
+
+@check("serial: four ports of different kinds, a debug console and a second monitor, ten starts")
+def many_devices():
+    with tempfile.TemporaryDirectory(dir="/run") as folder:
+        fields = {"DEVICES": MANY_DEVICES.format(folder=folder), "COMMANDLINE": SECOND_MONITOR.format(folder=folder)}
+        with Domain(start=False, **fields) as domain:
+            for _ in range(10):
+                domain.start()
+                domain.talk("all of them")
+                expect(Qmp(f"{folder}/second").command("query-status")["running"], "the second monitor answers")
+                found = {path.name for path in pathlib.Path(folder).iterdir()}
+                expect({"file", "unix", "debug"} <= found, f"files and sockets: {found}")
+                domain.close_console()
+                virsh("destroy", domain.name)
+
+
+@check("start: a guest that cannot start is told of by its reason, every time")
+def reason_of_failure():
+    with Domain(start=False, KERNEL="/dev/null") as domain:
+        for _ in range(20):
+            said = subprocess.run(["virsh", "-q", "start", domain.name], capture_output=True, text=True, timeout=60)
+            expect(said.returncode != 0 and "kernel" in said.stderr, f"what virsh says: {said.stderr!r}")

@@ -1,8 +1,9 @@
 """File descriptors that ride on QMP messages: getfd, closefd, add-fd, remove-fd, query-fdsets."""
 
 import os
+import resource
 
-from harness.checks import check, expect, expect_equal
+from harness.checks import check, eventually, expect, expect_equal
 from harness.emulator import Emulator
 from harness.qmp import QmpError
 
@@ -92,3 +93,46 @@ def chardev_file():
         qmp.command("chardev-remove", id="log")
         fails(qmp, "", "chardev-remove", id="log")
     os.close(reader)
+
+
+def count_of_descriptors(emulator):
+    """How many descriptors the process has that serves the monitor."""
+    return len(os.listdir(f"/proc/{emulator.process.pid}/fd"))
+
+
+@check("descriptors: those that no command takes are closed")
+def unclaimed():
+    reader, writer = os.pipe()
+    with Emulator(machine="none") as emulator:
+        qmp = emulator.qmp()
+        before = count_of_descriptors(emulator)
+        for _ in range(50):
+            expect_equal(qmp.command("query-name", fds=[writer, writer]), {}, "reply")
+        eventually("descriptors that no command took are closed", 5, lambda: count_of_descriptors(emulator) <= before)
+        # A command takes what came with it, not what came with one before.
+        other = os.open("/dev/null", os.O_RDWR)
+        for fd in (other, writer):
+            qmp.send({"execute": "query-name" if fd == other else "getfd", "arguments": {} if fd == other else {"fdname": "w"}}, fds=[fd])
+        os.close(writer)
+        expect_equal([qmp.read_reply(), qmp.read_reply()], [{"return": {}}] * 2, "replies")
+        qmp.command("closefd", fdname="w")
+        expect_equal(os.read(reader, 1), b"", "what the reader of the pipe sees once its writer is closed")
+        os.close(other)
+    os.close(reader)
+
+
+@check("descriptors: where there is no room for all that come, none is lost for ever and others are served")
+def no_room():
+    null = os.open("/dev/null", os.O_RDWR)
+    with Emulator(machine="none") as emulator:
+        limit = 100
+        resource.prlimit(emulator.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        qmp = emulator.qmp()
+        before = count_of_descriptors(emulator)
+        for _ in range(10):
+            expect_equal(qmp.command("query-name", fds=[null] * 253), {}, "reply")
+        eventually("they are closed", 5, lambda: count_of_descriptors(emulator) <= before)
+        qmp.command("getfd", fds=[null], fdname="one")
+        qmp.close()
+        expect_equal(emulator.qmp().command("query-status")["running"], False, "a new client is served")
+    os.close(null)

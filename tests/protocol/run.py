@@ -14,6 +14,7 @@ from protocol import (  # noqa: E402, F401
     cpu,
     descriptors,
     devices,
+    endings,
     guest,
     monitors,
     options,

@@ -76,6 +76,12 @@ impl Stream {
         }
     }
 
+    /// Whether no object or array has begun that is not over.
+    #[must_use]
+    pub fn is_between_values(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
     /// Takes bytes and hands each value that ends in them, or what is wrong with it, to `found`.
     pub fn feed(&mut self, bytes: &[u8], mut found: impl FnMut(Result<Value, Error>)) {
         for &byte in bytes {

@@ -160,6 +160,12 @@ impl<Id: Copy> Session<Id> {
         self.queue.has_room(oob, self.in_band_is_running())
     }
 
+    /// Whether every request is answered and no other has begun.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.queue.is_empty() && self.stream.is_between_values()
+    }
+
     /// The bytes that tell the client of an event at `time` since 1970-01-01 00:00 UTC; none before the negotiation
     /// is over.
     #[must_use]

@@ -34,6 +34,10 @@ impl Queue {
         self.waiting.pop_front()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// Whether the client may send more. What is read at once may still bring more than there is room for.
     pub(super) fn has_room(&self, oob: bool, running: bool) -> bool {
         match oob {

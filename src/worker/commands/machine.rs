@@ -1,5 +1,8 @@
 //! What the machine is made of: vCPUs and memory, in the schema's types.
 
+use std::fs::File;
+use std::io::Write;
+
 use crate::machine::guest::Guest;
 use crate::machine::info::{EmptySlotInfo, MemdevInfo, VcpuInfo};
 use crate::machine::topology::TopologyIds;
@@ -10,6 +13,8 @@ use crate::qapi::qmp::{
 };
 use crate::report::reason;
 use crate::target::Target;
+
+use crate::worker::blocking::run_blocking;
 
 /// Bytes that `memsave` and `pmemsave` read at once.
 const CHUNK: u64 = 1 << 20;
@@ -109,19 +114,20 @@ pub(super) fn size_summary(guest: Option<&dyn Guest>) -> MemoryInfo {
     }
 }
 
-/// Writes `size` bytes of guest memory into a new file, as `read` finds them from `start` on.
+/// Writes `size` bytes of guest memory into a new file, as `read` finds them from `start` on. The file may be slow, or a
+/// pipe that nobody reads; other commands are answered meanwhile.
 ///
 /// # Errors
 /// Part of the range has no RAM, or the file cannot be written.
-pub(super) fn save(
+pub(super) async fn save(
     filename: &str,
     start: u64,
     size: u64,
     read: impl Fn(u64, &mut [u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    use std::io::Write;
     let failed = |error: std::io::Error| Error::generic(format!("Could not open '{filename}': {}", reason(&error)));
-    let mut file = std::fs::File::create(filename).map_err(failed)?;
+    let path = filename.to_owned();
+    let mut file = run_blocking(move || File::create(path)).await?.map_err(failed)?;
     let mut done = 0;
     while done < size {
         let count = CHUNK.min(size - done);
@@ -129,7 +135,8 @@ pub(super) fn save(
         let addr = start.checked_add(done);
         let addr = addr.ok_or_else(|| Error::generic(format!("Invalid addr 0x{start:016x}/size {size} specified")))?;
         read(addr, &mut chunk)?;
-        file.write_all(&chunk).map_err(failed)?;
+        let written = run_blocking(move || file.write_all(&chunk).map(|()| file)).await?;
+        file = written.map_err(failed)?;
         done += count;
     }
     Ok(())

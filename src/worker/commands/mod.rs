@@ -4,6 +4,8 @@ mod devices;
 mod machine;
 mod stats;
 
+use std::path::Path;
+
 use serde_json::{Map, Value};
 
 use crate::machine::guest::Guest;
@@ -18,6 +20,7 @@ use crate::qapi::qmp::{
 };
 use crate::qapi::visit::{Any, encoded};
 
+use super::blocking::run_blocking;
 use super::core::Core;
 use super::objects;
 use super::runstate::Actions;
@@ -164,6 +167,7 @@ impl WorkerCommands for Core {
         machine::save(&args.filename, args.val, args.size, |addr, data| {
             guest.read_virtual(index, addr, data)
         })
+        .await
     }
 
     async fn pmemsave(&self, (): &(), args: PmemsaveArgs) -> Result<(), Error> {
@@ -171,6 +175,7 @@ impl WorkerCommands for Core {
         machine::save(&args.filename, args.val, args.size, |addr, data| {
             guest.read_physical(addr, data)
         })
+        .await
     }
 
     async fn qom_list(&self, (): &(), args: QomListArgs) -> Result<Vec<ObjectPropertyInfo>, Error> {
@@ -201,7 +206,11 @@ impl WorkerCommands for Core {
         let Ok(Value::Object(properties)) = serde_json::from_slice(&encoded(&args)) else {
             return Err(Error::generic("the object's properties are not an object"));
         };
-        self.add_object(&properties)
+        let content = match objects::file_of_secret(&properties).map(Path::to_owned) {
+            Some(path) => Some(run_blocking(move || std::fs::read(path)).await?),
+            None => None,
+        };
+        self.add_object(&properties, content)
     }
 
     async fn object_del(&self, (): &(), args: ObjectDelArgs) -> Result<(), Error> {
