@@ -77,6 +77,8 @@ struct Shared {
 #[derive(Clone, Copy, Default)]
 struct Mode {
     guest_runs: bool,
+    /// It has run before: until then its devices have not been reset, which would lose what they got.
+    has_run: bool,
     ending: bool,
 }
 
@@ -152,7 +154,8 @@ impl Streams {
     /// The guest runs from now on: devices without flow control keep their vCPUs waiting.
     pub fn resume(&self) {
         self.streams.iter().for_each(|stream| stream.set_patient(true));
-        self.shared.change(|mode| mode.guest_runs = true);
+        self.shared
+            .change(|mode| (mode.guest_runs, mode.has_run) = (true, true));
     }
 
     /// The guest is about to be paused: no vCPU waits for a back end any more.

@@ -116,7 +116,8 @@ impl Port {
             self.input.iter_mut().for_each(|input| input.expire());
         }
         self.deliver();
-        let wants_input = self.pending.is_empty() && self.input.as_mut().is_some_and(|input| input.room() > 0);
+        let wants_input =
+            mode.has_run && self.pending.is_empty() && self.input.as_mut().is_some_and(|input| input.room() > 0);
         let Some(watched) = &mut self.stream else { return };
         if !watched.blocked && watched.stream.time_left().is_some_and(|left| left.is_zero()) {
             watched.blocked = watched.stream.flush().is_err();

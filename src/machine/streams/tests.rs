@@ -88,12 +88,23 @@ fn receive_all(peer: &OwnedFd, count: usize) -> (Vec<u8>, usize) {
 
 #[test]
 fn bytes_come_in_only_while_there_is_room_and_breaks_in_their_place() {
-    let Bench { outlet, peer, sink, .. } = &bench();
+    let Bench {
+        outlet,
+        peer,
+        sink,
+        streams,
+    } = &bench();
     for packet in [Packet::Opened, Packet::Data(b"hello".to_vec()), Packet::Break] {
         line::send_packet(peer, &packet).unwrap();
     }
     sink.room.store(3, Ordering::Relaxed);
     outlet.attend();
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(
+        lock(&sink.taken).is_empty(),
+        "the device is not ready before the guest first runs"
+    );
+    streams.resume();
     wait_for(|| lock(&sink.taken).len() == 3);
     assert_eq!(
         (lock(&sink.taken).as_slice(), sink.breaks.load(Ordering::Relaxed)),
