@@ -9,8 +9,8 @@ pub enum VcpuEvent {
     SystemShutdown,
     /// The guest asked for a reset through the accelerator.
     SystemReset,
-    /// The guest told the accelerator that it crashed.
-    SystemCrash,
+    /// The guest told the accelerator that it crashed, with the parameters of a Hyper-V crash if it gave any.
+    SystemCrash(Option<[u64; 5]>),
     /// The accelerator cannot go on. The text holds what an administrator needs: reason, registers and code bytes.
     Failed(String),
 }

@@ -16,5 +16,5 @@ mod types;
 pub use exit::{ExitHandler, VcpuEvent};
 pub use run_page::{KICK_SIGNAL, RunPage, install_kick_handler};
 pub use stats::{Stat, StatKind, StatUnit, StatValue};
-pub use thread::{Gone, Processor, Step, VcpuThread, stop_current_vcpu};
+pub use thread::{Gone, Processor, Step, VcpuThread, delay_current_vcpu, stop_current_vcpu};
 pub use types::types;

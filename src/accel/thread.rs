@@ -18,6 +18,7 @@ use std::{
     os::unix::thread::JoinHandleExt,
     sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc},
     thread::{Builder, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -57,15 +58,34 @@ pub enum Step {
 #[error("the vCPU thread has ended")]
 pub struct Gone;
 
+/// What a vCPU does once the exit in hand is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum AfterExit {
+    #[default]
+    RunOn,
+    Wait(Duration),
+    Park,
+}
+
 thread_local! {
-    static STOP_CURRENT: Cell<bool> = const { Cell::new(false) };
+    static AFTER_EXIT: Cell<AfterExit> = const { Cell::new(AfterExit::RunOn) };
 }
 
 /// Called on a vCPU thread while it handles an exit: the vCPU parks itself before it runs another guest instruction.
 ///
 /// On any other thread it has no effect.
 pub fn stop_current_vcpu() {
-    STOP_CURRENT.set(true);
+    AFTER_EXIT.set(AfterExit::Park);
+}
+
+/// Called on a vCPU thread while it handles an exit: the vCPU stays out of the guest for that long, or until somebody
+/// wants something of it. What is to park it keeps doing so.
+///
+/// On any other thread it has no effect.
+pub fn delay_current_vcpu(delay: Duration) {
+    if AFTER_EXIT.get() != AfterExit::Park {
+        AFTER_EXIT.set(AfterExit::Wait(delay));
+    }
 }
 
 /// A handle on a vCPU thread. Dropping it ends the thread.
@@ -138,6 +158,8 @@ impl<P: Processor> VcpuThread<P> {
         let mut mailbox = self.shared.lock();
         mailbox.wanted = Wanted::Pause;
         self.shared.kick(&mailbox);
+        // It may be waiting outside of the guest.
+        self.shared.changed.notify_all();
     }
 
     /// Returns once the vCPU is out of the guest and its thread sleeps.
@@ -291,8 +313,12 @@ impl<P: Processor> Body<P> {
     fn running(&mut self) -> State {
         loop {
             let step = self.processor.run();
-            if STOP_CURRENT.replace(false) || step == Step::Park {
+            let after = AFTER_EXIT.replace(AfterExit::RunOn);
+            if after == AfterExit::Park || step == Step::Park {
                 return self.park();
+            }
+            if let AfterExit::Wait(delay) = after {
+                self.stay_out(delay);
             }
             if step == Step::Continue {
                 continue;
@@ -301,6 +327,19 @@ impl<P: Processor> Body<P> {
             if let Some(state) = self.serve() {
                 return state;
             }
+        }
+    }
+
+    /// Waits as a running vCPU: whoever kicks it finds that it comes out of the guest at once, which it is already.
+    fn stay_out(&self, delay: Duration) {
+        let until = Instant::now() + delay;
+        let mut mailbox = self.shared.lock();
+        while mailbox.wanted == Wanted::Run && mailbox.jobs.is_empty() {
+            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+                return;
+            };
+            let waited = self.shared.changed.wait_timeout(mailbox, left);
+            mailbox = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -323,7 +362,7 @@ impl<P: Processor> Body<P> {
         self.shared.run_page.set_immediate_exit();
         self.processor.settle();
         self.shared.run_page.clear_immediate_exit();
-        STOP_CURRENT.set(false);
+        AFTER_EXIT.set(AfterExit::RunOn);
         let mut mailbox = self.shared.lock();
         if mailbox.wanted == Wanted::Run {
             mailbox.wanted = Wanted::Pause;
@@ -342,7 +381,7 @@ fn accept_kicks_only() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::fd::AsFd, time::Duration};
+    use std::{fs::File, os::fd::AsFd};
 
     use super::*;
 
@@ -444,6 +483,23 @@ mod tests {
         vcpu.call(|_| stop_current_vcpu()).unwrap();
         vcpu.wait_paused_by_itself();
         assert_eq!(vcpu.call(|counter| counter.settled), Ok(1));
+    }
+
+    #[test]
+    fn a_delayed_vcpu_stands_still_but_hears_everything() {
+        let vcpu = spawn(u64::MAX);
+        vcpu.resume();
+        while vcpu.call(|counter| counter.runs) == Ok(0) {}
+        vcpu.call(|_| delay_current_vcpu(Duration::from_secs(3600))).unwrap();
+        // Jobs are done, though each may let the vCPU go on.
+        vcpu.call(|_| delay_current_vcpu(Duration::from_secs(3600))).unwrap();
+        vcpu.request_pause();
+        vcpu.wait_paused();
+        let seen = vcpu.call(|counter| counter.runs);
+        vcpu.resume();
+        while vcpu.call(|counter| counter.runs) == seen {}
+        vcpu.call(|_| delay_current_vcpu(Duration::from_secs(3600))).unwrap();
+        drop(vcpu);
     }
 
     impl VcpuThread<Counter> {

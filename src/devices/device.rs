@@ -25,6 +25,8 @@ pub enum Notice {
     HibernateRequest,
     /// The guest said that it panicked.
     GuestPanicked,
+    /// The guest said through Hyper-V's interface that it crashed, with these parameters.
+    HyperVCrash([u64; 5]),
     /// The guest said that it panicked and is now loading its crash kernel.
     GuestCrashLoaded,
     /// The guest panicked and asks to be powered off (pvpanic bit 2).

@@ -12,14 +12,17 @@ use crate::ipc::message::FromWorker;
 use crate::machine::guest::Guest;
 use crate::machine::types::MachineType;
 use crate::qapi::Error;
-use crate::qapi::qmp::{Event, RtcChangeEvent, RunState, ShutdownAction, ShutdownCause, WatchdogAction, WatchdogEvent};
+use crate::qapi::qmp::{
+    Event, GuestPanicInformation, GuestPanicInformationHyperV, RtcChangeEvent, RunState, ShutdownAction, ShutdownCause,
+    WatchdogAction, WatchdogEvent,
+};
 use crate::qom::tree::Tree;
 use crate::qom::{GlobalValue, Registry};
 use crate::report;
 use crate::target::Target;
 
 use super::objects::Objects;
-use super::runstate::{Actions, Effect, Machine};
+use super::runstate::{Action, Actions, Change, Machine};
 
 /// Where messages to the monitor go. In a process without a worker this is the monitor itself.
 pub type Outbox = Box<dyn Fn(FromWorker)>;
@@ -172,79 +175,85 @@ impl Core {
         self.machine.borrow_mut().set_actions(actions);
     }
 
-    /// `cont`, and the start without `-S`.
+    /// `cont`, and the start without `-S`. Whatever fails, the guest is stopped as it was before.
     ///
     /// # Errors
     /// The guest must be reset first, or the accelerator refuses.
     pub fn cont(&self) -> Result<(), Error> {
-        self.guest()?;
-        let effects = self.machine.borrow_mut().cont()?;
-        self.perform(effects)
+        let change = self.machine.borrow().cont()?;
+        self.carry_out(change).inspect_err(|_| {
+            // The vCPUs that were let go are stopped again; that much works on a guest that cannot go on.
+            if let Err(error) = self.act(Action::Pause) {
+                tracing::warn!("after a failed start: {error}");
+            }
+        })
     }
 
-    /// `stop`.
+    /// `stop`. Whatever fails, the guest runs on as before.
     ///
     /// # Errors
     /// The accelerator refuses.
     pub fn stop(&self) -> Result<(), Error> {
-        let effects = self.machine.borrow_mut().stop();
-        self.perform(effects)
+        let change = self.machine.borrow().stop();
+        self.carry_out(change).inspect_err(|_| {
+            if let Err(error) = self.act(Action::Run) {
+                self.break_down(&error);
+            }
+        })
     }
 
-    /// A reset by a client or the guest.
+    /// A reset by a client. One that fails half-way leaves a guest that must be reset again.
     ///
     /// # Errors
     /// The accelerator refuses.
     pub fn reset(&self, cause: ShutdownCause) -> Result<(), Error> {
-        let effects = self.machine.borrow_mut().reset(cause);
-        self.perform(effects)
+        let change = self.machine.borrow().reset(cause);
+        self.carry_out(change).inspect_err(|error| self.break_down(error))
     }
 
     /// `system_powerdown`.
     ///
     /// # Errors
-    /// There is no guest.
+    /// None: a guest cannot refuse to have its button pressed.
     pub fn powerdown(&self) -> Result<(), Error> {
-        self.guest()?;
-        let effects = self.machine.borrow().powerdown();
-        self.perform(effects)
+        let change = self.machine.borrow().powerdown();
+        self.carry_out(change)
     }
 
-    /// `system_wakeup`.
+    /// `system_wakeup`. One that fails half-way leaves a guest that must be reset.
     ///
     /// # Errors
-    /// The guest does not sleep.
+    /// The guest does not sleep, or the machine cannot.
     pub fn wakeup(&self) -> Result<(), Error> {
-        let effects = self.machine.borrow_mut().wakeup()?;
-        self.perform(effects)
+        if self.guest.is_none() {
+            return Err(Error::generic("wake-up from suspend is not supported by this guest"));
+        }
+        let change = self.machine.borrow().wakeup()?;
+        self.carry_out(change).inspect_err(|error| self.break_down(error))
     }
 
     /// Ends the guest for a reason outside of it.
     pub fn terminate(&self, cause: ShutdownCause) {
-        self.perform_or_break(|machine| machine.shutdown(cause, u8::from(cause == ShutdownCause::HostError)));
+        self.force(|machine| machine.shutdown(cause, u8::from(cause == ShutdownCause::HostError)));
     }
 
-    /// Acts on what a device or vCPU said.
+    /// Acts on what a device or vCPU said. What they say once the guest is at its end is of no account.
     pub fn notice(&self, notice: Notice) {
+        if self.exit.get().is_some() {
+            return;
+        }
         match notice {
-            Notice::ResetRequest => self.perform_or_break(|machine| machine.reset(ShutdownCause::GuestReset)),
-            Notice::ShutdownRequest => {
-                self.perform_or_break(|machine| machine.shutdown(ShutdownCause::GuestShutdown, 0));
-            }
-            Notice::DebugExit(status) => {
-                self.perform_or_break(|machine| machine.shutdown(ShutdownCause::GuestShutdown, status));
-            }
-            // One that does not sleep needs no waking.
-            Notice::WakeupRequest => self.perform_or_break(|machine| machine.wakeup().unwrap_or_default()),
-            Notice::SuspendRequest => self.perform_or_break(Machine::suspend),
-            Notice::HibernateRequest => self.perform_or_break(Machine::hibernate),
-            Notice::GuestPanicked => self.perform_or_break(Machine::panicked),
-            Notice::GuestCrashLoaded => self.perform_or_break(|machine| machine.crash_loaded()),
-            Notice::GuestPvShutdown => {
-                self.emit(Event::GuestPvshutdown);
-                self.perform_or_break(|machine| machine.shutdown(ShutdownCause::GuestShutdown, 0));
-            }
-            Notice::InternalError => self.perform_or_break(Machine::internal_error),
+            Notice::ResetRequest => self.force(|machine| machine.reset(ShutdownCause::GuestReset)),
+            Notice::ShutdownRequest => self.force(|machine| machine.shutdown(ShutdownCause::GuestShutdown, 0)),
+            Notice::DebugExit(status) => self.force(|machine| machine.shutdown(ShutdownCause::GuestShutdown, status)),
+            Notice::WakeupRequest => self.force(Machine::wake_event),
+            Notice::SuspendRequest => self.force(Machine::suspend),
+            Notice::HibernateRequest => self.force(Machine::hibernate),
+            Notice::GuestPanicked => self.force(|machine| machine.panicked(None)),
+            Notice::HyperVCrash(parameters) => self.force(|machine| machine.panicked(Some(hyper_v_info(parameters)))),
+            Notice::GuestCrashLoaded => self.force(Machine::crash_loaded),
+            Notice::GuestPvShutdown => self.force(Machine::pv_shutdown),
+            Notice::InternalError => self.force(Machine::broken),
             Notice::RtcChange(offset) => {
                 let qom_path = "/machine/rtc".to_owned();
                 self.emit(Event::RtcChange(RtcChangeEvent { offset, qom_path }));
@@ -257,16 +266,16 @@ impl Core {
         let action = self.watchdog.get();
         self.emit(Event::Watchdog(WatchdogEvent { action }));
         match action {
-            WatchdogAction::Reset => self.perform_or_break(|machine| machine.reset(ShutdownCause::GuestReset)),
-            WatchdogAction::Shutdown => self.perform_or_break(|machine| machine.powerdown()),
-            WatchdogAction::Poweroff => self.perform_or_break(|machine| {
-                machine.set_actions(Actions {
+            WatchdogAction::Reset => self.force(|machine| machine.reset(ShutdownCause::GuestReset)),
+            WatchdogAction::Shutdown => self.force(Machine::powerdown),
+            WatchdogAction::Poweroff => {
+                self.set_actions(Actions {
                     shutdown: ShutdownAction::Poweroff,
-                    ..machine.actions()
+                    ..self.actions()
                 });
-                machine.shutdown(ShutdownCause::HostError, 0)
-            }),
-            WatchdogAction::Pause => self.perform_or_break(Machine::watchdog),
+                self.force(|machine| machine.shutdown(ShutdownCause::HostError, 0));
+            }
+            WatchdogAction::Pause => self.force(Machine::watchdog),
             WatchdogAction::InjectNmi => {
                 if let Err(error) = self.guest().and_then(Guest::inject_nmi) {
                     report::error(format!("the watchdog cannot inject an NMI: {error}"));
@@ -277,40 +286,83 @@ impl Core {
         }
     }
 
-    /// Performs the effects of a change that nobody waits for. If the accelerator refuses one, the guest cannot go on.
-    fn perform_or_break(&self, change: impl FnOnce(&mut Machine) -> Vec<Effect>) {
-        let effects = change(&mut self.machine.borrow_mut());
-        if let Err(error) = self.perform(effects) {
-            report::error(format!("the guest cannot go on: {error}"));
-            let effects = self.machine.borrow_mut().internal_error();
-            self.tell_state();
-            effects.into_iter().for_each(|effect| {
-                if let Effect::Emit(event) = effect {
-                    self.emit(event);
-                }
-            });
+    /// A change that nobody waits for. If the accelerator refuses it, the guest cannot go on.
+    fn force(&self, change: impl FnOnce(&Machine) -> Change) {
+        let change = change(&self.machine.borrow());
+        if let Err(error) = self.carry_out(change) {
+            self.break_down(&error);
         }
     }
 
-    /// Carries out effects in order. The new state is told first, so that no event is ahead of it.
-    fn perform(&self, effects: Vec<Effect>) -> Result<(), Error> {
-        self.tell_state();
-        for effect in effects {
-            match (effect, self.guest.as_deref()) {
-                (Effect::Emit(event), _) => self.emit(event),
-                (Effect::Exit(status), _) => self.exit.set(Some(status)),
-                (Effect::Run, Some(guest)) => guest.start()?,
-                (Effect::Pause, Some(guest)) => guest.pause()?,
-                (Effect::Reset, Some(guest)) => guest.reset()?,
-                (Effect::PressPowerButton, Some(guest)) => guest.press_power_button(),
-                (Effect::Wake, Some(guest)) => guest.wake()?,
-                (_, None) => {}
+    /// An action failed that cannot be undone: the guest stands still until it is reset.
+    fn break_down(&self, error: &Error) {
+        report::error(format!("the guest cannot go on: {error}"));
+        let change = self.machine.borrow().broken();
+        for action in &change.actions {
+            if let Err(error) = self.act(*action) {
+                report::error(format!("the guest cannot be stopped in good order: {error}"));
             }
         }
+        self.settle(change);
+    }
+
+    /// Does what a change asks for, then takes the new state and tells of it. After an error neither state nor clients
+    /// know of the change.
+    fn carry_out(&self, change: Change) -> Result<(), Error> {
+        for action in &change.actions {
+            match self.act(*action) {
+                Ok(()) => {}
+                // The process ends all the same.
+                Err(error) if change.exit.is_some() => report::error(format!("at the guest's end: {error}")),
+                Err(error) => return Err(error),
+            }
+        }
+        self.settle(change);
         Ok(())
+    }
+
+    /// The new state is told first, so that no event is ahead of it.
+    fn settle(&self, change: Change) {
+        self.machine.borrow_mut().commit(&change);
+        self.tell_state();
+        change.events.into_iter().for_each(|event| self.emit(event));
+        if change.exit.is_some() {
+            self.exit.set(change.exit);
+        }
+    }
+
+    /// Without a guest there is nothing to do.
+    fn act(&self, action: Action) -> Result<(), Error> {
+        let Some(guest) = self.guest.as_deref() else {
+            return Ok(());
+        };
+        match action {
+            Action::Run => guest.start(),
+            Action::Pause => guest.pause(),
+            Action::Reset => guest.reset(),
+            Action::Wake => guest.wake(),
+            Action::PressPowerButton => {
+                guest.press_power_button();
+                Ok(())
+            }
+        }
     }
 
     fn tell_state(&self) {
         self.send(FromWorker::RunState(self.state()));
     }
 }
+
+/// What a crash reported to Hyper-V is about: the guest's five parameters.
+fn hyper_v_info([arg1, arg2, arg3, arg4, arg5]: [u64; 5]) -> GuestPanicInformation {
+    GuestPanicInformation::HyperV(GuestPanicInformationHyperV {
+        arg1,
+        arg2,
+        arg3,
+        arg4,
+        arg5,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,21 +3,23 @@
 //! ```text
 //!                 start                     stop / cont
 //!   prelaunch ------------> running <-----------------------> paused
-//!       ^                   |  |  ^
-//!       | system_reset      |  |  | wakeup          guest panic
-//!       | while stopped     |  |  +------- suspended <--+   +--> guest-panicked
-//!       |                   |  |              S3        |   |
-//!   (any stopped state)     |  +------------------------+---+--> internal-error   (KVM gave up)
+//!       ^                   |  |  ^                              ^
+//!       | system_reset      |  |  | wakeup          guest panic  | stop / cont
+//!       | while stopped     |  |  +------- suspended <--+   +----|--> guest-panicked
+//!       |                   |  |              S3 |      |   |    |
+//!   (any stopped state)     |  |                 +------|---|----+
+//!                           |  +------------------------+---+--> internal-error   (KVM gave up)
 //!                           +--> shutdown   (-no-shutdown)  or the end of the process
 //! ```
 //!
-//! `shutdown` and `internal-error` can only be left by a reset. Every input returns the effects to carry out, in
-//! order; the caller performs all of them before it hands in the next input.
+//! `shutdown` and `internal-error` can only be left by a reset. Every input gives a [`Change`]; the caller carries out
+//! its actions and, only if all of them went well, [commits](Machine::commit) it and tells the clients. A change that
+//! failed half-way is either undone, and leaves no trace, or ends in [`Machine::broken`].
 
 use crate::qapi::Error;
 use crate::qapi::qmp::{
-    Event, GuestCrashloadedEvent, GuestPanicAction, GuestPanickedEvent, PanicAction, RebootAction, ResetEvent,
-    RunState, ShutdownAction, ShutdownCause, ShutdownEvent,
+    Event, GuestCrashloadedEvent, GuestPanicAction, GuestPanicInformation, GuestPanickedEvent, PanicAction,
+    RebootAction, ResetEvent, RunState, ShutdownAction, ShutdownCause, ShutdownEvent,
 };
 
 /// What the guest's own requests lead to (`-action`, `set-action`, `-no-shutdown`, `-no-reboot`).
@@ -31,9 +33,9 @@ pub struct Actions {
     pub panic: PanicAction,
 }
 
-/// Something the worker has to do.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+/// Something the worker has to do to the guest. May fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
     /// Let the vCPUs enter the guest.
     Run,
     /// Get every vCPU out of the guest.
@@ -44,16 +46,32 @@ pub enum Effect {
     PressPowerButton,
     /// Tell the devices that the guest leaves ACPI S3.
     Wake,
-    /// Tell the clients.
-    Emit(Event),
-    /// End the process with this status.
-    Exit(u8),
+}
+
+/// What an input leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// What to do to the guest, in order, before anything is told.
+    pub actions: Vec<Action>,
+    /// What to tell the clients afterwards, in order.
+    pub events: Vec<Event>,
+    /// End the process with this status, whether or not the guest could be stopped.
+    pub exit: Option<u8>,
+    next: State,
+}
+
+/// The run state, and what `cont` leads back to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct State {
+    run: RunState,
+    /// The guest slept when it was stopped, and will sleep again when it goes on.
+    asleep: bool,
 }
 
 /// The run state and the rules that change it.
 #[derive(Debug)]
 pub struct Machine {
-    state: RunState,
+    state: State,
     actions: Actions,
 }
 
@@ -62,7 +80,10 @@ impl Machine {
     #[must_use]
     pub fn new(actions: Actions) -> Self {
         Self {
-            state: RunState::Prelaunch,
+            state: State {
+                run: RunState::Prelaunch,
+                asleep: false,
+            },
             actions,
         }
     }
@@ -70,13 +91,13 @@ impl Machine {
     /// The present state.
     #[must_use]
     pub fn state(&self) -> RunState {
-        self.state
+        self.state.run
     }
 
     /// Whether vCPUs may be in the guest.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.state == RunState::Running
+        self.state.run == RunState::Running
     }
 
     /// The present actions.
@@ -90,144 +111,222 @@ impl Machine {
         self.actions = actions;
     }
 
+    /// Takes the state that a change leads to, once its actions are done.
+    pub fn commit(&mut self, change: &Change) {
+        self.state = change.next;
+    }
+
     /// `cont`, or the start without `-S`.
     ///
     /// # Errors
     /// The guest has ended or broken and must be reset first.
-    pub fn cont(&mut self) -> Result<Vec<Effect>, Error> {
-        match self.state {
+    pub fn cont(&self) -> Result<Change, Error> {
+        match self.state.run {
             RunState::Shutdown | RunState::InternalError => {
                 Err(Error::generic("Resetting the Virtual Machine is required"))
             }
-            RunState::Running | RunState::Suspended => Ok(Vec::new()),
-            _ => {
-                self.state = RunState::Running;
-                Ok(vec![Effect::Emit(Event::Resume), Effect::Run])
-            }
+            RunState::Running | RunState::Suspended => Ok(self.nothing()),
+            // It goes on sleeping.
+            _ if self.state.asleep => Ok(self.to(RunState::Suspended, &[], vec![Event::Resume])),
+            _ => Ok(self.to(RunState::Running, &[Action::Run], vec![Event::Resume])),
         }
     }
 
     /// `stop`.
-    pub fn stop(&mut self) -> Vec<Effect> {
-        self.halt(RunState::Paused)
+    #[must_use]
+    pub fn stop(&self) -> Change {
+        self.halt(RunState::Paused, Vec::new())
     }
 
-    /// KVM cannot go on with a vCPU.
-    pub fn internal_error(&mut self) -> Vec<Effect> {
-        self.halt(RunState::InternalError)
+    /// The guest cannot go on: KVM gave a vCPU up, or an action failed that cannot be undone. The change's only action
+    /// is to pause what may still run, and it holds whether or not that works.
+    #[must_use]
+    pub fn broken(&self) -> Change {
+        if self.is_live() {
+            return self.halt(RunState::InternalError, Vec::new());
+        }
+        self.to(RunState::InternalError, &[], Vec::new())
     }
 
     /// A reset, asked for by the guest or by a client.
-    pub fn reset(&mut self, cause: ShutdownCause) -> Vec<Effect> {
+    #[must_use]
+    pub fn reset(&self, cause: ShutdownCause) -> Change {
         if self.actions.reboot == RebootAction::Shutdown {
             return self.shutdown(cause, 0);
         }
-        let mut effects = vec![Effect::Pause, Effect::Reset];
-        effects.push(Effect::Emit(Event::Reset(ResetEvent {
+        let events = vec![Event::Reset(ResetEvent {
             guest: by_guest(cause),
             reason: cause,
-        })));
-        if self.is_running() {
-            effects.push(Effect::Run);
-        } else {
-            self.state = RunState::Prelaunch;
+        })];
+        match self.state.run {
+            RunState::Running => self.to(
+                RunState::Running,
+                &[Action::Pause, Action::Reset, Action::Run],
+                events,
+            ),
+            _ => self.to(RunState::Prelaunch, &[Action::Pause, Action::Reset], events),
         }
-        effects
     }
 
     /// A power-off: by the guest, or by whoever runs the emulator. `status` is the exit status if the process ends.
-    pub fn shutdown(&mut self, cause: ShutdownCause, status: u8) -> Vec<Effect> {
-        let mut effects = vec![Effect::Emit(Event::Shutdown(ShutdownEvent {
+    #[must_use]
+    pub fn shutdown(&self, cause: ShutdownCause, status: u8) -> Change {
+        let events = vec![Event::Shutdown(ShutdownEvent {
             guest: by_guest(cause),
             reason: cause,
-        }))];
+        })];
         let forced = matches!(
             cause,
             ShutdownCause::HostQmpQuit | ShutdownCause::HostSignal | ShutdownCause::HostError
         );
         if self.actions.shutdown == ShutdownAction::Pause && !forced {
-            effects.extend(self.halt(RunState::Shutdown));
-        } else {
-            effects.extend([Effect::Pause, Effect::Exit(status)]);
+            return self.halt(RunState::Shutdown, events);
         }
-        effects
+        Change {
+            exit: Some(status),
+            ..self.to(self.state.run, &[Action::Pause], events)
+        }
     }
 
     /// `system_powerdown`: a wish that the guest may or may not follow.
-    pub fn powerdown(&self) -> Vec<Effect> {
-        vec![Effect::Emit(Event::Powerdown), Effect::PressPowerButton]
+    #[must_use]
+    pub fn powerdown(&self) -> Change {
+        Change {
+            actions: vec![Action::PressPowerButton],
+            events: vec![Event::Powerdown],
+            ..self.nothing()
+        }
     }
 
-    /// The guest said that it panicked.
-    pub fn panicked(&mut self) -> Vec<Effect> {
-        let pause = self.actions.panic == PanicAction::Pause
-            || (self.actions.panic == PanicAction::Shutdown && self.actions.shutdown == ShutdownAction::Pause);
-        let panicked = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action, info: None }));
-        if pause {
-            let mut effects = vec![panicked(GuestPanicAction::Pause)];
-            effects.extend(self.halt(RunState::GuestPanicked));
-            return effects;
-        }
-        match self.actions.panic {
-            PanicAction::None => vec![panicked(GuestPanicAction::Run)],
-            action => {
-                let mut effects = vec![panicked(GuestPanicAction::Poweroff)];
-                effects.extend(self.halt(RunState::GuestPanicked));
-                let status = u8::from(action == PanicAction::ExitFailure);
-                effects.extend(self.shutdown(ShutdownCause::GuestPanic, status));
-                effects
+    /// The guest said that it panicked; `info` is what else it said. Its vCPU has stopped itself.
+    #[must_use]
+    pub fn panicked(&self, info: Option<GuestPanicInformation>) -> Change {
+        let Actions { panic, shutdown, .. } = self.actions;
+        let pauses = panic == PanicAction::Pause
+            || (panic == PanicAction::Shutdown && shutdown == ShutdownAction::Pause);
+        let action = match panic {
+            _ if pauses => GuestPanicAction::Pause,
+            PanicAction::None => GuestPanicAction::Run,
+            _ => GuestPanicAction::Poweroff,
+        };
+        let event = Event::GuestPanicked(GuestPanickedEvent { action, info });
+        match action {
+            GuestPanicAction::Pause => self.halt(RunState::GuestPanicked, vec![event]),
+            GuestPanicAction::Poweroff => {
+                let status = u8::from(panic == PanicAction::ExitFailure);
+                let mut change = self.shutdown(ShutdownCause::GuestPanic, status);
+                change.events.insert(0, event);
+                change
             }
+            GuestPanicAction::Run if self.is_running() => {
+                self.to(RunState::Running, &[Action::Pause, Action::Run], vec![event])
+            }
+            GuestPanicAction::Run => self.tell(event),
         }
     }
 
     /// The guest loads its crash kernel after a panic.
-    pub fn crash_loaded(&self) -> Vec<Effect> {
-        vec![Effect::Emit(Event::GuestCrashloaded(GuestCrashloadedEvent {
+    #[must_use]
+    pub fn crash_loaded(&self) -> Change {
+        self.tell(Event::GuestCrashloaded(GuestCrashloadedEvent {
             action: GuestPanicAction::Run,
             info: None,
-        }))]
+        }))
+    }
+
+    /// The guest powers itself off through pvpanic.
+    #[must_use]
+    pub fn pv_shutdown(&self) -> Change {
+        let mut change = self.shutdown(ShutdownCause::GuestShutdown, 0);
+        change.events.insert(0, Event::GuestPvshutdown);
+        change
     }
 
     /// A watchdog expired and is to stop the guest.
-    pub fn watchdog(&mut self) -> Vec<Effect> {
-        self.halt(RunState::Watchdog)
+    #[must_use]
+    pub fn watchdog(&self) -> Change {
+        self.halt(RunState::Watchdog, Vec::new())
     }
 
     /// The guest went to ACPI S3.
-    pub fn suspend(&mut self) -> Vec<Effect> {
+    #[must_use]
+    pub fn suspend(&self) -> Change {
         if !self.is_running() {
-            return Vec::new();
+            return self.nothing();
         }
-        self.state = RunState::Suspended;
-        vec![Effect::Pause, Effect::Emit(Event::Suspend)]
+        self.to(RunState::Suspended, &[Action::Pause], vec![Event::Suspend])
     }
 
     /// The guest went to ACPI S4 and is off.
-    pub fn hibernate(&mut self) -> Vec<Effect> {
-        let mut effects = vec![Effect::Emit(Event::SuspendDisk)];
-        effects.extend(self.shutdown(ShutdownCause::GuestShutdown, 0));
-        effects
+    #[must_use]
+    pub fn hibernate(&self) -> Change {
+        let mut change = self.shutdown(ShutdownCause::GuestShutdown, 0);
+        change.events.insert(0, Event::SuspendDisk);
+        change
     }
 
-    /// `system_wakeup`, or a wake event of a device.
+    /// A wake event of a device. A guest that does not sleep needs no waking.
+    #[must_use]
+    pub fn wake_event(&self) -> Change {
+        self.wakeup().unwrap_or_else(|_| self.nothing())
+    }
+
+    /// `system_wakeup`.
     ///
     /// # Errors
-    /// The guest does not sleep.
-    pub fn wakeup(&mut self) -> Result<Vec<Effect>, Error> {
-        if self.state != RunState::Suspended {
+    /// The guest does not sleep, or sleeps and is stopped besides.
+    pub fn wakeup(&self) -> Result<Change, Error> {
+        if self.state.run != RunState::Suspended {
             return Err(Error::generic("Unable to wake up: guest is not in suspended state"));
         }
-        self.state = RunState::Running;
-        Ok(vec![Effect::Wake, Effect::Emit(Event::Wakeup), Effect::Run])
+        Ok(self.to(RunState::Running, &[Action::Wake, Action::Run], vec![Event::Wakeup]))
     }
 
-    /// Leaves `running` for `state`; nothing happens to a guest that does not run.
-    fn halt(&mut self, state: RunState) -> Vec<Effect> {
-        if !self.is_running() {
-            return Vec::new();
+    /// Whether the guest runs or sleeps, and is not stopped.
+    fn is_live(&self) -> bool {
+        matches!(self.state.run, RunState::Running | RunState::Suspended)
+    }
+
+    /// Stops a guest that runs or sleeps, after `events`; another only has them told.
+    fn halt(&self, run: RunState, mut events: Vec<Event>) -> Change {
+        if !self.is_live() {
+            return Change {
+                events,
+                ..self.nothing()
+            };
         }
-        self.state = state;
-        vec![Effect::Pause, Effect::Emit(Event::Stop)]
+        events.push(Event::Stop);
+        let asleep = self.state.run == RunState::Suspended;
+        let actions: &[Action] = if asleep { &[] } else { &[Action::Pause] };
+        Change {
+            next: State { run, asleep },
+            ..self.to(run, actions, events)
+        }
+    }
+
+    fn tell(&self, event: Event) -> Change {
+        Change {
+            events: vec![event],
+            ..self.nothing()
+        }
+    }
+
+    fn to(&self, run: RunState, actions: &[Action], events: Vec<Event>) -> Change {
+        Change {
+            actions: actions.to_vec(),
+            events,
+            next: State { run, asleep: false },
+            exit: None,
+        }
+    }
+
+    fn nothing(&self) -> Change {
+        Change {
+            actions: Vec::new(),
+            events: Vec::new(),
+            next: self.state,
+            exit: None,
+        }
     }
 }
 
@@ -240,189 +339,4 @@ fn by_guest(cause: ShutdownCause) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn machine() -> Machine {
-        Machine::new(Actions {
-            reboot: RebootAction::Reset,
-            shutdown: ShutdownAction::Poweroff,
-            panic: PanicAction::Shutdown,
-        })
-    }
-
-    fn running() -> Machine {
-        let mut machine = machine();
-        machine.cont().unwrap();
-        machine
-    }
-
-    fn reset_event(guest: bool, reason: ShutdownCause) -> Effect {
-        Effect::Emit(Event::Reset(ResetEvent { guest, reason }))
-    }
-
-    fn shutdown_event(guest: bool, reason: ShutdownCause) -> Effect {
-        Effect::Emit(Event::Shutdown(ShutdownEvent { guest, reason }))
-    }
-
-    #[test]
-    fn a_guest_starts_stops_and_goes_on() {
-        let mut machine = machine();
-        assert_eq!(machine.state(), RunState::Prelaunch);
-        assert_eq!(machine.stop(), [], "what does not run cannot be stopped");
-        assert_eq!(machine.state(), RunState::Prelaunch);
-        assert_eq!(machine.cont().unwrap(), [Effect::Emit(Event::Resume), Effect::Run]);
-        assert_eq!(machine.cont().unwrap(), []);
-        assert_eq!(machine.stop(), [Effect::Pause, Effect::Emit(Event::Stop)]);
-        assert_eq!(machine.state(), RunState::Paused);
-        assert_eq!(machine.stop(), []);
-        assert_eq!(machine.cont().unwrap(), [Effect::Emit(Event::Resume), Effect::Run]);
-        assert!(machine.is_running());
-    }
-
-    #[test]
-    fn a_running_guest_runs_on_after_a_reset_a_stopped_one_waits() {
-        let mut machine = running();
-        let reset = [
-            Effect::Pause,
-            Effect::Reset,
-            reset_event(true, ShutdownCause::GuestReset),
-        ];
-        assert_eq!(
-            machine.reset(ShutdownCause::GuestReset),
-            [&reset[..], &[Effect::Run]].concat()
-        );
-        assert!(machine.is_running());
-        machine.stop();
-        let by_client = ShutdownCause::HostQmpSystemReset;
-        let reset = [Effect::Pause, Effect::Reset, reset_event(false, by_client)];
-        assert_eq!(machine.reset(by_client), reset);
-        assert_eq!(machine.state(), RunState::Prelaunch);
-    }
-
-    #[test]
-    fn no_reboot_makes_a_reset_the_end() {
-        let mut machine = running();
-        machine.set_actions(Actions {
-            reboot: RebootAction::Shutdown,
-            ..machine.actions()
-        });
-        let effects = machine.reset(ShutdownCause::GuestReset);
-        let event = shutdown_event(true, ShutdownCause::GuestReset);
-        assert_eq!(effects, [event, Effect::Pause, Effect::Exit(0)]);
-    }
-
-    #[test]
-    fn no_shutdown_keeps_the_process_until_somebody_ends_it() {
-        let mut machine = running();
-        machine.set_actions(Actions {
-            shutdown: ShutdownAction::Pause,
-            ..machine.actions()
-        });
-        let effects = machine.shutdown(ShutdownCause::GuestShutdown, 0);
-        let event = shutdown_event(true, ShutdownCause::GuestShutdown);
-        assert_eq!(effects, [event, Effect::Pause, Effect::Emit(Event::Stop)]);
-        assert_eq!(machine.state(), RunState::Shutdown);
-        assert_eq!(
-            machine.cont().unwrap_err().desc,
-            "Resetting the Virtual Machine is required"
-        );
-        let quit = ShutdownCause::HostQmpQuit;
-        assert_eq!(
-            machine.shutdown(quit, 0),
-            [shutdown_event(false, quit), Effect::Pause, Effect::Exit(0)]
-        );
-        machine.reset(ShutdownCause::HostQmpSystemReset);
-        assert!(machine.cont().is_ok(), "after a reset it may run again");
-    }
-
-    #[test]
-    fn a_broken_guest_must_be_reset() {
-        let mut machine = running();
-        assert_eq!(machine.internal_error(), [Effect::Pause, Effect::Emit(Event::Stop)]);
-        assert_eq!(machine.state(), RunState::InternalError);
-        assert!(machine.cont().is_err());
-        machine.reset(ShutdownCause::HostQmpSystemReset);
-        assert!(machine.cont().is_ok());
-    }
-
-    #[test]
-    fn a_panic_leads_where_the_action_says() {
-        let event = |action| Effect::Emit(Event::GuestPanicked(GuestPanickedEvent { action, info: None }));
-        let stopped = [Effect::Pause, Effect::Emit(Event::Stop)];
-        let ended = |status| {
-            let told = [
-                shutdown_event(true, ShutdownCause::GuestPanic),
-                Effect::Pause,
-                Effect::Exit(status),
-            ];
-            [&[event(GuestPanicAction::Poweroff)], &stopped[..], &told[..]].concat()
-        };
-        let paused = [&[event(GuestPanicAction::Pause)], &stopped[..]].concat();
-        for (panic, shutdown, effects, state) in [
-            (
-                PanicAction::None,
-                ShutdownAction::Poweroff,
-                vec![event(GuestPanicAction::Run)],
-                RunState::Running,
-            ),
-            (
-                PanicAction::Pause,
-                ShutdownAction::Poweroff,
-                paused.clone(),
-                RunState::GuestPanicked,
-            ),
-            (
-                PanicAction::Shutdown,
-                ShutdownAction::Pause,
-                paused,
-                RunState::GuestPanicked,
-            ),
-            (
-                PanicAction::Shutdown,
-                ShutdownAction::Poweroff,
-                ended(0),
-                RunState::GuestPanicked,
-            ),
-            (
-                PanicAction::ExitFailure,
-                ShutdownAction::Poweroff,
-                ended(1),
-                RunState::GuestPanicked,
-            ),
-        ] {
-            let mut machine = running();
-            machine.set_actions(Actions {
-                panic,
-                shutdown,
-                ..machine.actions()
-            });
-            assert_eq!(machine.panicked(), effects, "{panic:?} {shutdown:?}");
-            assert_eq!(machine.state(), state, "{panic:?} {shutdown:?}");
-        }
-    }
-
-    #[test]
-    fn a_sleeping_guest_is_woken() {
-        let mut machine = running();
-        assert_eq!(
-            machine.wakeup().unwrap_err().desc,
-            "Unable to wake up: guest is not in suspended state"
-        );
-        assert_eq!(machine.suspend(), [Effect::Pause, Effect::Emit(Event::Suspend)]);
-        assert_eq!(machine.state(), RunState::Suspended);
-        assert_eq!(machine.cont().unwrap(), [], "cont does not wake");
-        assert_eq!(machine.suspend(), []);
-        let woken = [Effect::Wake, Effect::Emit(Event::Wakeup), Effect::Run];
-        assert_eq!(machine.wakeup().unwrap(), woken);
-        assert!(machine.is_running());
-    }
-
-    #[test]
-    fn an_expired_watchdog_can_stop_the_guest() {
-        let mut machine = running();
-        assert_eq!(machine.watchdog(), [Effect::Pause, Effect::Emit(Event::Stop)]);
-        assert_eq!(machine.state(), RunState::Watchdog);
-        assert!(machine.cont().is_ok());
-    }
-}
+mod tests;

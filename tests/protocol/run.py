@@ -21,6 +21,7 @@ from protocol import (  # noqa: E402, F401
     processes,
     processors,
     replay,
+    runstates,
     serial,
     session,
     startup,

@@ -1,10 +1,12 @@
 //! The address spaces of a machine, and what its vCPUs' exits mean.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
+use super::pace::Pace;
 use super::split::SplitChips;
 use crate::{
-    accel::{ExitHandler, VcpuEvent, stop_current_vcpu},
+    accel::{ExitHandler, VcpuEvent, delay_current_vcpu, stop_current_vcpu},
     devices::{Notice, Notifier},
     machine::bus::AddressSpace,
 };
@@ -33,18 +35,23 @@ impl Board {
     }
 }
 
-/// A guest that asked to be reset or switched off must not run another instruction meanwhile.
+/// A guest that asked to be reset or switched off must not run another instruction meanwhile, nor one that panicked,
+/// unless it is told to run on; one that makes events without end is slowed down.
 fn stopping(notifier: Notifier) -> Notifier {
+    let pace = Pace::default();
     Arc::new(move |notice| {
         match notice {
             Notice::ResetRequest
             | Notice::ShutdownRequest
             | Notice::SuspendRequest
             | Notice::HibernateRequest
+            | Notice::GuestPanicked
+            | Notice::HyperVCrash(_)
             | Notice::GuestPvShutdown
             | Notice::InternalError
             | Notice::DebugExit(_) => stop_current_vcpu(),
-            Notice::GuestPanicked | Notice::GuestCrashLoaded | Notice::WakeupRequest | Notice::RtcChange(_) => {}
+            Notice::WakeupRequest => {}
+            Notice::GuestCrashLoaded | Notice::RtcChange(_) => delay_current_vcpu(pace.event(Instant::now())),
         }
         notifier(notice);
     })
@@ -89,7 +96,7 @@ impl ExitHandler for Board {
             }
             VcpuEvent::SystemShutdown => Notice::ShutdownRequest,
             VcpuEvent::SystemReset => Notice::ResetRequest,
-            VcpuEvent::SystemCrash => Notice::GuestPanicked,
+            VcpuEvent::SystemCrash(parameters) => parameters.map_or(Notice::GuestPanicked, Notice::HyperVCrash),
             VcpuEvent::Failed(reason) => {
                 tracing::error!(vcpu = index, "{reason}");
                 Notice::InternalError

@@ -11,6 +11,7 @@ mod guest;
 mod layout;
 mod lines;
 mod options;
+mod pace;
 mod pci;
 mod pci_info;
 mod ram;

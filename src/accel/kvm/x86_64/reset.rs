@@ -101,7 +101,7 @@ fn changeable_msrs(kvm: &Kvm) -> io::Result<Vec<u32>> {
 }
 
 /// Reads these registers; those the vCPU's CPU model lacks are left out.
-fn read_msrs(fd: &VcpuFd, indices: &[u32]) -> io::Result<Vec<kvm_msr_entry>> {
+pub(super) fn read_msrs(fd: &VcpuFd, indices: &[u32]) -> io::Result<Vec<kvm_msr_entry>> {
     let wanted: Vec<kvm_msr_entry> = indices
         .iter()
         .map(|index| kvm_msr_entry {

@@ -9,7 +9,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::{
     configure::CORE_THREAD_COUNT, external::ExternalInput, initial::BootState, ioctls, registers, reset::PowerOnState,
-    stats, system::System,
+    reset::read_msrs, stats, system::System,
 };
 use crate::accel::{ExitHandler, Processor, RunPage, StatValue, Step, VcpuEvent, kvm::KvmError};
 
@@ -157,12 +157,20 @@ impl Vcpu {
         match kind {
             KVM_SYSTEM_EVENT_SHUTDOWN => self.event(VcpuEvent::SystemShutdown),
             KVM_SYSTEM_EVENT_RESET => self.event(VcpuEvent::SystemReset),
-            KVM_SYSTEM_EVENT_CRASH => self.event(VcpuEvent::SystemCrash),
+            KVM_SYSTEM_EVENT_CRASH => self.event(VcpuEvent::SystemCrash(self.crash_parameters())),
             other => {
                 tracing::warn!(vcpu = self.index, kind = other, "unknown KVM_EXIT_SYSTEM_EVENT");
                 Step::Continue
             }
         }
+    }
+
+    /// What the guest wrote into HV_X64_MSR_CRASH_P0 to P4.
+    fn crash_parameters(&self) -> Option<[u64; 5]> {
+        const CRASH_P0: u32 = 0x4000_0100;
+        let entries = read_msrs(&self.fd, &[0, 1, 2, 3, 4].map(|number| CRASH_P0 + number)).ok()?;
+        let values: Vec<u64> = entries.iter().map(|entry| entry.data).collect();
+        values.try_into().ok()
     }
 
     fn internal_error(&self) -> Step {
