@@ -55,6 +55,16 @@ pub fn plain(text: &str) {
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
+/// Prints what was asked for on standard output, to the last byte.
+///
+/// # Errors
+/// It cannot be written; the program has not done what it was asked for.
+pub fn output(text: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_ref())?;
+    out.flush()
+}
+
 /// What the system said, without its number, as in other programs' messages.
 #[must_use]
 pub fn reason(error: &io::Error) -> String {

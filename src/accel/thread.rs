@@ -335,7 +335,10 @@ impl<P: Processor> Body<P> {
         let until = Instant::now() + delay;
         let mut mailbox = self.shared.lock();
         while mailbox.wanted == Wanted::Run && mailbox.jobs.is_empty() {
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+            let Some(left) = until
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())
+            else {
                 return;
             };
             let waited = self.shared.changed.wait_timeout(mailbox, left);

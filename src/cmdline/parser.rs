@@ -13,6 +13,7 @@ use super::keyval;
 use super::option::{Action, Group, OptionInfo};
 use super::opts::Opts;
 use super::table::options;
+use crate::qapi::json;
 use crate::target::Target;
 
 /// Reads a command line, program name left out. `read_file` is asked for the files of `-readconfig`; nothing else is
@@ -166,5 +167,8 @@ fn warn_all(builder: &mut Builder, opts: &Opts) {
 }
 
 fn object(text: &str) -> Result<Map<String, Value>, Error> {
-    serde_json::from_str(text).map_err(|error| Error::new(format!("JSON parse error, {error}")))
+    match json::from_text(text).map_err(|error| Error::new(error.desc))? {
+        Value::Object(members) => Ok(members),
+        _ => Err(Error::new("JSON parse error, not an object")),
+    }
 }

@@ -210,7 +210,11 @@ pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Resul
         let id = options.id.clone();
         let added = chardevs.add(options).await.map_err(located)?;
         if let Some(path) = added.pty {
-            println!("char device redirected to {path} (label {id})");
+            let line = format!("char device redirected to {path} (label {id})\n");
+            // QEMU starts the guest all the same; whoever manages it asks `query-chardev`.
+            if let Err(error) = report::output(&line) {
+                report::warning(format!("{}: {}", line.trim_end(), report::reason(&error)));
+            }
         }
     }
     Ok(())

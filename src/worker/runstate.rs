@@ -159,11 +159,7 @@ impl Machine {
             reason: cause,
         })];
         match self.state.run {
-            RunState::Running => self.to(
-                RunState::Running,
-                &[Action::Pause, Action::Reset, Action::Run],
-                events,
-            ),
+            RunState::Running => self.to(RunState::Running, &[Action::Pause, Action::Reset, Action::Run], events),
             _ => self.to(RunState::Prelaunch, &[Action::Pause, Action::Reset], events),
         }
     }
@@ -202,8 +198,8 @@ impl Machine {
     #[must_use]
     pub fn panicked(&self, info: Option<GuestPanicInformation>) -> Change {
         let Actions { panic, shutdown, .. } = self.actions;
-        let pauses = panic == PanicAction::Pause
-            || (panic == PanicAction::Shutdown && shutdown == ShutdownAction::Pause);
+        let pauses =
+            panic == PanicAction::Pause || (panic == PanicAction::Shutdown && shutdown == ShutdownAction::Pause);
         let action = match panic {
             _ if pauses => GuestPanicAction::Pause,
             PanicAction::None => GuestPanicAction::Run,

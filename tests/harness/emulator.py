@@ -91,10 +91,12 @@ class Emulator:
     """One running emulator with a QMP socket and, unless `console` is False, a serial port on a socket pair. `memory` is
     in MiB; None leaves it to the other arguments.
 
-    Sockets in `pass_fds` are handed over under their numbers and closed here."""
+    Sockets in `pass_fds` are handed over under their numbers and closed here. Standard output goes to the file `output`
+    in place of that of errors."""
 
     def __init__(
-        self, *arguments, guest=True, machine="q35", paused=False, console=True, memory=128, program=None, pass_fds=()
+        self, *arguments, guest=True, machine="q35", paused=False, console=True, memory=128, program=None, pass_fds=(),
+        output=None,
     ):
         self.directory = tempfile.mkdtemp(prefix="remuda-test-")
         self.qmp_path = f"{self.directory}/qmp"
@@ -123,7 +125,7 @@ class Emulator:
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
-                stdout=errors,
+                stdout=output or errors,
                 stderr=errors,
                 pass_fds=[fd.fileno() for fd in fds],
             )

@@ -22,13 +22,6 @@ def repeat(body):
     return body + b"\xe9" + struct.pack("<h", -(len(body) + 3))
 
 
-def wrmsr(msr, value):
-    """Writes a model-specific register."""
-    return b"\x66\xb9" + struct.pack("<I", msr) + b"\x66\xb8" + struct.pack("<I", value & 0xFFFFFFFF) + (
-        b"\x66\xba" + struct.pack("<I", value >> 32) + b"\x0f\x30"
-    )
-
-
 def sleep(kind):
     """Enters an ACPI sleep state of q35 by its type: 0 is S5, 1 is S3, 2 is S4."""
     pmbase = out(0xCF8, 0x8000F840, 4) + out(0xCFC, 0x601, 4) + out(0xCF8, 0x8000F844, 4) + out(0xCFC, 0x80)

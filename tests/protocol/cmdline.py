@@ -1,5 +1,6 @@
 """The command line: help texts, and malformed lines that each end in a message and status 1."""
 
+import os
 import subprocess
 
 from harness.checks import check, expect, expect_equal
@@ -162,3 +163,36 @@ def accelerator_fallback():
         errors = warnings_of(*arguments, "-cpu", "host")
         for line in ("invalid accelerator bogus", "falling back to KVM"):
             expect(line in errors, f"{line!r} is missing from {errors!r}")
+
+
+@check("cmdline: JSON may have single quotes, and what is wrong with it is said as over QMP")
+def json_quotes():
+    quotes = ["-machine", "none,accel=kvm", *QUIET, "-object", "{'qom-type':'memory-backend-ram','id':'m','size':4096}", "-h"]
+    expect_equal(run(*quotes).returncode, 0, "exit status")
+    for text, reason in [
+        ("{'driver':'pvpanic'", "premature EOI"),
+        ("{'driver':'pvpanic'} 1", "Expecting at most one JSON value"),
+        ("{'driver' 1}", "missing : in object pair"),
+        ("{'driver':'x','driver':'x'}", "duplicate key"),
+        ("{'driver':'\\uffff'}", "\\uffff is not a valid Unicode character"),
+    ]:
+        ended = run("-machine", "none", *QUIET, "-device", text)
+        expect_equal(ended.returncode, 1, f"exit status of {text}")
+        expect(reason in ended.stderr, f"{text}: {ended.stderr!r}")
+
+
+@check("cmdline: a text that was asked for and cannot be written is an error")
+def unwritable_help():
+    for arguments in (["-help"], ["-version"], ["-machine", "help"], ["-device", "pvpanic,help"], ["-cpu", "help"]):
+        with open("/dev/full", "wb") as full:
+            ended = subprocess.run([binary(), *arguments], stdout=full, stderr=subprocess.PIPE, text=True, timeout=5)
+        if is_ours(binary()):
+            expect_equal(ended.returncode, 1, f"exit status of {arguments}")
+            expect("No space left on device" in ended.stderr, f"{arguments}: {ended.stderr!r}")
+        reader, writer = os.pipe()
+        os.close(reader)
+        ended = subprocess.run([binary(), *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, timeout=5)
+        os.close(writer)
+        if is_ours(binary()):
+            expect_equal(ended.returncode, 1, f"exit status of {arguments} into a closed pipe")
+            expect("Broken pipe" in ended.stderr, f"{arguments}: {ended.stderr!r}")

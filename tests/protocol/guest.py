@@ -378,3 +378,13 @@ def two_guests():
         eventually("the first ends", 5, lambda: one.process.poll() is not None)
         two.console.type("e still")
         two.console.expect("ECHO still")
+
+
+@check("guest: starts with a terminal whose name cannot be printed")
+def unprintable_terminal():
+    need_kvm()
+    with open("/dev/full", "wb") as full:
+        emulator = Emulator("-serial", "pty", guest=False, console=False, paused=True, output=full)
+    with emulator:
+        label = next(port for port in emulator.qmp().command("query-chardev") if port["label"] == "serial0")
+        expect(label["filename"].startswith("pty:/dev/pts/"), f"{label}")

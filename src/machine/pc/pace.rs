@@ -39,7 +39,10 @@ mod tests {
         assert_eq!(pace.event(start), INTERVAL);
         assert_eq!(pace.event(start), INTERVAL * 2, "each vCPU waits for its turn");
         let later = start + INTERVAL * (BURST + 2);
-        assert!((0..BURST).all(|_| pace.event(later).is_zero()), "a quiet time makes good");
+        assert!(
+            (0..BURST).all(|_| pace.event(later).is_zero()),
+            "a quiet time makes good"
+        );
         assert_eq!(pace.event(later), INTERVAL);
     }
 }

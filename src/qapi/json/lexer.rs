@@ -113,6 +113,18 @@ impl Lexer {
         tokens
     }
 
+    /// There are no more bytes: the token that was at hand, if any.
+    pub(super) fn finish(&mut self) -> Option<Token> {
+        let kind = match self.state {
+            State::Start | State::Recovery | State::NextLine => return None,
+            State::Zero | State::Digits => Kind::Integer,
+            State::Fraction | State::Exponent => Kind::Float,
+            State::Keyword => Kind::Keyword,
+            _ => Kind::Stray,
+        };
+        Some(self.take(kind))
+    }
+
     /// Drops what was begun and skips the rest of the line.
     pub(super) fn skip_line(&mut self) {
         self.text.clear();

@@ -9,7 +9,7 @@ mod parser;
 mod stream;
 mod text;
 
-pub use stream::{Limits, Stream};
+pub use stream::{Limits, Stream, from_text};
 
 #[cfg(test)]
 mod tests;

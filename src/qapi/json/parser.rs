@@ -43,24 +43,24 @@ impl Parser {
     /// The members after `{`.
     fn object(&mut self) -> Result<Value, Error> {
         let mut members = Map::new();
-        if self.take_if(b'}') {
+        if self.take_if(b'}')? {
             return Ok(Value::Object(members));
         }
         loop {
             let Value::String(key) = self.value()? else {
                 return Err(error("key is not a string in object"));
             };
-            if !self.take_if(b':') {
+            if !self.take_if(b':')? {
                 return Err(error("missing : in object pair"));
             }
             let value = self.value()?;
             if members.insert(key, value).is_some() {
                 return Err(error("duplicate key"));
             }
-            if self.take_if(b'}') {
+            if self.take_if(b'}')? {
                 return Ok(Value::Object(members));
             }
-            if !self.take_if(b',') {
+            if !self.take_if(b',')? {
                 return Err(error("expected separator in dict"));
             }
         }
@@ -69,22 +69,27 @@ impl Parser {
     /// The items after `[`.
     fn array(&mut self) -> Result<Value, Error> {
         let mut items = Vec::new();
-        if self.take_if(b']') {
+        if self.take_if(b']')? {
             return Ok(Value::Array(items));
         }
         loop {
             items.push(self.value()?);
-            if self.take_if(b']') {
+            if self.take_if(b']')? {
                 return Ok(Value::Array(items));
             }
-            if !self.take_if(b',') {
+            if !self.take_if(b',')? {
                 return Err(error("expected separator in list"));
             }
         }
     }
 
-    fn take_if(&mut self, punct: u8) -> bool {
-        self.tokens.next_if(|token| token.kind == Kind::Punct(punct)).is_some()
+    fn take_if(&mut self, punct: u8) -> Result<bool, Error> {
+        let next = self.tokens.peek().ok_or_else(|| error("premature EOI"))?;
+        let found = next.kind == Kind::Punct(punct);
+        if found {
+            self.tokens.next();
+        }
+        Ok(found)
     }
 }
 

@@ -66,6 +66,23 @@ impl Open {
     }
 }
 
+/// The one value that `text` holds.
+///
+/// # Errors
+/// What is wrong with it, or that it holds none or several.
+pub fn from_text(text: &str) -> Result<Value, Error> {
+    let mut stream = Stream::default();
+    let mut results = Vec::new();
+    stream.feed(text.as_bytes(), |result| results.push(result));
+    stream.finish(|result| results.push(result));
+    let mut values = results.into_iter().collect::<Result<Vec<Value>, Error>>()?;
+    match (values.pop(), values.is_empty()) {
+        (Some(value), true) => Ok(value),
+        (Some(_), false) => Err(Error::generic("Expecting at most one JSON value")),
+        (None, _) => Err(Error::generic("Expecting a JSON value")),
+    }
+}
+
 impl Stream {
     /// A stream whose values hold no more than `limits`.
     #[must_use]
@@ -90,6 +107,17 @@ impl Stream {
                     found(result);
                 }
             }
+        }
+    }
+
+    /// There are no more bytes: hands what is left, which may be a value or the beginning of one, to `found`.
+    pub fn finish(&mut self, mut found: impl FnMut(Result<Value, Error>)) {
+        if let Some(result) = self.lexer.finish().and_then(|token| self.take(token)) {
+            found(result);
+        }
+        if !self.tokens.is_empty() {
+            let tokens = self.reset();
+            found(parser::parse(tokens));
         }
     }
 

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{Limits, Stream};
+use super::{Limits, Stream, from_text};
 use crate::qapi::Error;
 
 fn values(bytes: &[u8]) -> Vec<Result<Value, Error>> {
@@ -80,6 +80,12 @@ fn mistakes_have_the_texts_that_clients_know() {
         (br#""\u12""#, "\\u12 is not a valid Unicode character"),
         (br#""\ud800""#, "\\ud800 is not a valid Unicode character"),
         (br#""\ud800\u0041""#, "\\ud800 is not a valid Unicode character"),
+        (br#""\uffff""#, "\\uffff is not a valid Unicode character"),
+        (br#""\ufdd0""#, "\\ufdd0 is not a valid Unicode character"),
+        (br#""\ud83f\udffe""#, "\\ud83f\\udffe is not a valid Unicode character"),
+        (b"\"\xef\xbf\xbf\"", "invalid UTF-8 sequence in string"),
+        (b"\"\xef\xb7\x90\"", "invalid UTF-8 sequence in string"),
+        (b"\"\xf0\x9f\xbf\xbe\"", "invalid UTF-8 sequence in string"),
         (b"\"\xc3(\"", "invalid UTF-8 sequence in string"),
         (b"\"\xf4\x90\x80\x80\"", "invalid UTF-8 sequence in string"),
     ] {
@@ -93,6 +99,26 @@ fn strings_may_hold_escapes_and_any_character() {
         values(b"\"\\u0041\\ud83d\\ude00\\u0000\\/\\b\\f\\n\\r\\t\\\\\\'\\\"\xc3\xa9\""),
         [Ok(json!("A\u{1f600}\0/\u{8}\u{c}\n\r\t\\'\"\u{e9}"))]
     );
+}
+
+#[test]
+fn a_text_holds_one_value() {
+    assert_eq!(from_text(" {'driver': 'pvpanic'} "), Ok(json!({"driver": "pvpanic"})));
+    assert_eq!(from_text("-12"), Ok(json!(-12)));
+    assert_eq!(from_text("true"), Ok(json!(true)));
+    for (text, expected) in [
+        ("", "Expecting a JSON value"),
+        ("{} {}", "Expecting at most one JSON value"),
+        ("{'a':1} 1", "Expecting at most one JSON value"),
+        ("{'a':1", "JSON parse error, premature EOI"),
+        ("{", "JSON parse error, premature EOI"),
+        ("{'a':'pv", "JSON parse error, stray ''pv'"),
+        ("{'a':1}-", "JSON parse error, stray '-'"),
+        ("{'a':tru", "JSON parse error, invalid keyword 'tru'"),
+        ("{'a':1}}", "JSON parse error, expecting value"),
+    ] {
+        assert_eq!(from_text(text), Err(Error::generic(expected)), "{text}");
+    }
 }
 
 #[test]
@@ -147,18 +173,24 @@ fn a_value_may_be_as_deep_as_the_limit() {
     );
 }
 
+/// What a string may hold: anything but the code points that Unicode keeps for itself.
+fn text() -> impl Strategy<Value = String> {
+    let kept = |c: char| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
+    any::<String>().prop_map(move |text| text.replace(kept, ""))
+}
+
 fn arbitrary_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        any::<String>().prop_map(Value::from),
+        text().prop_map(Value::from),
     ];
     leaf.prop_recursive(4, 32, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((any::<String>(), inner), 0..4)
+            prop::collection::vec((text(), inner), 0..4)
                 .prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })

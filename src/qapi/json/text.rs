@@ -8,7 +8,10 @@ use crate::qapi::Error;
 /// The text of a string token, quotes removed and escapes resolved.
 pub(super) fn string(token: &[u8]) -> Result<String, Error> {
     let inner = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
-    let Ok(mut rest) = std::str::from_utf8(inner) else {
+    let Some(mut rest) = std::str::from_utf8(inner)
+        .ok()
+        .filter(|text| !text.contains(is_noncharacter))
+    else {
         return Err(error("invalid UTF-8 sequence in string"));
     };
     let mut text = String::with_capacity(rest.len());
@@ -39,17 +42,23 @@ fn escape(text: &str) -> Result<(char, usize), Error> {
 
 /// The character of `\uXXXX`, or of two of them that make a surrogate pair.
 fn unicode(text: &str) -> Result<(char, usize), Error> {
-    let invalid = || {
-        let shown: String = text.chars().take(6).collect();
+    let invalid = |length| {
+        let shown: String = text.chars().take(length).collect();
         error(&format!("{shown} is not a valid Unicode character"))
     };
-    let first = unit(text).ok_or_else(invalid)?;
+    let first = unit(text).ok_or_else(|| invalid(6))?;
     let second = text.get(6..).and_then(unit);
     let units = std::iter::once(first).chain(second);
     match char::decode_utf16(units).next() {
+        Some(Ok(c)) if is_noncharacter(c) => Err(invalid(6 * c.len_utf16())),
         Some(Ok(c)) => Ok((c, 6 * c.len_utf16())),
-        _ => Err(invalid()),
+        _ => Err(invalid(6)),
     }
+}
+
+/// Whether Unicode sets the code point aside for internal use.
+fn is_noncharacter(c: char) -> bool {
+    matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
 }
 
 /// The number in `\uXXXX`.

@@ -231,7 +231,10 @@ fn a_failed_reset_leaves_a_guest_that_must_be_reset() {
     }
     bench.fate.reset.set(false);
     bench.core.reset(ShutdownCause::HostQmpSystemReset).unwrap();
-    assert_eq!(bench.seen(), (vec!["RESET"], Some(RunState::Prelaunch), RunState::Prelaunch));
+    assert_eq!(
+        bench.seen(),
+        (vec!["RESET"], Some(RunState::Prelaunch), RunState::Prelaunch)
+    );
 }
 
 #[test]

@@ -71,7 +71,12 @@ fn a_running_guest_runs_on_after_a_reset_a_stopped_one_waits() {
     let stop = machine.stop();
     machine.commit(&stop);
     let change = machine.reset(ShutdownCause::HostQmpSystemReset);
-    let wanted = (vec![Action::Pause, Action::Reset], vec!["RESET"], None, RunState::Prelaunch);
+    let wanted = (
+        vec![Action::Pause, Action::Reset],
+        vec!["RESET"],
+        None,
+        RunState::Prelaunch,
+    );
     assert_eq!(take(&mut machine, &change), wanted);
 }
 
@@ -130,7 +135,12 @@ fn a_panic_that_powers_off_never_says_stop_in_between() {
 fn a_panic_that_is_nobodys_business_lets_the_guest_run_on() {
     let mut machine = with(running(), |actions| actions.panic = PanicAction::None);
     let change = machine.panicked(None);
-    let wanted = (vec![Action::Pause, Action::Run], vec!["GUEST_PANICKED"], None, RunState::Running);
+    let wanted = (
+        vec![Action::Pause, Action::Run],
+        vec!["GUEST_PANICKED"],
+        None,
+        RunState::Running,
+    );
     assert_eq!(take(&mut machine, &change), wanted);
     let change = machine.stop();
     machine.commit(&change);
@@ -161,7 +171,10 @@ fn a_guest_stopped_in_its_sleep_sleeps_again() {
     machine.commit(&change);
     for _ in 0..2 {
         let change = machine.stop();
-        assert_eq!(take(&mut machine, &change), (vec![], vec!["STOP"], None, RunState::Paused));
+        assert_eq!(
+            take(&mut machine, &change),
+            (vec![], vec!["STOP"], None, RunState::Paused)
+        );
         assert!(machine.stop().events.is_empty());
         assert!(machine.wakeup().is_err(), "it is stopped");
         let change = machine.cont().unwrap();
