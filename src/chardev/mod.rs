@@ -38,3 +38,4 @@ pub use options::{
 };
 pub use port::{Chunk, FrontEnd, FrontEvent, FrontReader, FrontWriter};
 pub use registry::{Added, ChardevInfo, ChardevRegistry, DataFormat};
+pub use socket::connection;

@@ -102,6 +102,8 @@ pub(super) struct Port {
     /// The latest connection that the front end is done with.
     finished: watch::Sender<u64>,
     attached: AtomicBool,
+    /// The front end went away.
+    left: Notify,
     frontend_open: AtomicBool,
 }
 
@@ -175,6 +177,7 @@ impl Port {
             connected: watch::Sender::new(false),
             finished: watch::Sender::new(0),
             attached: AtomicBool::new(false),
+            left: Notify::new(),
             frontend_open: AtomicBool::new(false),
         });
         let back = BackPort {
@@ -230,6 +233,13 @@ impl Port {
 
     pub(super) fn set_frontend_open(&self, open: bool) {
         self.frontend_open.store(open, Ordering::Relaxed);
+    }
+
+    /// Waits until the front end is gone.
+    pub(super) async fn abandoned(&self) {
+        while self.is_attached() {
+            self.left.notified().await;
+        }
     }
 
     /// Follows whether somebody is there.
@@ -299,6 +309,41 @@ impl FrontReader {
         }
     }
 
+    /// The next event, if it is there already.
+    pub fn try_recv(&mut self) -> Option<FrontEvent> {
+        if let Some(generation) = self.closing.take() {
+            self.port.finish(generation);
+        }
+        if std::mem::take(&mut self.replay) {
+            return Some(FrontEvent::Opened);
+        }
+        self.take().flatten()
+    }
+
+    /// Waits until whoever was there has gone, though what they sent before is still to be received.
+    pub async fn hangup(&mut self) {
+        self.until(|queue| queue.items.iter().any(|item| matches!(item, Input::Closed(_))))
+            .await;
+    }
+
+    /// Waits until there is something to be received.
+    pub async fn waiting(&mut self) {
+        self.until(|queue| !queue.items.is_empty()).await;
+    }
+
+    /// Waits until the queue is like that, or there is no back end any more.
+    async fn until(&mut self, is_so: impl Fn(&Queue) -> bool) {
+        loop {
+            {
+                let queue = self.port.lock();
+                if queue.gone || is_so(&queue) {
+                    return;
+                }
+            }
+            self.port.ready.notified().await;
+        }
+    }
+
     /// An event that waits already. The outer none means that there will be no more.
     fn take(&mut self) -> Option<Option<FrontEvent>> {
         let mut queue = self.port.lock();
@@ -337,6 +382,7 @@ impl Drop for FrontReader {
         }
         self.port.set_frontend_open(false);
         self.port.attached.store(false, Ordering::Relaxed);
+        self.port.left.notify_one();
     }
 }
 
@@ -344,12 +390,8 @@ impl FrontWriter {
     /// Sends bytes to the outside, waiting while the outside does not take them. They are dropped if nobody is
     /// there, or if whoever the reader last knew has gone.
     pub async fn send(&self, bytes: impl Into<Vec<u8>>) {
-        let generation = self
-            .generation
-            .as_ref()
-            .map(|generation| generation.load(Ordering::Relaxed));
         let output = Output {
-            generation,
+            generation: self.generation(),
             bytes: bytes.into(),
         };
         // The permit is taken first so that a dropped future leaves no trace.
@@ -357,6 +399,37 @@ impl FrontWriter {
             self.port.unwritten.fetch_add(1, Ordering::Relaxed);
             permit.send(output);
         }
+    }
+
+    /// Sends bytes as [`Self::send`] does, if there is room for them now; leaves none behind then. Returns whether there
+    /// was.
+    pub fn try_send(&self, bytes: &mut Vec<u8>) -> bool {
+        match self.output.try_reserve() {
+            Ok(permit) => {
+                self.port.unwritten.fetch_add(1, Ordering::Relaxed);
+                permit.send(Output {
+                    generation: self.generation(),
+                    bytes: std::mem::take(bytes),
+                });
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(())) => {
+                bytes.clear();
+                true
+            }
+            Err(mpsc::error::TrySendError::Full(())) => false,
+        }
+    }
+
+    /// Waits until there is room for more bytes.
+    pub async fn room(&self) {
+        // Where there is no back end any more there is room for everything.
+        drop(self.output.reserve().await);
+    }
+
+    fn generation(&self) -> Option<u64> {
+        let generation = self.generation.as_ref()?;
+        Some(generation.load(Ordering::Relaxed))
     }
 
     /// The same writer, not bound to one connection: whoever is there gets the bytes.

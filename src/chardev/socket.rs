@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::FdTable;
 use super::address::{self, Listener};
 use super::options::{SocketAddress, SocketOptions};
-use super::port::{BackPort, InputSender, OutputReceiver};
+use super::port::{BackPort, FrontEnd, InputSender, OutputReceiver, Port};
 use super::telnet::{self, Telnet};
 use super::wire::SocketStream;
 use crate::qapi::Error;
@@ -156,9 +156,14 @@ async fn serve(
     port.input.opened(name);
     let mut telnet = options.telnet.then(Telnet::default);
     let BackPort { input, output } = port;
+    let outward = async {
+        outbound(&stream, output, options.telnet).await;
+        // What a peer said before it went can still be read.
+        output.discard().await;
+    };
     tokio::select! {
         () = inbound(&stream, input, telnet.as_mut()) => {}
-        () = outbound(&stream, output, options.telnet) => {}
+        () = outward => {}
     }
     let generation = input.closed(idle_name);
     say_the_rest(&stream, input, output, options, generation, listener).await;
@@ -219,15 +224,62 @@ async fn say_the_rest(
             (None, None) => std::future::pending().await,
         }
     };
+    tokio::pin!(somebody_waits);
     tokio::select! {
         biased;
         () = input.finished(generation) => {}
         () = outbound(stream, output, options.telnet) => return,
-        () = somebody_waits => return,
+        () = &mut somebody_waits => return,
     }
-    while let Some(bytes) = output.try_recv().await {
-        if send(stream, bytes, options.telnet).await.is_err() {
-            return;
+    let last_words = async {
+        while let Some(bytes) = output.try_recv().await {
+            if send(stream, bytes, options.telnet).await.is_err() {
+                return;
+            }
         }
+    };
+    // A peer that does not read its last answers loses them to the next one.
+    tokio::select! {
+        biased;
+        () = last_words => {}
+        () = somebody_waits => {}
     }
+}
+
+/// A front end over one connection, and no character device: both end together.
+///
+/// # Errors
+/// The socket cannot be watched.
+pub fn connection(name: &str, socket: OwnedFd) -> std::io::Result<FrontEnd> {
+    let stream = SocketStream::new(socket)?;
+    let (port, mut back) = Port::new(name, None);
+    let front = port.attach().ok_or(std::io::ErrorKind::AddrInUse)?;
+    let name = name.to_owned();
+    tokio::spawn(async move {
+        back.input.opened(name.as_str());
+        let BackPort { input, output } = &mut back;
+        let outward = async {
+            outbound(&stream, output, false).await;
+            output.discard().await;
+        };
+        tokio::select! {
+            () = inbound(&stream, input, None) => {}
+            () = outward => {}
+            () = port.abandoned() => {}
+        }
+        // Whoever has said all may still read.
+        let generation = input.closed(name.as_str());
+        tokio::select! {
+            biased;
+            () = input.finished(generation) => {}
+            () = port.abandoned() => {}
+            () = outbound(&stream, output, false) => return,
+        }
+        while let Some(bytes) = output.try_recv().await {
+            if send(&stream, bytes, false).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(front)
 }

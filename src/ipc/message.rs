@@ -85,8 +85,6 @@ messages! {
         },
         /// For a worker without a guest: this command line.
         Start(Vec<String>),
-        /// All monitors listen: let the parent of a daemon go, and start the guest unless it is to wait for `cont`.
-        Proceed,
         /// End the guest for this reason and exit.
         Terminate(ShutdownCause),
         /// The monitor failed and has said why: end without a word.
@@ -101,6 +99,11 @@ messages! {
         DescribeHost,
         /// What a person asks at a human monitor, question and answer in JSON.
         Inspect(String),
+        /// All monitors listen: let the parent of a daemon go, and start the guest unless it is to wait for `cont`. The
+        /// answer, which is empty, comes once that is done.
+        Proceed,
+        /// End the guest for this reason and exit. The answer, which is empty, comes once the clients were told.
+        End(ShutdownCause),
     }
 
     /// What a worker says.
@@ -229,6 +232,14 @@ mod tests {
                 id: 8,
                 request: WorkerRequest::DescribeHost,
             },
+            ToWorker::Ask {
+                id: 9,
+                request: WorkerRequest::Proceed,
+            },
+            ToWorker::Ask {
+                id: 10,
+                request: WorkerRequest::End(ShutdownCause::HostQmpQuit),
+            },
             ToWorker::Answer {
                 id: 3,
                 result: Ok(null()),
@@ -238,7 +249,6 @@ mod tests {
                 result: Err(error()),
             },
             ToWorker::Start(vec!["-name".into(), "a\0b".into()]),
-            ToWorker::Proceed,
             ToWorker::Terminate(ShutdownCause::HostQmpQuit),
             ToWorker::Abort,
         ]);
@@ -275,7 +285,7 @@ mod tests {
         let mut take = |bytes: &[u8]| ToWorker::take(&mut Source::new(bytes, std::mem::take(&mut fds))).map(|_| ());
         assert!(matches!(take(&[99]), Err(Malformed::Unknown { what: "ToWorker", .. })));
         assert!(matches!(take(&[]), Err(Malformed::Short(_))));
-        let boredom = [&[5, 7, 0, 0, 0][..], b"boredom"].concat();
+        let boredom = [&[4, 7, 0, 0, 0][..], b"boredom"].concat();
         assert!(matches!(
             take(&boredom),
             Err(Malformed::Unknown {

@@ -1,42 +1,77 @@
-//! The event bus: one guest's events on their way to its clients.
+//! The event bus: events on their way to the clients.
+//!
+//! Each client has a queue of its own that holds so many and no more. A client that does not read loses the oldest; it
+//! can neither hold up whoever makes events nor make the process grow.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
-use crate::qapi::qmp::Event;
 use crate::qapi::throttle::EventThrottle;
 use crate::qapi::visit::WireEvent;
 
+/// How many events wait for one client.
+const MOST_WAITING: usize = 1024;
+
 /// An event and when it happened, counted from 1970-01-01.
 #[derive(Clone, Debug)]
-pub struct Happened {
+pub struct Happened<E> {
     /// The event.
-    pub event: Event,
+    pub event: E,
     /// When.
     pub at: Duration,
 }
 
 /// Sends events to every client; those that come too often are held back as the schema says.
-#[derive(Default)]
-pub struct EventBus {
-    clients: RefCell<Vec<mpsc::UnboundedSender<Rc<Happened>>>>,
-    throttle: RefCell<EventThrottle<Rc<Happened>>>,
+pub struct EventBus<E> {
+    clients: RefCell<Vec<Weak<Waiting<E>>>>,
+    throttle: RefCell<EventThrottle<Rc<Happened<E>>>>,
     held: Notify,
+    closed: Cell<bool>,
 }
 
-impl EventBus {
-    /// Events from now on. The receiver ends with the bus.
-    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Rc<Happened>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.clients.borrow_mut().push(sender);
-        receiver
+/// One client's events. Dropping it ends the subscription.
+pub struct EventReader<E> {
+    waiting: Rc<Waiting<E>>,
+}
+
+struct Waiting<E> {
+    events: RefCell<VecDeque<Rc<Happened<E>>>>,
+    changed: Notify,
+    closed: Cell<bool>,
+    /// Events were lost since the queue was last empty.
+    overrun: Cell<bool>,
+}
+
+impl<E> Default for EventBus<E> {
+    fn default() -> Self {
+        Self {
+            clients: RefCell::default(),
+            throttle: RefCell::default(),
+            held: Notify::new(),
+            closed: Cell::new(false),
+        }
+    }
+}
+
+impl<E: WireEvent> EventBus<E> {
+    /// Events from now on.
+    pub fn subscribe(&self) -> EventReader<E> {
+        let waiting = Rc::new(Waiting {
+            events: RefCell::default(),
+            changed: Notify::new(),
+            closed: Cell::new(self.closed.get()),
+            overrun: Cell::new(false),
+        });
+        self.clients.borrow_mut().push(Rc::downgrade(&waiting));
+        EventReader { waiting }
     }
 
     /// Sends an event, now or when its rate allows it.
-    pub fn emit(&self, event: Event) {
+    pub fn emit(&self, event: E) {
         let key = event.throttle_key();
         // A clock before 1970 is no reason to lose an event.
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -63,49 +98,109 @@ impl EventBus {
         }
     }
 
-    /// Ends every subscription: there will be no more events.
+    /// Ends every subscription once what waits is read: there will be no more events.
     pub fn close(&self) {
-        self.clients.borrow_mut().clear();
+        self.closed.set(true);
+        for client in self.clients.take().iter().filter_map(Weak::upgrade) {
+            client.closed.set(true);
+            client.changed.notify_one();
+        }
     }
 
-    fn send(&self, happened: &Rc<Happened>) {
-        self.clients
-            .borrow_mut()
-            .retain(|client| client.send(Rc::clone(happened)).is_ok());
+    fn send(&self, happened: &Rc<Happened<E>>) {
+        self.clients.borrow_mut().retain(|client| {
+            let Some(client) = client.upgrade() else {
+                return false;
+            };
+            client.push(Rc::clone(happened));
+            true
+        });
+    }
+}
+
+impl<E> Waiting<E> {
+    fn push(&self, happened: Rc<Happened<E>>) {
+        let mut events = self.events.borrow_mut();
+        if events.len() >= MOST_WAITING {
+            events.pop_front();
+            if !self.overrun.replace(true) {
+                tracing::warn!("a client of a monitor does not read: it loses the oldest of {MOST_WAITING} events");
+            }
+        }
+        events.push_back(happened);
+        drop(events);
+        self.changed.notify_one();
+    }
+}
+
+impl<E> EventReader<E> {
+    /// The next event that is there already.
+    pub fn try_next(&mut self) -> Option<Rc<Happened<E>>> {
+        let next = self.waiting.events.borrow_mut().pop_front();
+        if next.is_none() {
+            self.waiting.overrun.set(false);
+        }
+        next
+    }
+
+    /// The next event; none once there will be no more. Nothing is lost if the future is dropped.
+    pub async fn next(&mut self) -> Option<Rc<Happened<E>>> {
+        loop {
+            if let Some(happened) = self.try_next() {
+                return Some(happened);
+            }
+            if self.waiting.closed.get() {
+                return None;
+            }
+            self.waiting.changed.notified().await;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::qapi::qmp::{RtcChangeEvent, WatchdogAction, WatchdogEvent};
+    use crate::qapi::qmp::{Event, RtcChangeEvent, WatchdogAction, WatchdogEvent};
+
+    fn rtc(offset: i64) -> Event {
+        Event::RtcChange(RtcChangeEvent {
+            offset,
+            qom_path: "/machine/rtc".into(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_held_event_comes_later_and_only_the_latest_one() {
+        let bus = EventBus::default();
+        let mut client = bus.subscribe();
+        (1..4).for_each(|offset| bus.emit(rtc(offset)));
+        bus.emit(Event::Watchdog(WatchdogEvent {
+            action: WatchdogAction::None,
+        }));
+        assert_eq!(client.next().await.unwrap().event, rtc(1));
+        let next = client.next().await.unwrap();
+        assert!(matches!(next.event, Event::Watchdog(_)), "held back by itself only");
+        assert!(client.try_next().is_none());
+        bus.close();
+        assert!(client.next().await.is_none());
+        assert!(bus.subscribe().next().await.is_none());
+    }
 
     #[test]
-    fn a_held_event_comes_later_and_only_the_latest_one() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let bus = EventBus::default();
-            let mut client = bus.subscribe();
-            let rtc = |offset| {
-                Event::RtcChange(RtcChangeEvent {
-                    offset,
-                    qom_path: "/machine/rtc".into(),
-                })
-            };
-            (1..4).for_each(|offset| bus.emit(rtc(offset)));
-            bus.emit(Event::Watchdog(WatchdogEvent {
-                action: WatchdogAction::None,
-            }));
-            assert_eq!(client.recv().await.unwrap().event, rtc(1));
-            assert!(
-                matches!(client.recv().await.unwrap().event, Event::Watchdog(_)),
-                "held back by itself only"
-            );
-            assert!(client.try_recv().is_err());
-            bus.close();
-        });
+    fn who_does_not_read_loses_the_oldest() {
+        let bus = EventBus::default();
+        let (mut idle, mut busy) = (bus.subscribe(), bus.subscribe());
+        for _ in 0..3 * MOST_WAITING {
+            bus.emit(Event::Stop);
+            assert!(busy.try_next().is_some(), "one that reads has them all");
+        }
+        bus.emit(Event::Resume);
+        let waiting: Vec<Event> = std::iter::from_fn(|| idle.try_next())
+            .map(|happened| happened.event.clone())
+            .collect();
+        assert_eq!((waiting.len(), waiting.last()), (MOST_WAITING, Some(&Event::Resume)));
+        drop(idle);
+        bus.emit(Event::Stop);
+        assert_eq!(bus.clients.borrow().len(), 1);
     }
 }

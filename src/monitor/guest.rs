@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::chardev::{ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry};
-use crate::cmdline::{Config, MonitorMode};
+use crate::chardev::{ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd};
+use crate::cmdline::{Config, MonitorConfig, MonitorMode};
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::qapi::Error;
-use crate::qapi::qmp::{Call, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
+use crate::qapi::qmp::{Call, Event, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
 use crate::qom::Registry;
 use crate::report;
 use crate::target::Target;
@@ -17,8 +17,30 @@ use crate::worker::core::Core;
 
 use super::cpu::Hosts;
 use super::events::EventBus;
+use super::human::HumanService;
 use super::link::WorkerLink;
-use super::session::{self, CallContext};
+use super::pump::{self, CallContext};
+use super::session::QmpService;
+
+/// What is known of a guest without asking: where it stands, and what happens.
+#[derive(Default)]
+pub struct News {
+    /// The clients' events.
+    pub events: EventBus<Event>,
+    status: Cell<Option<RunState>>,
+}
+
+impl News {
+    /// Hears a message of the worker; gives back those that are not news.
+    pub fn hear(&self, message: FromWorker) -> Option<FromWorker> {
+        match message {
+            FromWorker::Event(event) => self.events.emit(event),
+            FromWorker::RunState(state) => self.status.set(Some(state)),
+            other => return Some(other),
+        }
+        None
+    }
+}
 
 /// A guest.
 pub struct Guest {
@@ -26,14 +48,13 @@ pub struct Guest {
     pub config: Config,
     /// The character devices.
     pub chardevs: ChardevRegistry,
-    /// The clients' events.
-    pub events: EventBus,
+    /// What happens.
+    pub news: Rc<News>,
     /// Every type there is.
     pub registry: Registry,
     /// What the accelerators can do.
     pub hosts: Hosts,
     worker: Worker,
-    status: Cell<RunState>,
     quit: Notify,
     clients: RefCell<Vec<tokio::task::JoinHandle<()>>>,
 }
@@ -49,15 +70,21 @@ pub enum Worker {
 impl Guest {
     /// A guest whose worker is ready to be asked.
     #[must_use]
-    pub fn new(config: Config, chardevs: ChardevRegistry, registry: Registry, hosts: Hosts, worker: Worker) -> Self {
+    pub fn new(
+        config: Config,
+        chardevs: ChardevRegistry,
+        registry: Registry,
+        hosts: Hosts,
+        news: Rc<News>,
+        worker: Worker,
+    ) -> Self {
         Self {
             config,
             chardevs,
-            events: EventBus::default(),
+            news,
             registry,
             hosts,
             worker,
-            status: Cell::new(RunState::Prelaunch),
             quit: Notify::new(),
             clients: RefCell::default(),
         }
@@ -72,7 +99,7 @@ impl Guest {
     /// The run state.
     #[must_use]
     pub fn status(&self) -> RunState {
-        self.status.get()
+        self.news.status.get().unwrap_or(RunState::Prelaunch)
     }
 
     /// Whether there is a guest, and not only a monitor.
@@ -128,35 +155,61 @@ impl Guest {
         self.quit.notified().await;
     }
 
-    /// Opens the monitors of the command line.
+    /// `quit`: as [`Guest::terminate`], and returns once the clients were told.
+    pub async fn quit(&self) {
+        match &self.worker {
+            // A worker that has ended meanwhile is as good.
+            Worker::Process(link) => drop(link.ask(WorkerRequest::End(ShutdownCause::HostQmpQuit)).await),
+            Worker::Here(_) => self.terminate(ShutdownCause::HostQmpQuit),
+        }
+    }
+
+    /// Claims the character devices of the command line's monitors. Nobody is greeted there yet.
     ///
     /// # Errors
     /// A monitor's character device is not there or in use.
-    pub async fn open_monitors(self: &Rc<Self>) -> Result<(), Error> {
+    pub async fn claim_monitors(&self) -> Result<Vec<(MonitorConfig, FrontEnd)>, Error> {
+        let mut claimed = Vec::new();
         for monitor in &self.config.monitors {
             let front = self.chardevs.connect(&monitor.chardev).await?;
+            claimed.push((monitor.clone(), front));
+        }
+        Ok(claimed)
+    }
+
+    /// Lets clients in. What they ask first finds a guest that runs, unless it is to wait for `cont`.
+    pub fn serve_monitors(self: &Rc<Self>, claimed: Vec<(MonitorConfig, FrontEnd)>) {
+        for (monitor, front) in claimed {
             let guest = Rc::clone(self);
             let client = match monitor.mode {
-                MonitorMode::Control => tokio::task::spawn_local(session::serve(guest, front, monitor.pretty)),
-                MonitorMode::Readline => tokio::task::spawn_local(super::human::serve(guest, front)),
+                MonitorMode::Control => {
+                    let service = Rc::new(QmpService::new(guest, monitor.pretty));
+                    tokio::task::spawn_local(pump::serve(service, front))
+                }
+                MonitorMode::Readline => {
+                    tokio::task::spawn_local(pump::serve(Rc::new(HumanService::new(guest)), front))
+                }
             };
             self.clients.borrow_mut().push(client);
         }
-        Ok(())
     }
 
     /// Acts on what the worker said. Returns an exit status if that is the end.
     pub fn heard(self: &Rc<Self>, message: FromWorker) -> Option<u8> {
         match message {
-            FromWorker::Event(event) => self.events.emit(event),
-            FromWorker::RunState(state) => self.status.set(state),
             FromWorker::Ask { id, request } => {
                 let guest = Rc::clone(self);
                 tokio::task::spawn_local(async move { guest.answer(id, request).await });
             }
-            // The link has read greetings and answers, the owner of the guest what is about its beginning.
-            FromWorker::Hello(_) | FromWorker::Answer { .. } | FromWorker::Ready | FromWorker::Failed(_) => {}
             FromWorker::Ending(status) => return Some(status),
+            // News was heard before. The link has read greetings and answers, the owner of the guest what is about its
+            // beginning.
+            FromWorker::Event(_)
+            | FromWorker::RunState(_)
+            | FromWorker::Hello(_)
+            | FromWorker::Answer { .. }
+            | FromWorker::Ready
+            | FromWorker::Failed(_) => {}
         }
         None
     }
@@ -170,7 +223,7 @@ impl Guest {
 
     /// Lets the clients read what was sent to them, and closes everything.
     pub async fn close(&self) {
-        self.events.close();
+        self.news.events.close();
         let clients = self.clients.take();
         for client in clients {
             // A session that panicked has said so.

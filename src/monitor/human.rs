@@ -4,15 +4,16 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
-use crate::chardev::FrontEnd;
 use crate::ipc::message::WorkerRequest;
 use crate::qapi::Error;
 use crate::qapi::command::Run;
-use crate::qapi::qmp::{Call, commands_json, find_command, schema_json};
+use crate::qapi::qmp::{Call, Event, commands_json, find_command, schema_json};
 
+use super::VersionTriple;
+use super::events::{EventReader, Happened};
 use super::guest::Guest;
-use super::hmp::{self, HmpHost, MonitorState};
-use super::session::CallContext;
+use super::hmp::{self, Answer, History, HmpHost, Line, MonitorState, Person};
+use super::pump::{CallContext, Service, Task};
 use crate::worker::inspect::Inspect;
 
 impl HmpHost for Guest {
@@ -43,13 +44,47 @@ impl HmpHost for Guest {
     }
 }
 
-/// Talks to people on `front` until the character device or the guest goes.
-pub(super) async fn serve(guest: Rc<Guest>, front: FrontEnd) {
-    let mut events = guest.events.subscribe();
-    let ended = async { while events.recv().await.is_some() {} };
-    tokio::select! {
-        () = hmp::serve(&*guest, front) => {}
-        () = ended => {}
+/// Talks to people at one human monitor.
+pub(super) struct HumanService {
+    guest: Rc<Guest>,
+    history: History,
+}
+
+impl HumanService {
+    /// A monitor nobody has been at.
+    pub(super) fn new(guest: Rc<Guest>) -> Self {
+        Self {
+            guest,
+            history: History::default(),
+        }
+    }
+}
+
+impl Service for HumanService {
+    type Talk = Person;
+    type Event = Event;
+
+    fn begin(&self) -> Person {
+        let VersionTriple { major, minor, micro } = super::version().qemu;
+        Person::new(format!("{major}.{minor}.{micro}"), History::clone(&self.history))
+    }
+
+    fn events(&self) -> EventReader<Event> {
+        self.guest.news.events.subscribe()
+    }
+
+    /// People are not told of events.
+    fn tell(&self, _: &Person, _: &Happened<Event>) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn start(&self, _: &CallContext, request: Line) -> Task<Answer> {
+        let guest = Rc::clone(&self.guest);
+        Box::pin(async move {
+            let Line { text, mut state } = request;
+            let text = hmp::execute(&*guest, &mut state, &text).await;
+            Answer { text, state }
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The monitor's end of the link to a worker.
 //!
 //! Requests go out with ids and may be answered in any order; everything else a worker says goes to the owner of the
-//! link as [`FromWorker`] messages, its own requests among them.
+//! link as [`FromWorker`] messages, its own requests among them. Events and run states are heard at once, so that they
+//! are known before the answer to the request that caused them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,6 +22,10 @@ use crate::ipc::frame::FrameError;
 use crate::ipc::message::{FromWorker, Hello, ToWorker, WorkerRequest};
 use crate::qapi::Error;
 use crate::report;
+
+/// What hears everything a worker says in the order in which it says it, and gives back what the owner of the link is
+/// to act on.
+pub type Listener = Box<dyn Fn(FromWorker) -> Option<FromWorker>>;
 
 /// A handle to a worker; clones talk to the same worker.
 #[derive(Clone)]
@@ -49,7 +54,7 @@ impl WorkerLink {
     ///
     /// # Errors
     /// The socket cannot be watched.
-    pub fn start(socket: StdStream) -> io::Result<(Self, mpsc::UnboundedReceiver<FromWorker>)> {
+    pub fn start(socket: StdStream, listener: Listener) -> io::Result<(Self, mpsc::UnboundedReceiver<FromWorker>)> {
         socket.set_nonblocking(true)?;
         let shared = Rc::new(Shared {
             stream: UnixStream::from_std(socket)?,
@@ -63,7 +68,7 @@ impl WorkerLink {
         });
         let (sender, receiver) = mpsc::unbounded_channel();
         let writer = tokio::task::spawn_local(write_all(Rc::clone(&shared)));
-        let reader = tokio::task::spawn_local(read_all(Rc::clone(&shared), sender));
+        let reader = tokio::task::spawn_local(read_all(Rc::clone(&shared), listener, sender));
         shared
             .tasks
             .borrow_mut()
@@ -183,7 +188,7 @@ async fn write_all(shared: Rc<Shared>) {
     }
 }
 
-async fn read_all(shared: Rc<Shared>, sender: mpsc::UnboundedSender<FromWorker>) {
+async fn read_all(shared: Rc<Shared>, listener: Listener, sender: mpsc::UnboundedSender<FromWorker>) {
     let mut incoming = Incoming::default();
     let mut greeted = false;
     let broken = loop {
@@ -197,7 +202,7 @@ async fn read_all(shared: Rc<Shared>, sender: mpsc::UnboundedSender<FromWorker>)
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => break error.into(),
         }
-        if let Err(error) = take_messages(&mut incoming, &mut greeted, &shared, &sender) {
+        if let Err(error) = take_messages(&mut incoming, &mut greeted, &shared, &listener, &sender) {
             break error.into();
         }
     };
@@ -214,6 +219,7 @@ fn take_messages(
     incoming: &mut Incoming<FromWorker>,
     greeted: &mut bool,
     shared: &Shared,
+    listener: &Listener,
     sender: &mpsc::UnboundedSender<FromWorker>,
 ) -> Result<(), FrameError> {
     while let Some(message) = incoming.next_message()? {
@@ -230,8 +236,12 @@ fn take_messages(
                     let _ = call.send(result);
                 }
             }
-            // The owner may be ending already.
-            other => drop(sender.send(other)),
+            other => {
+                if let Some(message) = listener(other) {
+                    // The owner may be ending already.
+                    let _ = sender.send(message);
+                }
+            }
         }
     }
     Ok(())

@@ -9,6 +9,7 @@ pub mod hmp;
 mod human;
 pub mod link;
 pub mod probe;
+pub mod pump;
 mod run;
 pub mod session;
 

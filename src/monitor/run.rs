@@ -11,22 +11,22 @@ use nix::sys::signal::Signal;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
-use crate::chardev::{ChardevEvent, ChardevRegistry, FdTable};
-use crate::cmdline::Config;
+use crate::chardev::{ChardevEvent, ChardevRegistry, FdTable, FrontEnd};
+use crate::cmdline::{Config, MonitorConfig};
 use crate::host::daemon::{DaemonStatus, detach_standard_streams};
 use crate::host::guard::{self, Asked, END_LIMIT, Then, Watch};
 use crate::host::inherited::Inherited;
 use crate::host::process::Process;
-use crate::ipc::message::{FromWorker, ToWorker};
+use crate::ipc::message::{FromWorker, ToWorker, WorkerRequest};
 use crate::machine;
 use crate::qapi::Error;
-use crate::qapi::qmp::ShutdownCause;
+use crate::qapi::qmp::{ShutdownCause, WorkerCall};
 use crate::report;
 use crate::worker::core::Core;
 use crate::worker::sandbox;
 
 use super::cpu::Hosts;
-use super::guest::{Guest, Worker, open_chardevs, wait_for_clients};
+use super::guest::{Guest, News, Worker, open_chardevs, wait_for_clients};
 use super::link::WorkerLink;
 
 /// How long the clients may take to read the last events.
@@ -91,7 +91,9 @@ pub struct Start {
 /// Serves one guest whose worker is at the other end of `socket`, and whose command line may name the descriptors
 /// `inherited`. Returns when the guest has ended, with the exit status of its worker.
 pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherited, start: Option<Start>) -> u8 {
-    let (link, mut messages) = match WorkerLink::start(socket) {
+    let news = Rc::new(News::default());
+    let heard = Rc::clone(&news);
+    let (link, mut messages) = match WorkerLink::start(socket, Box::new(move |message| heard.hear(message))) {
         Ok(started) => started,
         Err(error) => return fail(&format!("cannot watch the socket to the worker: {error}")),
     };
@@ -118,7 +120,14 @@ pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherit
     }
     let registry = machine::registry(config.target, true);
     let hosts = Hosts::of_worker(link.clone());
-    let guest = Rc::new(Guest::new(config, chardevs, registry, hosts, Worker::Process(link)));
+    let guest = Rc::new(Guest::new(
+        config,
+        chardevs,
+        registry,
+        hosts,
+        news,
+        Worker::Process(link),
+    ));
     let throttle = tokio::task::spawn_local(throttle(Rc::clone(&guest)));
     let is_one_among_many = guest.chardevs.fds().is_one_among_many();
     let status = loop {
@@ -176,16 +185,14 @@ pub fn run_without_guest(config: Config, inherited: Inherited, daemon: Option<Da
         };
         tokio::task::spawn_local(probe_accelerators(Rc::clone(&guest)));
         tokio::task::spawn_local(throttle(Rc::clone(&guest)));
-        if let Err(error) = guest.open_monitors().await {
-            return fail(&error.desc);
-        }
+        let claimed = match guest.claim_monitors().await {
+            Ok(claimed) => claimed,
+            Err(error) => return fail(&error.desc),
+        };
         if let Some(error) = daemon.and_then(|daemon| daemon.ready().err()) {
             report::error(format!("cannot leave the terminal: {error}"));
         }
-        tokio::task::spawn_local({
-            let guest = Rc::clone(&guest);
-            async move { wait_for_clients(&guest.config, &guest.chardevs).await }
-        });
+        tokio::task::spawn_local(begin_without_guest(Rc::clone(&guest), claimed));
         loop {
             tokio::select! {
                 Some(message) = messages.recv() => drop(guest.heard(message)),
@@ -199,6 +206,17 @@ pub fn run_without_guest(config: Config, inherited: Inherited, daemon: Option<Da
         farewell(&guest).await;
         0
     })
+}
+
+/// Waits for the clients that are to be there, starts what there is, and lets everybody in.
+async fn begin_without_guest(guest: Rc<Guest>, claimed: Vec<(MonitorConfig, FrontEnd)>) {
+    wait_for_clients(&guest.config, &guest.chardevs).await;
+    if !guest.config.stopped {
+        if let Err(error) = guest.run_in_worker(WorkerCall::Cont).await {
+            report::error(error.desc);
+        }
+    }
+    guest.serve_monitors(claimed);
 }
 
 /// Initialises every accelerator, whose answers are there once a client has introduced itself.
@@ -228,9 +246,13 @@ fn without_guest(
     let registry = machine::registry(config.target, with_host_cpu);
     machine::check_properties(&registry, machine, &config.machine.machine_props)?;
     machine::refuse_devices(&registry, &config.machine.devices)?;
+    let news = Rc::new(News::default());
+    let heard = Rc::clone(&news);
     let outbox = Box::new(move |message| {
-        // The receiver lives as long as the guest.
-        let _ = sender.send(message);
+        if let Some(message) = heard.hear(message) {
+            // The receiver lives as long as the guest.
+            let _ = sender.send(message);
+        }
     });
     let core = Core::new(
         config.clone(),
@@ -239,7 +261,7 @@ fn without_guest(
         machine,
         outbox,
     )?;
-    let guest = Guest::new(config, chardevs, registry, hosts?, Worker::Here(Rc::new(core)));
+    let guest = Guest::new(config, chardevs, registry, hosts?, news, Worker::Here(Rc::new(core)));
     Ok((Rc::new(guest), messages))
 }
 
@@ -248,12 +270,15 @@ async fn open(guest: Rc<Guest>, outcome: Option<oneshot::Sender<Result<(), Error
     let Some(link) = guest.link() else {
         return;
     };
-    if let Err(error) = guest.open_monitors().await {
-        refuse(outcome, error);
-        first_clients(&guest.config, &guest.chardevs).await;
-        link.send(ToWorker::Abort);
-        return;
-    }
+    let claimed = match guest.claim_monitors().await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            refuse(outcome, error);
+            first_clients(&guest.config, &guest.chardevs).await;
+            link.send(ToWorker::Abort);
+            return;
+        }
+    };
     if let Some(outcome) = outcome {
         // Whoever asked for the guest may be gone; the guest stays.
         let _ = outcome.send(Ok(()));
@@ -265,11 +290,14 @@ async fn open(guest: Rc<Guest>, outcome: Option<oneshot::Sender<Result<(), Error
             report::error(format!("cannot leave the terminal: {}", report::reason(&error)));
         }
     }
-    link.send(ToWorker::Proceed);
+    // A guest that cannot start ends, with its reason on standard error and an end of file for whoever has connected.
+    if link.ask(WorkerRequest::Proceed).await.is_ok() {
+        guest.serve_monitors(claimed);
+    }
 }
 
 async fn throttle(guest: Rc<Guest>) {
-    guest.events.run().await;
+    guest.news.events.run().await;
 }
 
 async fn farewell(guest: &Guest) {

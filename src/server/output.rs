@@ -1,6 +1,6 @@
 //! What the tools print. Whoever cannot be told is not told that all is well.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 /// Standard output does not take what is to be said.
@@ -13,9 +13,7 @@ pub(super) struct Unwritten(#[from] io::Error);
 /// # Errors
 /// The reader has gone, or there is no room.
 pub(super) fn write(text: &[u8]) -> Result<(), Unwritten> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text)?;
-    Ok(stdout.flush()?)
+    Ok(crate::report::output(text)?)
 }
 
 /// Prints a text and ends with the status that tells whether it could; `program` says why on standard error if not.

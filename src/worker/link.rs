@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn a_monitor_introduces_itself_first_and_speaks_this_version() {
         let (link, peer) = linked();
-        peer.send(ToWorker::Proceed).unwrap();
+        peer.send(ToWorker::Abort).unwrap();
         assert_eq!(link.receive().unwrap_err().to_string(), "it did not introduce itself");
         let (link, peer) = linked();
         let version = 7;

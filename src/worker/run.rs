@@ -204,7 +204,7 @@ impl Worker {
         }
     }
 
-    fn answer(&self, id: u64, request: WorkerRequest) {
+    fn answer(&mut self, id: u64, request: WorkerRequest) {
         match request {
             WorkerRequest::Call(call) => {
                 let core = Rc::clone(&self.core);
@@ -226,6 +226,17 @@ impl Worker {
                 id,
                 result: self.describe_host(),
             }),
+            WorkerRequest::Proceed => {
+                self.proceed();
+                // A guest that cannot start has no clients.
+                if self.core.exit_status().is_none() {
+                    self.core.send(done(id));
+                }
+            }
+            WorkerRequest::End(cause) => {
+                self.core.terminate(cause);
+                self.core.send(done(id));
+            }
         }
     }
 
@@ -236,12 +247,17 @@ impl Worker {
     }
 }
 
+/// The answer that holds nothing.
+fn done(id: u64) -> FromWorker {
+    let result = Ok(Vec::new());
+    FromWorker::Answer { id, result }
+}
+
 impl Handler for Worker {
     fn message(&mut self, message: ToWorker) -> Result<(), String> {
         match message {
             ToWorker::Ask { id, request } => self.answer(id, request),
             ToWorker::Answer { id, result } => self.link.answered(id, result),
-            ToWorker::Proceed => self.proceed(),
             ToWorker::Terminate(cause) => self.core.terminate(cause),
             // No device tells its guest who is at the other end of the line.
             ToWorker::Abort => self.core.abort(),

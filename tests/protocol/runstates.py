@@ -1,4 +1,4 @@
-"""Run states: which events each cause leads to, under which action.
+"""Run states: which events each cause leads to, under which action, and in which order with the replies.
 
 What is expected was recorded from QEMU; `REMUDA_QEMU=/usr/bin/qemu-system-x86_64 run.py runstates` holds the table
 against it again. A guest stopped in its sleep is that of 9.0 and later, pvpanic's shutdown that of 9.2 and later."""
@@ -9,11 +9,14 @@ import tempfile
 from harness import firmware
 from harness.checks import Failure, check, expect_equal
 from harness.emulator import Emulator, need_kvm
+from harness.qmp import QmpError
 
 PANIC, CRASH, OFF = (firmware.out(0x505, event) for event in (1, 2, 4))
 S5, S3, S4 = (firmware.sleep(kind) for kind in range(3))
 RESET = firmware.out(0xCF9, 6)
 EXIT = firmware.out(0xF4, 5)
+# What a guest does before it acts, so that the reply to `cont` is there.
+WHILE = firmware.out(0x80, 0) * 500
 
 # cause, what the guest does, options, events after RESUME, then the run state or the exit status
 CAUSES = [
@@ -50,6 +53,39 @@ CAUSES = [
     ("debug exit", EXIT, "-device isa-debug-exit,iobase=0xf4", ["SHUTDOWN guest-shutdown"], 11),
 ]
 
+# A conversation: ">" sends a command, "<" is its reply, "!" one that says an error; "=" asks for the run state.
+CONVERSATIONS = [
+    ("prelaunch", b"", [">stop", "<", "=prelaunch", ">cont", "RESUME", "<", "=running", ">cont", "<", "=running"]),
+    ("stop and cont", b"", [">cont", "RESUME", "<", ">stop", "STOP", "<", "=paused", ">stop", "<", ">cont", "RESUME", "<"]),
+    (
+        "reset",
+        b"",
+        [">cont", "RESUME", "<", ">system_reset", "RESET host-qmp-system-reset", "<", "=running", ">stop", "STOP", "<"]
+        + [">system_reset", "RESET host-qmp-system-reset", "<", "=prelaunch", ">cont", "RESUME", "<", "=running"],
+    ),
+    ("power button", b"", [">cont", "RESUME", "<", ">system_powerdown", "POWERDOWN", "<", ">stop", "STOP", "<"]
+     + [">system_powerdown", "POWERDOWN", "<", "=paused"]),
+    ("wake-up of one awake", b"", [">system_wakeup", "!", ">cont", "RESUME", "<", ">system_wakeup", "!", "=running"]),
+    ("quit", b"", [">quit", "SHUTDOWN host-qmp-quit", "<", 0]),
+    ("quit of one that runs", b"", [">cont", "RESUME", "<", ">quit", "SHUTDOWN host-qmp-quit", "<", 0]),
+    ("quit without shutdown", b"", ["-no-shutdown", ">quit", "SHUTDOWN host-qmp-quit", "<", 0]),
+    ("sleep", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", "=suspended", ">cont", "<", "=suspended"]),
+    ("sleep and wake-up", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">system_wakeup", "WAKEUP", "<", "SUSPEND", "=suspended"]),
+    ("sleep and reset", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">system_reset", "RESET host-qmp-system-reset", "<"]
+     + ["=prelaunch", ">cont", "RESUME", "<", "SUSPEND"]),
+    ("stopped in its sleep", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">stop", "STOP", "<", "=paused", ">system_wakeup", "!"]
+     + [">stop", "<", ">cont", "RESUME", "<", "=suspended", ">system_wakeup", "WAKEUP", "<", "SUSPEND"]),
+    ("stopped in its sleep and reset", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">stop", "STOP", "<"]
+     + [">system_reset", "RESET host-qmp-system-reset", "<", "=prelaunch", ">cont", "RESUME", "<", "SUSPEND"]),
+    ("off, and started again", WHILE + S5, ["-no-shutdown", ">cont", "RESUME", "<", "SHUTDOWN guest-shutdown", "STOP", "=shutdown"]
+     + [">cont", "!", ">stop", "<", "=shutdown", ">system_reset", "RESET host-qmp-system-reset", "<", "=prelaunch"]),
+    ("panicked, and continued", WHILE + PANIC, ["-no-shutdown", ">cont", "RESUME", "<", "GUEST_PANICKED pause", "STOP", "=guest-panicked"]
+     + [">stop", "<", "=guest-panicked", ">cont", "RESUME", "<", "=running", ">stop", "STOP", "<", "=paused"]),
+    ("reset where that is the end", b"", ["-no-reboot", ">cont", "RESUME", "<", ">system_reset"]
+     + ["SHUTDOWN host-qmp-system-reset", "<", 0]),
+]
+
+
 def shown(message):
     """A message as the tables write it."""
     if "event" not in message:
@@ -74,6 +110,20 @@ def state(qmp):
     return qmp.read()["return"]["status"]
 
 
+def converse(emulator, qmp, steps):
+    """Follows a conversation; fails where something else comes."""
+    for number, step in enumerate(steps):
+        if isinstance(step, int):
+            expect_equal(qmp.read_line(), b"", "after the last message")
+            expect_equal(emulator.wait(), step, "exit status")
+        elif step.startswith(">"):
+            qmp.send({"execute": step[1:]})
+        elif step.startswith("="):
+            expect_equal(state(qmp), step[1:], f"state at step {number}")
+        else:
+            expect_equal(shown(qmp.read()), step, f"step {number}")
+
+
 @check("runstates: what a guest does leads to QEMU's events, for each action")
 def causes():
     need_kvm()
@@ -90,3 +140,15 @@ def causes():
                 expect_equal((qmp.read_line(), emulator.wait()), (b"", end), wrong)
             else:
                 expect_equal(state(qmp), end, wrong)
+
+
+@check("runstates: events come before the reply to the command that caused them")
+def conversations():
+    need_kvm()
+    for name, program, steps in CONVERSATIONS:
+        options = [step for step in steps if isinstance(step, str) and step.startswith("-")]
+        with machine(program, options) as (emulator, qmp):
+            try:
+                converse(emulator, qmp, [step for step in steps if step not in options])
+            except (Failure, QmpError) as failure:
+                raise Failure(f"{name}: {failure}") from None

@@ -12,14 +12,14 @@ use crate::qapi::qmp::{
     DataFormat, DeviceListPropertiesArgs, FdsetFdInfo, FdsetInfo, GetfdArgs, HumanMonitorCommandArgs, KvmInfo,
     MachineInfo, MonitorCommands, NameInfo, ObjectPropertyInfo, ObjectTypeInfo, QemuTargetInfo, QomListPropertiesArgs,
     QomListTypesArgs, QueryCommandLineOptionsArgs, QueryCpuModelBaselineArgs, QueryCpuModelComparisonArgs,
-    QueryCpuModelExpansionArgs, RemoveFdArgs, RingbufReadArgs, RingbufWriteArgs, RunState, ShutdownCause, StatusInfo,
-    SysEmuTarget, UuidInfo, VersionInfo,
+    QueryCpuModelExpansionArgs, RemoveFdArgs, RingbufReadArgs, RingbufWriteArgs, RunState, StatusInfo, SysEmuTarget,
+    UuidInfo, VersionInfo,
 };
 use crate::qapi::visit::{At, Decode, Mode, encoded};
 use crate::target::Target;
 
 use super::guest::Guest;
-use super::session::CallContext;
+use super::pump::CallContext;
 
 impl MonitorCommands for Guest {
     type Context = CallContext;
@@ -57,7 +57,7 @@ impl MonitorCommands for Guest {
     }
 
     async fn quit(&self, _: &CallContext) -> Result<(), Error> {
-        self.terminate(ShutdownCause::HostQmpQuit);
+        Guest::quit(self).await;
         Ok(())
     }
 

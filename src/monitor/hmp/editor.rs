@@ -1,9 +1,15 @@
 //! A line editor: bytes of a terminal in, echo and finished lines out.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 /// How many lines are remembered.
 const HISTORY: usize = 64;
 /// The longest line, in characters; more are not taken.
 const MAX_LINE: usize = 4096;
+
+/// The lines that were typed, which the next person at the same monitor finds.
+pub type History = Rc<RefCell<Vec<String>>>;
 
 /// A line being typed.
 #[derive(Debug)]
@@ -11,7 +17,7 @@ pub(super) struct Editor {
     prompt: &'static str,
     line: Vec<char>,
     cursor: usize,
-    history: Vec<String>,
+    history: History,
     /// The entry of `history` that is shown; its length for a new line.
     recalled: usize,
     state: State,
@@ -42,13 +48,14 @@ pub(super) enum Typed {
 }
 
 impl Editor {
-    pub(super) fn new(prompt: &'static str) -> Self {
+    pub(super) fn new(prompt: &'static str, history: History) -> Self {
+        let recalled = history.borrow().len();
         Self {
             prompt,
             line: Vec::new(),
             cursor: 0,
-            history: Vec::new(),
-            recalled: 0,
+            history,
+            recalled,
             state: State::Plain,
             partial: Vec::new(),
         }
@@ -60,7 +67,7 @@ impl Editor {
         self.cursor = 0;
         self.state = State::Plain;
         self.partial.clear();
-        self.recalled = self.history.len();
+        self.recalled = self.history.borrow().len();
     }
 
     /// Shows the prompt and what is typed so far.
@@ -186,12 +193,14 @@ impl Editor {
 
     fn take_line(&mut self) -> String {
         let line: String = self.line.iter().collect();
-        if !line.trim().is_empty() && self.history.last() != Some(&line) {
-            if self.history.len() >= HISTORY {
-                self.history.remove(0);
+        let mut history = self.history.borrow_mut();
+        if !line.trim().is_empty() && history.last() != Some(&line) {
+            if history.len() >= HISTORY {
+                history.remove(0);
             }
-            self.history.push(line.clone());
+            history.push(line.clone());
         }
+        drop(history);
         let state = self.state;
         self.clear();
         self.state = state;
@@ -199,10 +208,10 @@ impl Editor {
     }
 
     fn recall(&mut self, index: usize, echo: &mut String) {
-        if index > self.history.len() {
-            return;
-        }
-        let text = self.history.get(index).cloned().unwrap_or_default();
+        let text = match self.history.borrow() {
+            history if index > history.len() => return,
+            history => history.get(index).cloned().unwrap_or_default(),
+        };
         self.replace(&text, echo);
         self.recalled = index;
     }
@@ -266,7 +275,7 @@ mod tests {
 
     /// The lines that typing `bytes` gives.
     fn lines(bytes: &[u8]) -> Vec<String> {
-        let mut editor = Editor::new("> ");
+        let mut editor = Editor::new("> ", History::default());
         let mut echo = String::new();
         let typed = bytes.iter().map(|byte| editor.feed(*byte, &mut echo));
         typed
@@ -312,7 +321,7 @@ mod tests {
 
     #[test]
     fn typing_at_the_end_echoes_just_that() {
-        let mut editor = Editor::new("> ");
+        let mut editor = Editor::new("> ", History::default());
         let mut echo = String::new();
         for byte in b"stop" {
             editor.feed(*byte, &mut echo);

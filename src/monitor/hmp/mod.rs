@@ -1,6 +1,6 @@
 //! The human monitor: a line is a command, and every command is QMP commands and a text made of their replies.
 //!
-//! [`execute`] runs one line (`human-monitor-command`), [`serve`] talks to a person on a character device. The commands
+//! [`execute`] runs one line (`human-monitor-command`), [`Person`] is somebody who types lines. The commands
 //! are declared in [`table`], once, with their arguments and their help.
 
 mod arguments;
@@ -15,7 +15,8 @@ mod session;
 mod stats;
 mod table;
 
-pub use session::serve;
+pub use editor::History;
+pub use session::{Answer, Line, Person};
 
 use std::future::Future;
 

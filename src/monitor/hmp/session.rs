@@ -1,106 +1,93 @@
 //! A person at a human monitor.
 
-use super::editor::{Editor, Typed};
+use std::collections::VecDeque;
+
+use super::MonitorState;
+use super::editor::{Editor, History, Typed};
 use super::table::{COMMANDS, TOPICS};
-use super::{HmpHost, MonitorState, execute};
-use crate::chardev::{FrontEnd, FrontEvent, FrontWriter};
+use crate::monitor::pump::Conversation;
+use crate::qapi::session::Output;
 
 const PROMPT: &str = "(qemu) ";
 
-/// Serves a human monitor on `front` until the character device goes.
-pub async fn serve(host: &impl HmpHost, front: FrontEnd) {
-    let FrontEnd { mut reader, writer } = front;
-    let mut person = Person {
-        editor: Editor::new(PROMPT),
-        state: MonitorState::default(),
-        present: false,
-        focused: true,
-        greeted: false,
-        writer,
-    };
-    while let Some(event) = reader.recv().await {
-        match event {
-            FrontEvent::Opened => {
-                person.present = true;
-                person.welcome(host).await;
-            }
-            FrontEvent::Data(chunk) => person.type_keys(host, &chunk.bytes).await,
-            FrontEvent::FocusIn if person.focused => {}
-            FrontEvent::FocusIn => {
-                person.focused = true;
-                person.welcome(host).await;
-            }
-            FrontEvent::FocusOut => person.focused = false,
-            FrontEvent::Closed => {
-                person.editor.clear();
-                (person.present, person.greeted) = (false, false);
-            }
-            FrontEvent::Break => {}
-        }
-    }
+/// A line to run.
+#[derive(Debug)]
+pub struct Line {
+    /// As it was typed.
+    pub text: String,
+    /// What the monitor remembers from the lines before.
+    pub state: MonitorState,
 }
 
-struct Person {
+/// What became of a line.
+#[derive(Debug)]
+pub struct Answer {
+    /// What it prints.
+    pub text: String,
+    /// What the monitor remembers now.
+    pub state: MonitorState,
+}
+
+/// Somebody at the keyboard, from their coming to their going: keys in, echo and lines out. One line runs at a time; keys
+/// that come meanwhile wait.
+#[derive(Debug)]
+pub struct Person {
+    version: String,
     editor: Editor,
     state: MonitorState,
-    /// Somebody is at the keyboard.
-    present: bool,
-    /// What is typed is meant for the monitor, not for another user of a multiplexer.
-    focused: bool,
+    keys: VecDeque<u8>,
+    ready: VecDeque<Output<Line>>,
+    running: bool,
     greeted: bool,
-    writer: FrontWriter,
 }
 
 impl Person {
-    /// Greets whoever has come to the monitor, or shows the prompt to one who has come back.
-    async fn welcome(&mut self, host: &impl HmpHost) {
-        match (self.present && self.focused, self.greeted) {
-            (false, _) => {}
-            (true, false) => self.greet(host).await,
-            (true, true) => self.show("\r\n").await,
+    /// Somebody who has not been greeted yet. `version` is shown to them; `history` is that of the monitor.
+    #[must_use]
+    pub fn new(version: String, history: History) -> Self {
+        Self {
+            version,
+            editor: Editor::new(PROMPT, history),
+            state: MonitorState::default(),
+            keys: VecDeque::new(),
+            ready: VecDeque::new(),
+            running: false,
+            greeted: false,
         }
-    }
-
-    async fn greet(&mut self, host: &impl HmpHost) {
-        let version = execute(host, &mut self.state, "info version").await;
-        let number: String = version
-            .chars()
-            .take_while(|c| c.is_ascii_digit() || *c == '.')
-            .collect();
-        self.editor.clear();
-        self.greeted = true;
-        self.show(&format!("QEMU {number} monitor - type 'help' for more information\r\n"))
-            .await;
     }
 
     /// Shows a text and the prompt after it.
-    async fn show(&self, text: &str) {
-        let mut shown = text.to_owned();
-        self.editor.show(&mut shown);
-        self.writer.send(shown).await;
+    fn show(&mut self, mut text: String) {
+        self.editor.show(&mut text);
+        self.ready.push_back(Output::Send(text.into_bytes()));
     }
 
-    async fn type_keys(&mut self, host: &impl HmpHost, keys: &[u8]) {
+    /// Takes keys up to the end of a line.
+    fn type_keys(&mut self) {
         let mut echo = String::new();
-        for key in keys {
-            match self.editor.feed(*key, &mut echo) {
+        let mut line = None;
+        while let Some(key) = self.keys.pop_front() {
+            match self.editor.feed(key, &mut echo) {
                 Typed::Nothing => {}
-                Typed::Line(line) => {
-                    // The echo is shown before a command that takes its time.
-                    self.writer.send(std::mem::take(&mut echo)).await;
-                    echo = execute(host, &mut self.state, &line).await;
-                    self.editor.show(&mut echo);
+                Typed::Line(text) => {
+                    line = Some(text);
+                    break;
                 }
-                Typed::Complete(beginning) => self.complete(&beginning, &mut echo),
+                Typed::Complete(beginning) => self.complete_name(&beginning, &mut echo),
             }
         }
         if !echo.is_empty() {
-            self.writer.send(echo).await;
+            self.ready.push_back(Output::Send(echo.into_bytes()));
+        }
+        if let Some(text) = line {
+            self.running = true;
+            let state = self.state.clone();
+            self.ready.push_back(Output::Run(Line { text, state }));
         }
     }
 
     /// Completes the name of a command or topic, or lists those it may be.
-    fn complete(&mut self, beginning: &str, echo: &mut String) {
+    fn complete_name(&mut self, beginning: &str, echo: &mut String) {
         let (table, word) = match beginning.trim_start().strip_prefix("info ") {
             Some(topic) => (TOPICS, topic.trim_start()),
             None => (COMMANDS, beginning.trim_start()),
@@ -121,6 +108,54 @@ impl Person {
                 *echo += "\r\n";
                 self.editor.show(echo);
             }
+        }
+    }
+}
+
+impl Conversation for Person {
+    type Request = Line;
+    type Done = Answer;
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.keys.extend(bytes);
+    }
+
+    fn next_output(&mut self) -> Option<Output<Line>> {
+        if self.ready.is_empty() && !self.running {
+            self.type_keys();
+        }
+        self.ready.pop_front()
+    }
+
+    fn complete(&mut self, done: Answer) {
+        self.running = false;
+        self.state = done.state;
+        self.show(done.text);
+    }
+
+    fn wants_input(&self) -> bool {
+        self.is_idle()
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.running && self.keys.is_empty() && self.ready.is_empty()
+    }
+
+    /// A person sends no descriptors that a line could be about.
+    fn is_between_requests(&self) -> bool {
+        true
+    }
+
+    /// Greets whoever has come to the monitor, or shows the prompt to one who has come back.
+    fn focus(&mut self, on: bool) {
+        match (on, self.greeted) {
+            (false, _) => {}
+            (true, false) => {
+                self.greeted = true;
+                let version = &self.version;
+                self.show(format!("QEMU {version} monitor - type 'help' for more information\r\n"));
+            }
+            (true, true) => self.show("\r\n".to_owned()),
         }
     }
 }

@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use serde_json::{Map, Value, json};
 
 use super::*;
-use crate::chardev::{ChardevOptions, ChardevRegistry, FdTable};
+use crate::monitor::pump::Conversation;
+use crate::qapi::session::Output;
 
 /// Answers from a list, and notes what was asked.
 #[derive(Default)]
@@ -266,40 +267,83 @@ async fn expressions_are_printed_in_many_ways() {
     }
 }
 
+/// What a person sees who types `keys`.
+async fn seen(host: &Fake, person: &mut Person, keys: &str) -> String {
+    person.feed(keys.as_bytes());
+    let mut shown = Vec::new();
+    while let Some(output) = person.next_output() {
+        match output {
+            Output::Send(bytes) => shown.extend(bytes),
+            Output::Run(Line { text, mut state }) => {
+                let text = execute(host, &mut state, &text).await;
+                person.complete(Answer { text, state });
+            }
+        }
+    }
+    assert!(person.is_idle() && person.wants_input());
+    String::from_utf8(shown).unwrap()
+}
+
 #[tokio::test]
 async fn a_person_types_and_reads() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let path = std::env::temp_dir().join(format!("remuda-hmp-{}", std::process::id()));
-    let (registry, _events) = ChardevRegistry::new(FdTable::default());
-    let options = json!({"backend": "socket", "id": "mon", "path": path, "server": "on", "wait": "off"});
-    registry
-        .add(ChardevOptions::from_command_line(options.as_object().unwrap()).unwrap())
-        .await
-        .unwrap();
+    let cpus = json!([{"cpu-index": 0}, {"cpu-index": 1}]);
     let host = Fake::with([
-        (
-            "query-version",
-            json!({"qemu": {"major": 10, "minor": 2, "micro": 0}, "package": "x"}),
-        ),
         ("query-status", json!({"running": true, "status": "running"})),
+        ("query-cpus-fast", cpus),
     ]);
-    let front = registry.connect("mon").await.unwrap();
-    let conversation = async {
-        let mut client = tokio::net::UnixStream::connect(&path).await.unwrap();
-        let mut said = async |keys: &str, answer: &str| {
-            client.write_all(keys.as_bytes()).await.unwrap();
-            let mut bytes = vec![0; answer.len()];
-            client.read_exact(&mut bytes).await.unwrap();
-            assert_eq!(String::from_utf8(bytes).unwrap(), answer);
-        };
-        said("", "QEMU 10.2.0 monitor - type 'help' for more information\r\n(qemu) ").await;
-        said("info statu\t\r", "info status \r\nVM status: running\r\n(qemu) ").await;
-        said("qom-\t", "qom-\r\nqom-get  qom-list  qom-set\r\n(qemu) qom-").await;
+    let history = History::default();
+    let mut person = Person::new("10.2.0".into(), History::clone(&history));
+    assert_eq!(
+        seen(&host, &mut person, "").await,
+        "",
+        "the keyboard is somebody else's"
+    );
+    person.focus(true);
+    let greeting = "QEMU 10.2.0 monitor - type 'help' for more information\r\n(qemu) ";
+    assert_eq!(seen(&host, &mut person, "").await, greeting);
+    let status = "info status \r\nVM status: running\r\n(qemu) ";
+    assert_eq!(seen(&host, &mut person, "info statu\t\r").await, status);
+    assert_eq!(
+        seen(&host, &mut person, "cpu 1\rcpu 0\rcpu 1\r")
+            .await
+            .matches("(qemu) ")
+            .count(),
+        3
+    );
+    let cpus = seen(&host, &mut person, "info cpus\r").await;
+    assert!(cpus.contains("* CPU #1"), "{cpus}");
+    let names = "qom-\r\nqom-get  qom-list  qom-set\r\n(qemu) qom-";
+    assert_eq!(seen(&host, &mut person, "qom-\t").await, names);
+    person.focus(false);
+    person.focus(true);
+    assert_eq!(seen(&host, &mut person, "").await, "\r\n(qemu) qom-");
+    let mut next = Person::new("10.2.0".into(), history);
+    assert_eq!(
+        seen(&host, &mut next, "\x1b[A").await,
+        "\x1b[Kinfo cpus",
+        "the history is the monitor's"
+    );
+}
+
+#[test]
+fn keys_wait_while_a_line_runs() {
+    let mut person = Person::new("10.2.0".into(), History::default());
+    person.feed(b"one\rtwo\r");
+    let line = |person: &mut Person| {
+        std::iter::from_fn(|| person.next_output()).find_map(|output| match output {
+            Output::Run(line) => Some(line.text),
+            Output::Send(_) => None,
+        })
     };
-    tokio::select! {
-        () = serve(&host, front) => panic!("the monitor ended"),
-        () = conversation => {}
-    }
+    assert_eq!(line(&mut person).as_deref(), Some("one"));
+    assert_eq!(line(&mut person), None);
+    assert!(!person.wants_input() && !person.is_idle());
+    let state = MonitorState::default();
+    person.complete(Answer {
+        text: String::new(),
+        state,
+    });
+    assert_eq!(line(&mut person).as_deref(), Some("two"));
 }
 
 #[tokio::test]

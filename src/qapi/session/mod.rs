@@ -5,12 +5,12 @@
 //!                |                                          |
 //!     json::Stream: values                                  |
 //!                |                                          |
-//!     request: execute / exec-oob ----- out of band -----> Output::Run
-//!                |                                          |
-//!             queue  -- one at a time, in order ---------> Output::Run
-//!                |                                          |
-//!                +---- what the session answers itself --> Output::Send
+//!     request: execute / exec-oob ----- out of band ----+   |
+//!                |                                      v   v
+//!             queue  -- one at a time, in order --> next_output(): Run, Send
 //! ```
+//!
+//! Nothing is worked out before it is asked for, so that what a client costs is bounded by how much it reads.
 //!
 //! A session starts in capability negotiation: only `qmp_capabilities` is accepted, and no events are sent. Replies
 //! to in-band commands come in the order of the commands; a client may send the next before it has read the last.
@@ -19,6 +19,7 @@ mod message;
 mod queue;
 mod request;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -66,11 +67,11 @@ pub struct Request<Id: 'static> {
 
 /// What a session wants done.
 #[derive(Clone, Debug)]
-pub enum Output<Id: 'static> {
+pub enum Output<R> {
     /// Send these bytes to the client.
     Send(Vec<u8>),
-    /// Run this command, and say how it went.
-    Run(Request<Id>),
+    /// Run this, and say how it went.
+    Run(R),
 }
 
 /// One QMP connection.
@@ -80,6 +81,8 @@ pub struct Session<Id: 'static> {
     stream: Stream,
     phase: Phase,
     queue: Queue,
+    /// What is to be handed out before anything of the queue.
+    ready: VecDeque<Output<Request<Id>>>,
     /// Commands that are being run.
     running: Vec<Running>,
     next_ticket: u64,
@@ -105,65 +108,74 @@ struct Running {
 }
 
 impl<Id: Copy> Session<Id> {
-    /// A session whose client has said nothing yet.
+    /// A session whose client has said nothing yet. The greeting is its first output.
     #[must_use]
     pub fn new(config: Config<Id>) -> Self {
-        Self {
+        let capabilities: &[QMPCapability] = if config.oob { QMPCapability::ALL } else { &[] };
+        let greeting = message::greeting(&config.version, capabilities);
+        let mut session = Self {
             config,
             stream: Stream::default(),
             phase: Phase::Negotiation,
             queue: Queue::default(),
+            ready: VecDeque::new(),
             running: Vec::new(),
             next_ticket: 0,
-        }
-    }
-
-    /// What the client is sent first.
-    #[must_use]
-    pub fn greeting(&self) -> Vec<u8> {
-        let capabilities: &[QMPCapability] = if self.config.oob { QMPCapability::ALL } else { &[] };
-        self.finish(message::greeting(&self.config.version, capabilities))
+        };
+        session.ready.push_back(Output::Send(session.finish(greeting)));
+        session
     }
 
     /// Takes bytes from the client, however they are split.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Output<Id>> {
+    pub fn feed(&mut self, bytes: &[u8]) {
         let mut values = Vec::new();
         self.stream.feed(bytes, |result| values.push(result));
-        let mut outputs = Vec::new();
         for value in values {
-            self.accept(value, &mut outputs);
-            self.run_next(&mut outputs);
+            self.accept(value);
         }
-        outputs
+    }
+
+    /// What is to be done next; none until something comes from the client or a command is done.
+    pub fn next_output(&mut self) -> Option<Output<Request<Id>>> {
+        while self.ready.is_empty() && !self.in_band_is_running() {
+            let parsed = self.queue.pop()?;
+            self.start(parsed);
+        }
+        self.ready.pop_front()
     }
 
     /// Takes the result of a command: the encoded return value, or the error. A ticket can be used once.
-    pub fn complete(&mut self, ticket: Ticket, result: Result<Vec<u8>, Error>) -> Vec<Output<Id>> {
-        let mut outputs = Vec::new();
+    pub fn complete(&mut self, ticket: Ticket, result: Result<Vec<u8>, Error>) {
         let Some(index) = self.running.iter().position(|running| running.ticket == ticket) else {
-            return outputs;
+            return;
         };
         let Running {
             id, success_response, ..
         } = self.running.swap_remove(index);
         if success_response || result.is_err() {
-            outputs.push(self.reply(id.as_ref(), result));
+            let reply = self.reply(id.as_ref(), result);
+            self.ready.push_back(reply);
         }
-        self.run_next(&mut outputs);
-        outputs
     }
 
     /// Whether more bytes are welcome. While they are not, the client is to wait: leave them in the socket.
     #[must_use]
     pub fn wants_input(&self) -> bool {
         let oob = matches!(self.phase, Phase::Command { oob: true });
-        self.queue.has_room(oob, self.in_band_is_running())
+        let room = self.queue.has_room(oob, self.in_band_is_running());
+        room && self.ready.is_empty() && self.running.len() <= MOST_RUNNING
     }
 
-    /// Whether every request is answered and no other has begun.
+    /// Whether everything that was asked for is done and handed out.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.running.is_empty() && self.queue.is_empty() && self.stream.is_between_values()
+        self.queue.is_empty() && self.ready.is_empty() && self.running.is_empty()
+    }
+
+    /// Whether no request has come in part.
+    #[must_use]
+    pub fn is_between_requests(&self) -> bool {
+        self.stream.is_between_values()
     }
 
     /// The bytes that tell the client of an event at `time` since 1970-01-01 00:00 UTC; none before the negotiation
@@ -177,25 +189,15 @@ impl<Id: Copy> Session<Id> {
     }
 
     /// Takes one value from the client.
-    fn accept(&mut self, value: Result<Value, Error>, outputs: &mut Vec<Output<Id>>) {
+    fn accept(&mut self, value: Result<Value, Error>) {
         let oob_is_on = matches!(self.phase, Phase::Command { oob: true });
         let parsed = match value {
             Ok(value) => request::parse(value, oob_is_on),
             Err(error) => Parsed::bad(None, error),
         };
-        if parsed.oob {
-            return self.start(parsed, outputs);
-        }
-        self.queue.push(parsed);
-    }
-
-    /// Hands out what is first in the queue, as long as nothing in band is running.
-    fn run_next(&mut self, outputs: &mut Vec<Output<Id>>) {
-        while !self.in_band_is_running() {
-            let Some(parsed) = self.queue.pop() else {
-                return;
-            };
-            self.start(parsed, outputs);
+        match parsed.oob {
+            true => self.start(parsed),
+            false => self.queue.push(parsed),
         }
     }
 
@@ -204,34 +206,36 @@ impl<Id: Copy> Session<Id> {
     }
 
     /// Answers a request, or hands it out.
-    fn start(&mut self, parsed: Parsed, outputs: &mut Vec<Output<Id>>) {
+    fn start(&mut self, parsed: Parsed) {
         let Parsed { id, oob, pending } = parsed;
         let found = pending.and_then(|pending| {
             let command = self.find(&pending.command, oob)?;
             Ok((command, pending))
         });
-        let (command, Pending { arguments, .. }) = match found {
-            Ok(found) => found,
-            Err(error) => return outputs.push(self.reply(id.as_ref(), Err(error))),
+        let output = match found {
+            Err(error) => self.reply(id.as_ref(), Err(error)),
+            Ok((command, Pending { arguments, .. })) if command.run == Run::Session => {
+                let result = self.run_here(command.name, arguments);
+                self.reply(id.as_ref(), result)
+            }
+            Ok((command, Pending { arguments, .. })) => {
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.running.push(Running {
+                    ticket,
+                    id,
+                    oob,
+                    success_response: command.success_response,
+                });
+                Output::Run(Request {
+                    ticket,
+                    command,
+                    arguments,
+                    oob,
+                })
+            }
         };
-        if command.run == Run::Session {
-            let result = self.run_here(command.name, arguments);
-            return outputs.push(self.reply(id.as_ref(), result));
-        }
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        self.running.push(Running {
-            ticket,
-            id,
-            oob,
-            success_response: command.success_response,
-        });
-        outputs.push(Output::Run(Request {
-            ticket,
-            command,
-            arguments,
-            oob,
-        }));
+        self.ready.push_back(output);
     }
 
     /// The command of this name, if it may be run now and in this way.
@@ -284,7 +288,7 @@ impl<Id: Copy> Session<Id> {
         Ok(visit::encoded_nothing())
     }
 
-    fn reply(&self, id: Option<&Value>, result: Result<Vec<u8>, Error>) -> Output<Id> {
+    fn reply(&self, id: Option<&Value>, result: Result<Vec<u8>, Error>) -> Output<Request<Id>> {
         Output::Send(self.finish(match result {
             Ok(value) => message::success(id, &value),
             Err(error) => message::failure(id, &error),
@@ -302,6 +306,9 @@ impl<Id: Copy> Session<Id> {
         message
     }
 }
+
+/// How many commands may run out of band before the client is to wait.
+const MOST_RUNNING: usize = 8;
 
 /// The command that ends the negotiation.
 const NEGOTIATE: &str = "qmp_capabilities";

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, Output, Request, Session};
+use super::{Config, Output, Request, Session, Ticket};
 use crate::qapi::Error;
 use crate::qapi::command::{Api, CommandSpec, Run};
 use crate::qapi::qmp::{self, CommandId};
@@ -53,12 +53,13 @@ fn ready(oob: bool) -> Session<CommandId> {
     } else {
         b"{'execute':'qmp_capabilities'}"
     };
-    assert_eq!(sent(&session.feed(enable)), ["{\"return\": {}}"]);
+    outputs(&mut session);
+    assert_eq!(sent(&fed(&mut session, enable)), ["{\"return\": {}}"]);
     session
 }
 
 /// The messages among `outputs`, line ends checked and removed.
-fn sent(outputs: &[Output<CommandId>]) -> Vec<String> {
+fn sent(outputs: &[Output<Request<CommandId>>]) -> Vec<String> {
     let messages = outputs.iter().filter_map(|output| match output {
         Output::Send(bytes) => Some(String::from_utf8(bytes.clone()).unwrap()),
         Output::Run(_) => None,
@@ -69,7 +70,7 @@ fn sent(outputs: &[Output<CommandId>]) -> Vec<String> {
 }
 
 /// The commands to run among `outputs`.
-fn run(outputs: &[Output<CommandId>]) -> Vec<&Request<CommandId>> {
+fn run(outputs: &[Output<Request<CommandId>>]) -> Vec<&Request<CommandId>> {
     outputs
         .iter()
         .filter_map(|output| match output {
@@ -79,8 +80,34 @@ fn run(outputs: &[Output<CommandId>]) -> Vec<&Request<CommandId>> {
         .collect()
 }
 
+/// Everything that is to be done now.
+fn outputs(session: &mut Session<CommandId>) -> Vec<Output<Request<CommandId>>> {
+    std::iter::from_fn(|| session.next_output()).collect()
+}
+
+fn fed(session: &mut Session<CommandId>, bytes: &[u8]) -> Vec<Output<Request<CommandId>>> {
+    session.feed(bytes);
+    outputs(session)
+}
+
+fn completed(
+    session: &mut Session<CommandId>,
+    ticket: Ticket,
+    result: Result<Vec<u8>, Error>,
+) -> Vec<Output<Request<CommandId>>> {
+    session.complete(ticket, result);
+    outputs(session)
+}
+
+/// A session that has greeted.
+fn greeted() -> Session<CommandId> {
+    let mut session = session();
+    outputs(&mut session);
+    session
+}
+
 fn reply_to(input: &str) -> Vec<String> {
-    sent(&ready(false).feed(input.as_bytes()))
+    sent(&fed(&mut ready(false), input.as_bytes()))
 }
 
 fn failure(desc: &str) -> String {
@@ -90,44 +117,48 @@ fn failure(desc: &str) -> String {
 #[test]
 fn the_greeting_offers_what_can_be_negotiated() {
     assert_eq!(
-        String::from_utf8(session().greeting()).unwrap(),
-        "{\"QMP\": {\"version\": {\"qemu\": {\"major\": 10, \"minor\": 2, \"micro\": 0}, \"package\": \"\"}, \
-         \"capabilities\": [\"oob\"]}}\r\n"
+        sent(&outputs(&mut session())),
+        [
+            "{\"QMP\": {\"version\": {\"qemu\": {\"major\": 10, \"minor\": 2, \"micro\": 0}, \"package\": \"\"}, \
+         \"capabilities\": [\"oob\"]}}"
+        ]
     );
     let mut config = session().config;
     config.oob = false;
     let mut session = Session::new(config);
-    assert!(
-        String::from_utf8(session.greeting())
-            .unwrap()
-            .contains("\"capabilities\": []")
-    );
+    assert!(sent(&outputs(&mut session))[0].contains("\"capabilities\": []"));
     assert_eq!(
-        sent(&session.feed(b"{'execute':'qmp_capabilities','arguments':{'enable':['oob']}}")),
+        sent(&fed(
+            &mut session,
+            b"{'execute':'qmp_capabilities','arguments':{'enable':['oob']}}"
+        )),
         [failure("Capability oob not available")]
     );
 }
 
 #[test]
 fn nothing_works_before_the_negotiation_and_it_works_once() {
-    let mut session = session();
+    let mut session = greeted();
     assert_eq!(
-        sent(&session.feed(b"{'execute':'stop','id':1}")),
+        sent(&fed(&mut session, b"{'execute':'stop','id':1}")),
         [
             r#"{"id": 1, "error": {"class": "CommandNotFound", "desc": "Expecting capabilities negotiation with 'qmp_capabilities'"}}"#
         ]
     );
     assert!(session.event(&qmp::Event::Stop, Duration::ZERO).is_none());
     assert_eq!(
-        sent(&session.feed(b"{'execute':'qmp_capabilities','arguments':{'enable':['foo']}}")),
+        sent(&fed(
+            &mut session,
+            b"{'execute':'qmp_capabilities','arguments':{'enable':['foo']}}"
+        )),
         [failure("Parameter 'null' does not accept value 'foo'")]
     );
     assert_eq!(
-        sent(&session.feed(b"{'execute':'qmp_capabilities'}")),
+        sent(&fed(&mut session, b"{'execute':'qmp_capabilities'}")),
         ["{\"return\": {}}"]
     );
     assert_eq!(
-        sent(&session.feed(b"{'execute':'qmp_capabilities'}")),
+        sent(&fed(&mut session, b"{'execute':'qmp_capabilities'}")),
         [
             r#"{"error": {"class": "CommandNotFound", "desc": "Capabilities negotiation is already complete, command ignored"}}"#
         ]
@@ -137,7 +168,10 @@ fn nothing_works_before_the_negotiation_and_it_works_once() {
 #[test]
 fn a_command_is_handed_out_and_its_result_sent_with_the_id() {
     let mut session = ready(false);
-    let outputs = session.feed(b"{'execute':'qom-get','arguments':{'path':'/'},'id':{'b':1,'a':[null]}}\n");
+    let outputs = fed(
+        &mut session,
+        b"{'execute':'qom-get','arguments':{'path':'/'},'id':{'b':1,'a':[null]}}\n",
+    );
     let [request] = run(&outputs)[..] else {
         panic!("one command was sent");
     };
@@ -145,20 +179,23 @@ fn a_command_is_handed_out_and_its_result_sent_with_the_id() {
     assert_eq!(request.arguments["path"], "/");
     assert!(!session.wants_input());
     assert_eq!(
-        sent(&session.complete(request.ticket, Ok(b"5".to_vec()))),
+        sent(&completed(&mut session, request.ticket, Ok(b"5".to_vec()))),
         [r#"{"return": 5, "id": {"b": 1, "a": [null]}}"#]
     );
-    assert!(session.complete(request.ticket, Ok(b"5".to_vec())).is_empty());
+    assert!(completed(&mut session, request.ticket, Ok(b"5".to_vec())).is_empty());
     assert!(session.wants_input());
 }
 
 #[test]
 fn an_error_carries_its_class() {
     let mut session = ready(false);
-    let outputs = session.feed(b"{'execute':'device_del','arguments':{'id':'x'},'id':'libvirt-3'}\r\n");
+    let outputs = fed(
+        &mut session,
+        b"{'execute':'device_del','arguments':{'id':'x'},'id':'libvirt-3'}\r\n",
+    );
     let error = Error::device_not_found("Device 'x' not found");
     assert_eq!(
-        sent(&session.complete(run(&outputs)[0].ticket, Err(error))),
+        sent(&completed(&mut session, run(&outputs)[0].ticket, Err(error))),
         [r#"{"id": "libvirt-3", "error": {"class": "DeviceNotFound", "desc": "Device 'x' not found"}}"#]
     );
 }
@@ -166,9 +203,12 @@ fn an_error_carries_its_class() {
 #[test]
 fn pipelined_commands_are_answered_in_order() {
     let mut session = ready(false);
-    let outputs = session.feed(b"{'execute':'stop','id':1}{'execute':'nope','id':2}{'execute':'cont','id':3}@\n");
+    let outputs = fed(
+        &mut session,
+        b"{'execute':'stop','id':1}{'execute':'nope','id':2}{'execute':'cont','id':3}@\n",
+    );
     assert_eq!(outputs.len(), 1);
-    let outputs = session.complete(run(&outputs)[0].ticket, Ok(b"{}".to_vec()));
+    let outputs = completed(&mut session, run(&outputs)[0].ticket, Ok(b"{}".to_vec()));
     assert_eq!(
         sent(&outputs),
         [
@@ -176,7 +216,7 @@ fn pipelined_commands_are_answered_in_order() {
             r#"{"id": 2, "error": {"class": "CommandNotFound", "desc": "The command nope has not been found"}}"#
         ]
     );
-    let outputs = session.complete(run(&outputs)[0].ticket, Ok(b"{}".to_vec()));
+    let outputs = completed(&mut session, run(&outputs)[0].ticket, Ok(b"{}".to_vec()));
     assert_eq!(
         sent(&outputs),
         [
@@ -189,23 +229,23 @@ fn pipelined_commands_are_answered_in_order() {
 #[test]
 fn an_out_of_band_command_overtakes_those_that_wait() {
     let mut session = ready(true);
-    let in_band = session.feed(b"{'execute':'stop','id':1}{'execute':'cont','id':2}");
+    let in_band = fed(&mut session, b"{'execute':'stop','id':1}{'execute':'cont','id':2}");
     assert!(session.wants_input());
-    let oob = session.feed(b"{'exec-oob':'query-status','id':3}");
+    let oob = fed(&mut session, b"{'exec-oob':'query-status','id':3}");
     assert!(run(&oob)[0].oob);
     assert_eq!(
-        sent(&session.complete(run(&oob)[0].ticket, Ok(b"{}".to_vec()))),
+        sent(&completed(&mut session, run(&oob)[0].ticket, Ok(b"{}".to_vec()))),
         [r#"{"return": {}, "id": 3}"#]
     );
     assert_eq!(
-        sent(&session.feed(b"{'exec-oob':'stop','id':4}")),
+        sent(&fed(&mut session, b"{'exec-oob':'stop','id':4}")),
         [r#"{"id": 4, "error": {"class": "GenericError", "desc": "The command stop does not support OOB"}}"#]
     );
     assert_eq!(
-        sent(&session.feed(b"{'exec-oob':'query-status'}")),
+        sent(&fed(&mut session, b"{'exec-oob':'query-status'}")),
         [r#"{"error": {"class": "GenericError", "desc": "QMP input lacks member 'id'"}}"#]
     );
-    let outputs = session.complete(run(&in_band)[0].ticket, Ok(b"{}".to_vec()));
+    let outputs = completed(&mut session, run(&in_band)[0].ticket, Ok(b"{}".to_vec()));
     assert_eq!(sent(&outputs), [r#"{"return": {}, "id": 1}"#]);
     assert_eq!(run(&outputs)[0].command.id, CommandId::Cont);
 }
@@ -213,12 +253,12 @@ fn an_out_of_band_command_overtakes_those_that_wait() {
 #[test]
 fn the_client_is_to_wait_when_eight_commands_do() {
     let mut session = ready(true);
-    session.feed(b"{'execute':'stop'}");
+    fed(&mut session, b"{'execute':'stop'}");
     for _ in 0..7 {
-        session.feed(b"{'execute':'stop'}");
+        fed(&mut session, b"{'execute':'stop'}");
         assert!(session.wants_input());
     }
-    session.feed(b"{'execute':'stop'}");
+    fed(&mut session, b"{'execute':'stop'}");
     assert!(!session.wants_input());
 }
 
@@ -244,7 +284,7 @@ fn requests_of_the_wrong_form_are_refused() {
         assert_eq!(reply_to(input), [failure(expected)], "{input}");
     }
     assert_eq!(
-        sent(&ready(true).feed(b"{'execute':'stop','exec-oob':'stop'}")),
+        sent(&fed(&mut ready(true), b"{'execute':'stop','exec-oob':'stop'}")),
         [failure("QMP input member 'exec-oob' clashes with 'execute'")]
     );
 }
@@ -281,7 +321,7 @@ fn pretty_messages_are_indented() {
     config.pretty = true;
     config.version = br#"{"a": [1, "x, {y\": "], "b": {}, "c": []}"#.to_vec();
     assert_eq!(
-        String::from_utf8(Session::new(config).greeting()).unwrap(),
+        sent(&outputs(&mut Session::new(config))).concat() + "\r\n",
         "{\n    \"QMP\": {\n        \"version\": {\n            \"a\": [\n                1,\n                \
          \"x, {y\\\": \"\n            ],\n            \"b\": {},\n            \"c\": []\n        },\n        \
          \"capabilities\": [\n            \"oob\"\n        ]\n    }\n}\r\n"
@@ -293,19 +333,38 @@ fn converse(bytes: &[u8], size: usize) -> Vec<u8> {
     let mut session = ready(true);
     let mut all = Vec::new();
     for chunk in bytes.chunks(size) {
-        let mut outputs = session.feed(chunk);
-        while !outputs.is_empty() {
-            let mut next = Vec::new();
-            for output in outputs {
-                match output {
-                    Output::Send(bytes) => all.extend(bytes),
-                    Output::Run(request) => next.extend(session.complete(request.ticket, Ok(b"{}".to_vec()))),
-                }
+        session.feed(chunk);
+        while let Some(output) = session.next_output() {
+            match output {
+                Output::Send(bytes) => all.extend(bytes),
+                Output::Run(request) => session.complete(request.ticket, Ok(b"{}".to_vec())),
             }
-            outputs = next;
         }
     }
     all
+}
+
+#[test]
+fn nothing_is_worked_out_before_it_is_asked_for() {
+    let mut session = ready(false);
+    session.feed(&b"{'execute':'query-qmp-schema'}".repeat(1000));
+    assert!(session.next_output().is_some());
+    assert!(!session.wants_input() && !session.is_idle());
+    assert!(session.ready.is_empty(), "one reply was made, not a thousand");
+    assert_eq!(outputs(&mut session).len(), 999);
+    assert!(session.wants_input() && session.is_idle());
+}
+
+#[test]
+fn few_commands_run_out_of_band_at_once() {
+    let mut session = ready(true);
+    while session.wants_input() {
+        fed(&mut session, b"{'exec-oob':'query-status','id':1}");
+        assert!(session.running.len() <= super::MOST_RUNNING + 1);
+    }
+    let ticket = session.running[0].ticket;
+    completed(&mut session, ticket, Ok(b"{}".to_vec()));
+    assert!(session.wants_input());
 }
 
 proptest! {

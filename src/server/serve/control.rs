@@ -18,7 +18,7 @@ use crate::qapi::remuda::{
     API, ClosefdArgs, CommandId, GetfdArgs, GuestCreateArgs, GuestDestroyArgs, GuestInfo, MonitorCall, MonitorCommands,
     VersionInfo, VersionTriple, dispatch_monitor,
 };
-use crate::qapi::session::{Config, Output, Session, Ticket};
+use crate::qapi::session::{Config, Output, Request, Session, Ticket};
 use crate::qapi::visit::encoded;
 use crate::worker::channel::receive_with_fds;
 
@@ -105,18 +105,23 @@ pub(super) async fn serve(registry: Rc<Registry>, mut stream: UnixStream) {
     let mut events = registry.subscribe();
     let descriptors = Descriptors::default();
     let (done, mut finished) = mpsc::unbounded_channel();
-    if stream.write_all(&session.greeting()).await.is_err() {
-        return;
-    }
     loop {
-        let outputs = tokio::select! {
+        let outputs: Vec<_> = std::iter::from_fn(|| session.next_output()).collect();
+        if act(&registry, &descriptors, &mut stream, outputs, &done).await.is_err() {
+            return;
+        }
+        tokio::select! {
             biased;
             Some((ticket, result)) = finished.recv() => session.complete(ticket, result),
             event = events.recv() => {
                 let Some(event) = event else { return };
                 // A clock before 1970 is no reason to lose an event.
                 let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                session.event(&*event, at).map(Output::Send).into_iter().collect()
+                if let Some(bytes) = session.event(&*event, at) {
+                    if stream.write_all(&bytes).await.is_err() {
+                        return;
+                    }
+                }
             }
             received = receive(&stream), if session.wants_input() => {
                 let Ok((bytes, fds)) = received else { return };
@@ -126,9 +131,6 @@ pub(super) async fn serve(registry: Rc<Registry>, mut stream: UnixStream) {
                 descriptors.replace(fds);
                 session.feed(&bytes)
             },
-        };
-        if act(&registry, &descriptors, &mut stream, outputs, &done).await.is_err() {
-            return;
         }
     }
 }
@@ -150,7 +152,7 @@ async fn act(
     registry: &Rc<Registry>,
     descriptors: &Descriptors,
     stream: &mut UnixStream,
-    outputs: Vec<Output<CommandId>>,
+    outputs: Vec<Output<Request<CommandId>>>,
     done: &mpsc::UnboundedSender<(Ticket, Result<Vec<u8>, Error>)>,
 ) -> io::Result<()> {
     for output in outputs {
