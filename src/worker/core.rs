@@ -24,6 +24,9 @@ use crate::target::Target;
 use super::objects::Objects;
 use super::runstate::{Action, Actions, Change, Machine};
 
+/// Why no guest can be saved or moved, as `query-migrate` tells and `-only-migratable` refuses.
+pub const MIGRATION_BLOCKER: &str = "the machine's devices cannot be saved";
+
 /// Where messages to the monitor go. In a process without a worker this is the monitor itself.
 pub type Outbox = Box<dyn Fn(FromWorker)>;
 

@@ -20,7 +20,7 @@ use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
 
-use super::core::Core;
+use super::core::{Core, MIGRATION_BLOCKER};
 use super::executor::{Alarm, Executor};
 use super::inspect;
 use super::link::Link;
@@ -158,6 +158,11 @@ impl Worker {
             &notifier,
         )
         .map_err(|error| error.desc)?;
+        if config.only_migratable {
+            return Err(format!(
+                "-only-migratable: disallowing migration blocker (--only-migratable) for: {MIGRATION_BLOCKER}"
+            ));
+        }
         let outbox = Rc::clone(&link);
         let outbox = Box::new(move |message: FromWorker| outbox.send(message));
         let registry = machine::registry(config.target, true);

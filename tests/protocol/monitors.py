@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 
+from harness import firmware
 from harness.checks import Skip, check, expect, expect_equal
 from harness.emulator import CPU, Console, Emulator, binary, is_ours, need_kvm, test_guest
 from harness.qmp import Qmp, connect
@@ -155,3 +156,113 @@ def pretty():
             while text.count(b"{") != text.count(b"}") or not text:
                 text += stream.recv(65536)
             expect(text.startswith(b"{\r\n") or text.startswith(b"{\n"), f"the greeting {text[:40]!r}")
+
+
+def next_client(path):
+    """The reply of a new client that asks for the name, once it is greeted."""
+    client = Qmp(path, timeout=20)
+    reply = client.command("query-name")
+    client.close()
+    return reply
+
+
+@check("monitors: a client that has said all and does not read its answers keeps nobody out")
+def half_closed():
+    if not is_ours(binary()):
+        raise Skip("this emulator hands late replies to the next client")
+    with Emulator(machine="none") as emulator:
+        emulator.qmp().close()
+        for count in (1, 10, 60):
+            lazy = connect(emulator.qmp_path)
+            lazy.sendall(b'{"execute":"qmp_capabilities"}' + b'{"execute":"query-qmp-schema"}' * count)
+            lazy.shutdown(socket.SHUT_WR)
+            expect_equal(next_client(emulator.qmp_path), {}, f"reply beside {count} unread answers")
+            lazy.close()
+
+
+@check("monitors: a client that has said all gets every answer if nobody waits")
+def answers_after_the_end():
+    with Emulator(machine="none") as emulator:
+        emulator.qmp().close()
+        client = connect(emulator.qmp_path)
+        client.sendall(b'{"execute":"qmp_capabilities"}' + b'{"execute":"query-name"}' * 10)
+        client.shutdown(socket.SHUT_WR)
+        said = b""
+        while data := client.recv(65536):
+            said += data
+        if is_ours(binary()):
+            expect_equal(said.count(b'{"return": {}}'), 11, f"answers in {said!r}")
+
+
+@check("monitors: a client that dies while its command waits keeps nobody out")
+def dead_beside_its_command():
+    if not is_ours(binary()):
+        raise Skip("this emulator does nothing else while it waits")
+    with tempfile.TemporaryDirectory() as directory, Emulator(machine="none") as emulator:
+        for number, oob in enumerate((False, True)):
+            path = f"{directory}/{number}"
+            server = {"addr": {"type": "unix", "data": {"path": path}}, "server": True, "wait": True}
+            backend = {"type": "socket", "data": server}
+            client = emulator.qmp(oob=oob)
+            client.send({"execute": "chardev-add", "arguments": {"id": f"w{number}", "backend": backend}})
+            client.send(b'{"execute":"query-name"}' * 20)
+            client.close()
+            expect_equal(next_client(emulator.qmp_path), {}, "reply to the next client")
+            connect(path, timeout=20).close()
+            expect_equal(next_client(emulator.qmp_path), {}, "reply once the command is done")
+
+
+@check("monitors: what was received before a client hung up is carried out, by machines and people alike")
+def hang_up_at_once():
+    need_kvm()
+    if not is_ours(binary()):
+        raise Skip("this emulator forgets what waits when its client hangs up")
+    with tempfile.TemporaryDirectory() as directory:
+        human, program = f"{directory}/human", f"{directory}/qmp"
+        arguments = ["-monitor", f"unix:{human},server=on,wait=off", "-qmp", f"unix:{program},server=on,wait=off"]
+        with Emulator(*arguments, guest=False, console=False, paused=True, memory=16) as emulator:
+            watcher = emulator.qmp()
+            for path, line in [
+                (human, b"system_powerdown\n"),
+                (program, b'{"execute":"qmp_capabilities"}{"execute":"system_powerdown"}'),
+            ] * 10:
+                client = connect(path)
+                client.sendall(line)
+                client.close()
+                watcher.wait_event("POWERDOWN")
+
+
+@check("monitors: the first answer finds a guest that runs, unless it was to wait")
+def runs_at_once():
+    need_kvm()
+    for _ in range(5):
+        with Emulator(guest=False, console=False, memory=16) as emulator:
+            expect_equal(emulator.qmp().command("query-status")["status"], "running", "status without -S")
+    for paused, status in ((False, "running"), (True, "prelaunch")):
+        with Emulator(machine="none", paused=paused) as emulator:
+            qmp = emulator.qmp()
+            expect_equal(qmp.command("query-status")["status"], status, "status of a machine without a guest")
+            qmp.command("cont")
+            expect_equal(qmp.command("query-status")["status"], "running", "after cont")
+            qmp.command("stop")
+            expect_equal(qmp.command("query-status")["status"], "paused", "after stop")
+
+
+@check("monitors: a guest that makes events without end keeps nobody from asking, stopping and ending it")
+def event_flood():
+    need_kvm()
+    flood = firmware.repeat(firmware.out(0x505, 2) + firmware.out(0x505, 2))
+    with tempfile.NamedTemporaryFile() as image:
+        firmware.write(image.name, flood)
+        arguments = ["-bios", image.name, "-device", "pvpanic", "-smp", "2"]
+        with Emulator(*arguments, guest=False, console=False, paused=True, memory=16) as emulator:
+            reader = emulator.qmp()
+            reader.command("cont")
+            for _ in range(100):
+                expect_equal(reader.command("query-status")["status"], "running", "status")
+            reader.command("stop")
+            reader.events.clear()
+            expect_equal(reader.command("query-status")["status"], "paused", "status after stop")
+            reader.command("cont")
+            reader.command("quit")
+            expect_equal(emulator.wait(), 0, "exit status")

@@ -21,7 +21,7 @@ use crate::qapi::qmp::{
 use crate::qapi::visit::{Any, encoded};
 
 use super::blocking::run_blocking;
-use super::core::Core;
+use super::core::{Core, MIGRATION_BLOCKER};
 use super::objects;
 use super::runstate::Actions;
 
@@ -103,9 +103,8 @@ impl WorkerCommands for Core {
     }
 
     async fn query_migrate(&self, (): &()) -> Result<MigrationInfo, Error> {
-        let reason = "the machine's devices cannot be saved";
         Ok(MigrationInfo {
-            blocked_reasons: Some(vec![reason.to_owned()]),
+            blocked_reasons: Some(vec![MIGRATION_BLOCKER.to_owned()]),
         })
     }
 
