@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -25,11 +26,16 @@ def options():
     return {name: bool(argument) for name, argument in found if name not in LEFT_OUT}
 
 
-def run(arguments):
-    """Runs the emulator without a guest until `quit`; returns its exit status, what it said, and what is left of its process
-    group, which is ended."""
+def run(arguments, folder):
+    """Runs the emulator without a guest in `folder` until `quit`; returns its exit status, what it said, and whether anything was
+    left of its process group, which is ended."""
     process = subprocess.Popen(
-        [binary(), *BASE, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        [os.path.abspath(shutil.which(binary())), *BASE, *arguments],
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         _, said = process.communicate(QUIT, timeout=20)
@@ -58,9 +64,9 @@ def members(session):
     return found
 
 
-def troubles(arguments):
+def troubles(arguments, folder):
     """What is wrong with how these arguments are taken, in words."""
-    status, said, left = run(arguments)
+    status, said, left = run(arguments, folder)
     if status not in (0, 1):
         yield f"{arguments}: exit status {status}: {said!r}"
     if "panicked" in said:
@@ -73,12 +79,13 @@ def troubles(arguments):
 
 @check("options: each given twice, and each naming a file that is not there, a folder or a full device")
 def sweep():
-    with tempfile.TemporaryDirectory() as folder:
+    # What is named is made in a folder of its own: relative names are among the values.
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as working:
         values = ["", MISSING, folder, "/dev/full", f"file={MISSING}", f"path={MISSING}", "nosuch", "nosuch=1", "id=a", "help,", ",", "=", "1", "-1", "\u00fc"]
         wrong = []
         for name, takes in options().items():
             given = [[f"-{name}", value] for value in values] if takes else [[f"-{name}"]]
             for words in given:
-                wrong += troubles(words)
-                wrong += troubles([*words, *words])
+                wrong += troubles(words, working)
+                wrong += troubles([*words, *words], working)
         expect(not wrong, "\n".join(wrong))
