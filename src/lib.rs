@@ -11,6 +11,7 @@ pub mod devices;
 pub mod host;
 pub mod ipc;
 pub mod machine;
+pub mod mem;
 pub mod monitor;
 pub mod qapi;
 pub mod qom;
