@@ -16,17 +16,17 @@ pub mod pit;
 pub mod pm;
 pub mod port92;
 pub mod pvpanic;
-mod ram;
 pub mod rtc;
 mod saved;
 pub mod serial;
+mod shared;
 #[cfg(test)]
 mod testing;
 
 pub use clock::Clock;
 pub use device::{Device, DeviceState, IrqLine, MmioDevice, Notice, Notifier, PioDevice};
-pub use ram::{GuestRam, NoRam};
 use saved::{restore_fields, saved_fields};
+pub use shared::{SharedDevice, ports, registers};
 
 use crate::qom::TypeInfo;
 use crate::target::Target;

@@ -16,11 +16,12 @@ use nix::{
     },
 };
 use serde_json::{Map, Value};
+use vm_memory::FileOffset;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{FileOffset, GuestAddress, GuestRegionMmap, MmapRegion};
 
 use super::host_memory::{self, Advice};
 use super::info::MemdevInfo;
+use crate::mem::{RamBlock, RamMapping};
 use crate::qapi::Error;
 use crate::qom::Registry;
 use crate::qom::objects::{MemoryBackendConfig, MemorySource, NumaPolicy};
@@ -117,12 +118,12 @@ impl Backend {
         Ok(Some(backend))
     }
 
-    /// Maps `len` bytes of the backend from `offset` on, for guest address `guest_addr`.
-    pub(crate) fn map(&self, offset: u64, len: u64, guest_addr: u64) -> Result<GuestRegionMmap, Error> {
+    /// Maps the backend as a block of RAM.
+    pub(crate) fn map(&self) -> Result<Arc<RamBlock>, Error> {
         let fail = |error: &dyn std::fmt::Display| {
             Error::generic(format!("cannot set up guest memory '{}': {error}", self.id))
         };
-        let size = usize::try_from(len).map_err(|error| fail(&error))?;
+        let size = usize::try_from(self.config.size).map_err(|error| fail(&error))?;
         let mut flags = if self.config.share {
             libc::MAP_SHARED
         } else {
@@ -132,27 +133,19 @@ impl Backend {
             flags |= libc::MAP_NORESERVE;
         }
         let file = match &self.file {
-            Some(file) => {
-                let start = self
-                    .file_offset
-                    .checked_add(offset)
-                    .ok_or_else(|| fail(&"offset overflows"))?;
-                Some(FileOffset::from_arc(Arc::clone(file), start))
-            }
+            Some(file) => Some(FileOffset::from_arc(Arc::clone(file), self.file_offset)),
             None => {
                 flags |= libc::MAP_ANONYMOUS;
                 None
             }
         };
         let region =
-            MmapRegion::build(file, size, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(|error| match error {
+            RamMapping::build(file, size, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(|error| match error {
                 MmapRegionError::Mmap(error) => fail(&reason(&error)),
                 error => fail(&error),
             })?;
-        let region =
-            GuestRegionMmap::new(region, GuestAddress(guest_addr)).ok_or_else(|| fail(&"guest address overflows"))?;
         self.advise(&region)?;
-        Ok(region)
+        Ok(RamBlock::new(self.id.as_str(), region))
     }
 
     /// The backend as `query-memdev` shows it.
@@ -178,7 +171,7 @@ impl Backend {
         self.page_size
     }
 
-    fn advise(&self, region: &GuestRegionMmap) -> Result<(), Error> {
+    fn advise(&self, region: &RamMapping) -> Result<(), Error> {
         let config = &self.config;
         if config.merge {
             host_memory::advise(region, Advice::Merge);
@@ -238,7 +231,7 @@ impl Backend {
         self.check_alignment()
     }
 
-    /// Makes a memfd. Shared memory without a name is one as well, so that its two halves may be mapped apart.
+    /// Makes a memfd. Shared memory without a name is one as well, so that another process can map it.
     fn create(&mut self, flags: MFdFlags) -> Result<(), Error> {
         let fail =
             |error: io::Error| Error::generic(format!("failed to create memfd for '{}': {}", self.id, reason(&error)));
@@ -269,7 +262,7 @@ impl Backend {
 #[derive(Debug)]
 pub struct SpareMemory {
     backend: Backend,
-    _region: GuestRegionMmap,
+    _block: Arc<RamBlock>,
 }
 
 impl SpareMemory {
@@ -285,11 +278,8 @@ impl SpareMemory {
         let Some(backend) = Backend::from_object(registry, object, defaults)? else {
             return Ok(None);
         };
-        let region = backend.map(0, backend.config.size, 0)?;
-        Ok(Some(Self {
-            backend,
-            _region: region,
-        }))
+        let block = backend.map()?;
+        Ok(Some(Self { backend, _block: block }))
     }
 
     /// The backend as `query-memdev` shows it.
@@ -360,7 +350,6 @@ fn host_page_size() -> u64 {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use vm_memory::{Bytes, GuestMemoryRegion, MemoryRegionAddress};
 
     use super::*;
 
@@ -381,11 +370,11 @@ mod tests {
         ] {
             let backend = backend(&value).unwrap();
             assert!(backend.config.share);
-            let whole = backend.map(0, 2 << 20, 0).unwrap();
-            let half = backend.map(1 << 20, 1 << 20, 1 << 32).unwrap();
-            whole.write_obj(0xabcd_u16, MemoryRegionAddress(1 << 20)).unwrap();
-            assert_eq!(half.read_obj::<u16>(MemoryRegionAddress(0)).unwrap(), 0xabcd);
-            assert_eq!(half.len(), 1 << 20);
+            let (one, other) = (backend.map().unwrap(), backend.map().unwrap());
+            one.write(1 << 20, &[0xab, 0xcd]).unwrap();
+            let mut bytes = [0; 2];
+            other.read(1 << 20, &mut bytes).unwrap();
+            assert_eq!((bytes, other.len()), ([0xab, 0xcd], 2 << 20));
         }
     }
 
@@ -393,8 +382,10 @@ mod tests {
     fn private_memory_can_be_fetched_in_advance() {
         let value = json!({"qom-type": "memory-backend-ram", "id": "m", "size": "8M", "prealloc": "on", "prealloc-threads": "3"});
         let backend = backend(&value).unwrap();
-        let region = backend.map(0, 8 << 20, 0).unwrap();
-        assert_eq!(region.read_obj::<u64>(MemoryRegionAddress((8 << 20) - 8)).unwrap(), 0);
+        let block = backend.map().unwrap();
+        let mut last = [0xff; 8];
+        block.read((8 << 20) - 8, &mut last).unwrap();
+        assert_eq!(last, [0; 8]);
     }
 
     #[test]
@@ -405,11 +396,7 @@ mod tests {
         let value =
             json!({"qom-type": "memory-backend-file", "id": "m", "size": "1M", "mem-path": path, "share": "on"});
         let backend = backend(&value).unwrap();
-        backend
-            .map(0, 1 << 20, 0)
-            .unwrap()
-            .write_obj(7_u8, MemoryRegionAddress(5))
-            .unwrap();
+        backend.map().unwrap().write(5, &[7]).unwrap();
         let bytes = std::fs::read(&path).unwrap();
         assert_eq!((bytes.len(), bytes[5]), (1 << 20, 7));
         std::fs::remove_dir_all(&dir).unwrap();

@@ -3,10 +3,9 @@
 
 use std::{io, os::raw::c_int, thread};
 
-use nix::libc;
-use vm_memory::GuestRegionMmap;
-
+use crate::mem::RamMapping;
 use crate::qom::objects::NumaPolicy;
+use nix::libc;
 
 /// Largest number of a host NUMA node plus one.
 const MAX_NODES: u32 = 128;
@@ -16,7 +15,7 @@ const MADV_POPULATE_WRITE: c_int = 23;
 const MPOL_MF_STRICT_MOVE: u32 = 3;
 
 /// Sets where the pages of a region lie. Before any of them is touched.
-pub(crate) fn bind(region: &GuestRegionMmap, policy: NumaPolicy, nodes: &[u16]) -> io::Result<()> {
+pub(crate) fn bind(region: &RamMapping, policy: NumaPolicy, nodes: &[u16]) -> io::Result<()> {
     let mut mask = [0_u64; MAX_NODES as usize / 64];
     for node in nodes {
         let word = mask.get_mut(usize::from(node / 64));
@@ -62,7 +61,7 @@ pub(crate) enum Advice {
 }
 
 /// Gives the kernel a hint; one it does not know is no error.
-pub(crate) fn advise(region: &GuestRegionMmap, advice: Advice) {
+pub(crate) fn advise(region: &RamMapping, advice: Advice) {
     let advice = match advice {
         Advice::Merge => libc::MADV_MERGEABLE,
         Advice::NoDump => libc::MADV_DONTDUMP,
@@ -76,7 +75,7 @@ pub(crate) fn advise(region: &GuestRegionMmap, advice: Advice) {
 
 /// Touches every page for writing with `threads` threads, so that the guest never waits for memory, and never finds
 /// out too late that there is none.
-pub(crate) fn populate(region: &GuestRegionMmap, threads: usize) -> io::Result<()> {
+pub(crate) fn populate(region: &RamMapping, threads: usize) -> io::Result<()> {
     const STEP: usize = 2 << 20;
     let chunk = region.size().div_ceil(threads.max(1)).next_multiple_of(STEP);
     thread::scope(|scope| {
@@ -94,7 +93,7 @@ pub(crate) fn populate(region: &GuestRegionMmap, threads: usize) -> io::Result<(
     })
 }
 
-fn populate_chunk(region: &GuestRegionMmap, start: usize, len: usize) -> io::Result<()> {
+fn populate_chunk(region: &RamMapping, start: usize, len: usize) -> io::Result<()> {
     loop {
         match madvise(region, start, len, MADV_POPULATE_WRITE) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -103,7 +102,7 @@ fn populate_chunk(region: &GuestRegionMmap, start: usize, len: usize) -> io::Res
     }
 }
 
-fn madvise(region: &GuestRegionMmap, start: usize, len: usize, advice: c_int) -> io::Result<()> {
+fn madvise(region: &RamMapping, start: usize, len: usize, advice: c_int) -> io::Result<()> {
     if start.checked_add(len).is_none_or(|end| end > region.size()) {
         return Err(nix::errno::Errno::EINVAL.into());
     }

@@ -2,7 +2,6 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod backend;
-pub mod bus;
 pub mod chardevs;
 pub mod config;
 mod create;

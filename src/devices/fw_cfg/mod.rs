@@ -7,7 +7,8 @@ use std::sync::Arc;
 pub use items::{Items, Key};
 use serde_json::{Value, json};
 
-use super::{Device, DeviceState, GuestRam, PioDevice};
+use super::{Device, DeviceState, PioDevice};
+use crate::mem::AddressSpace;
 use crate::qom::TypeInfo;
 
 /// Offset of the data port; the selector is at 0.
@@ -44,7 +45,7 @@ pub static FW_CFG: TypeInfo = TypeInfo {
 /// The device.
 pub struct FwCfg {
     items: Items,
-    ram: Arc<dyn GuestRam>,
+    ram: Arc<AddressSpace>,
     selected: u16,
     offset: usize,
     dma_high: u32,
@@ -58,7 +59,7 @@ impl FwCfg {
 
     /// A device that offers `items` and moves them by DMA to and from `ram`.
     #[must_use]
-    pub fn new(items: Items, ram: Arc<dyn GuestRam>) -> Self {
+    pub fn new(items: Items, ram: Arc<AddressSpace>) -> Self {
         Self {
             items,
             ram,
@@ -90,7 +91,7 @@ impl FwCfg {
     /// Carries out the transfer described at `addr`: control, length and address, big endian.
     fn transfer(&mut self, addr: u64) {
         let mut request = [0; 16];
-        if self.ram.read(addr, &mut request).is_err() {
+        if self.ram.read_memory(addr, &mut request).is_err() {
             return tracing::debug!(addr, "fw_cfg transfer description is not in RAM");
         }
         let word = |at: usize| {
@@ -105,7 +106,7 @@ impl FwCfg {
         }
         let result = self.move_bytes(control, target, word(4));
         let answer = if result { 0 } else { CONTROL_ERROR };
-        if self.ram.write(addr, &answer.to_be_bytes()).is_err() {
+        if self.ram.write_memory(addr, &answer.to_be_bytes()).is_err() {
             tracing::debug!(addr, "fw_cfg transfer result is not in RAM");
         }
     }
@@ -130,7 +131,7 @@ impl FwCfg {
             let count = (total - done).min(CHUNK);
             self.take(&mut buffer[..count]);
             let at = u64::try_from(done).ok().and_then(|done| target.checked_add(done));
-            if at.is_none_or(|at| self.ram.write(at, &buffer[..count]).is_err()) {
+            if at.is_none_or(|at| self.ram.write_memory(at, &buffer[..count]).is_err()) {
                 return false;
             }
             done += count;
@@ -203,36 +204,16 @@ impl Device for FwCfg {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
     use super::*;
-    use crate::devices::NoRam;
+    use crate::mem::{RamBlock, Region, Topology};
 
-    struct Ram(Mutex<Vec<u8>>);
-
-    impl GuestRam for Ram {
-        fn read(&self, addr: u64, data: &mut [u8]) -> Result<(), NoRam> {
-            let (at, len) = (usize::try_from(addr).unwrap(), data.len());
-            let ram = self.0.lock().unwrap();
-            data.copy_from_slice(ram.get(at..at + len).ok_or(NoRam { addr, len })?);
-            Ok(())
-        }
-        fn write(&self, addr: u64, data: &[u8]) -> Result<(), NoRam> {
-            let (at, len) = (usize::try_from(addr).unwrap(), data.len());
-            let mut ram = self.0.lock().unwrap();
-            ram.get_mut(at..at + len)
-                .ok_or(NoRam { addr, len })?
-                .copy_from_slice(data);
-            Ok(())
-        }
-    }
-
-    fn device() -> (FwCfg, Arc<Ram>) {
+    fn device() -> (FwCfg, Arc<AddressSpace>) {
         let mut items = Items::default();
         items.add_file("etc/b", b"hello".to_vec()).unwrap();
         items.add_file("etc/a", vec![7]).unwrap();
-        let ram = Arc::new(Ram(Mutex::new(vec![0; 4096])));
-        (FwCfg::new(items, Arc::clone(&ram) as _), ram)
+        let ram = Region::ram(&RamBlock::anonymous("ram", 4096).unwrap());
+        let space = AddressSpace::new(&Topology::new(), &ram, 0xff);
+        (FwCfg::new(items, Arc::clone(&space)), space)
     }
 
     fn read(device: &mut FwCfg, key: u16, len: usize) -> Vec<u8> {
@@ -254,15 +235,15 @@ mod tests {
         assert_eq!(read(&mut device, 0x7777, 2), [0, 0]);
     }
 
-    fn dma(device: &mut FwCfg, ram: &Ram, control: u32, len: u32, target: u64) -> u32 {
+    fn dma(device: &mut FwCfg, ram: &AddressSpace, control: u32, len: u32, target: u64) -> u32 {
         let mut request = control.to_be_bytes().to_vec();
         request.extend(len.to_be_bytes());
         request.extend(target.to_be_bytes());
-        ram.write(0x100, &request).unwrap();
+        ram.write_memory(0x100, &request).unwrap();
         device.pio_write(4, &0_u32.to_be_bytes());
         device.pio_write(8, &0x100_u32.to_be_bytes());
         let mut answer = [0; 4];
-        ram.read(0x100, &mut answer).unwrap();
+        ram.read_memory(0x100, &mut answer).unwrap();
         u32::from_be_bytes(answer)
     }
 
@@ -272,7 +253,7 @@ mod tests {
         assert_eq!(dma(&mut device, &ram, 0x21 << 16 | 8 | 4, 1, 0), 0);
         assert_eq!(dma(&mut device, &ram, 2, 6, 0x200), 0);
         let mut data = [0xff; 6];
-        ram.read(0x200, &mut data).unwrap();
+        ram.read_memory(0x200, &mut data).unwrap();
         assert_eq!(&data, b"ello\0\0");
     }
 

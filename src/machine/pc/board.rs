@@ -3,17 +3,18 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::memory_map::MemoryMap;
 use super::pace::Pace;
 use super::split::SplitChips;
 use crate::{
     accel::{ExitHandler, VcpuEvent, delay_current_vcpu, stop_current_vcpu},
     devices::{Notice, Notifier},
-    machine::bus::AddressSpace,
+    mem::MapError,
 };
 
 /// Answers vCPU exits.
 pub(crate) struct Board {
-    pub(crate) space: AddressSpace,
+    pub(crate) map: MemoryMap,
     notifier: Notifier,
     /// The interrupt controllers that are not in the kernel.
     pub(crate) chips: OnceLock<Arc<SplitChips>>,
@@ -21,12 +22,12 @@ pub(crate) struct Board {
 
 impl Board {
     /// A board without devices. Notices go on to `notifier` after the vCPU that caused them was told to stop.
-    pub(crate) fn new(notifier: &Notifier) -> Self {
-        Self {
-            space: AddressSpace::default(),
+    pub(crate) fn new(notifier: &Notifier) -> Result<Self, MapError> {
+        Ok(Self {
+            map: MemoryMap::new()?,
             notifier: stopping(Arc::clone(notifier)),
             chips: OnceLock::new(),
-        }
+        })
     }
 
     /// Where devices send their notices.
@@ -59,19 +60,19 @@ fn stopping(notifier: Notifier) -> Notifier {
 
 impl ExitHandler for Board {
     fn pio_read(&self, port: u16, data: &mut [u8]) {
-        self.space.pio_read(port, data);
+        self.map.ports.read(port.into(), data);
     }
 
     fn pio_write(&self, port: u16, data: &[u8]) {
-        self.space.pio_write(port, data);
+        self.map.ports.write(port.into(), data);
     }
 
     fn mmio_read(&self, addr: u64, data: &mut [u8]) {
-        self.space.mmio_read(addr, data);
+        self.map.memory.read(addr, data);
     }
 
     fn mmio_write(&self, addr: u64, data: &[u8]) {
-        self.space.mmio_write(addr, data);
+        self.map.memory.write(addr, data);
     }
 
     fn end_of_interrupt(&self, vector: u8) {

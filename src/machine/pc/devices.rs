@@ -20,13 +20,13 @@ use super::split::SplitChips;
 use super::timed::Timed;
 use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
-use crate::devices::{self, Device};
-use crate::machine::bus::SharedDevice;
+use crate::devices::{self, Device, SharedDevice};
 use crate::machine::chardevs::Chardevs;
 use crate::machine::config::MachineConfig;
 use crate::machine::info::DeviceInfo;
 use crate::machine::registry::blame_device;
 use crate::machine::streams::{Streams, StreamsBuilder};
+use crate::mem::{Mapping, Region};
 use crate::qapi::Error;
 use crate::qom::{Registry, TypeInfo, Values};
 use crate::target::Target;
@@ -70,6 +70,8 @@ pub(crate) struct Devices {
     pub(crate) pvpanic: Option<u16>,
     /// The timer, when it is not in the kernel.
     pit: Option<Arc<Mutex<Timed<Pit>>>>,
+    // What the guest reaches the devices by.
+    _mappings: Vec<Mapping>,
     /// Between the devices and the back ends of their character devices.
     streams: Streams,
 }
@@ -95,6 +97,7 @@ impl Devices {
             serials: assembly.serials,
             pvpanic: assembly.pvpanic,
             pit,
+            _mappings: assembly.mappings,
             streams: streams.map_err(|error| Error::generic(format!("stream thread: {error}")))?,
         })
     }
@@ -165,13 +168,14 @@ struct Assembly<'a> {
     acpi_indices: BTreeSet<u64>,
     /// Properties that the device being made fills in.
     filled_in: Map<String, Value>,
+    mappings: Vec<Mapping>,
 }
 
 impl Assembly<'_> {
-    /// Says that ports `start` to `start + len - 1` are those of `device`.
-    fn map_ports(&self, start: u16, len: u16, device: &SharedDevice) -> Result<(), Error> {
-        let result = self.with.board.space.map_ports(start, len, device, 0);
-        result.map_err(|error| Error::generic(error.to_string()))
+    /// Shows ports of a device from `start` on.
+    fn map_ports(&mut self, start: u16, ports: &Region) -> Result<(), Error> {
+        self.mappings.push(self.with.board.map.map_ports(start, ports)?);
+        Ok(())
     }
 
     /// Makes a device one of the machine's.

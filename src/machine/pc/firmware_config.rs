@@ -5,22 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Map, Value};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::boot::Boot;
 use super::ram::DEFAULT_RAM_ID;
 use super::tables::Facts;
+use crate::devices::SharedDevice;
 use crate::devices::fw_cfg::{FwCfg, Items, Key};
-use crate::devices::{GuestRam, NoRam};
-use crate::machine::bus::SharedDevice;
 use crate::machine::config::{BootConfig, KernelConfig};
 use crate::machine::fields::Fields;
 use crate::machine::topology;
+use crate::mem::AddressSpace;
 use crate::qapi::Error;
 use crate::report::reason;
 
 /// Makes the device.
-pub(crate) fn device(facts: &Facts<'_>, boot: &Boot) -> Result<SharedDevice, Error> {
+pub(crate) fn device(facts: &Facts<'_>, boot: &Boot, memory: &Arc<AddressSpace>) -> Result<SharedDevice, Error> {
     let config = facts.config;
     let mut items = Items::default();
     items.set(Key::Uuid, config.uuid.unwrap_or_default().to_vec());
@@ -48,8 +47,7 @@ pub(crate) fn device(facts: &Facts<'_>, boot: &Boot) -> Result<SharedDevice, Err
     if let (Boot::Firmware(_), Some(kernel)) = (boot, &config.kernel) {
         add_kernel(&mut items, kernel)?;
     }
-    let ram = Arc::new(MappedRam(facts.ram.memory.clone()));
-    Ok(Arc::new(Mutex::new(FwCfg::new(items, ram))))
+    Ok(Arc::new(Mutex::new(FwCfg::new(items, Arc::clone(memory)))))
 }
 
 /// Two bytes; larger numbers are not what any guest has.
@@ -156,25 +154,6 @@ fn add_kernel(items: &mut Items, config: &KernelConfig) -> Result<(), Error> {
         items.set(Key::InitrdData, initrd);
     }
     Ok(())
-}
-
-/// Guest memory as the device's transfers see it.
-struct MappedRam(GuestMemoryMmap);
-
-impl GuestRam for MappedRam {
-    fn read(&self, addr: u64, data: &mut [u8]) -> Result<(), NoRam> {
-        let len = data.len();
-        self.0
-            .read_slice(data, GuestAddress(addr))
-            .map_err(|_| NoRam { addr, len })
-    }
-
-    fn write(&self, addr: u64, data: &[u8]) -> Result<(), NoRam> {
-        let len = data.len();
-        self.0
-            .write_slice(data, GuestAddress(addr))
-            .map_err(|_| NoRam { addr, len })
-    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod firmware_config;
 mod guest;
 mod layout;
 mod lines;
+mod memory_map;
 mod options;
 mod pace;
 mod pci;

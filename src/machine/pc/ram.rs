@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use vm_memory::{GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
-use super::layout::{FOUR_GIB, Split, VGA_WINDOW};
+use super::layout::{FOUR_GIB, Split};
+use super::memory_map::MemoryMap;
 use crate::{
-    accel::kvm::x86_64 as kvm,
     machine::{
         backend::{Backend, BackendDefaults},
         info::{MemdevInfo, MemoryRegionInfo},
         numa::Numa,
     },
+    mem::{Mapping, RamBlock, Region},
     qapi::Error,
     qom::{Registry, objects::is_memory_backend},
 };
@@ -23,8 +23,6 @@ pub(crate) const DEFAULT_RAM_ID: &str = "pc.ram";
 /// Guest RAM.
 #[derive(Debug)]
 pub(crate) struct Ram {
-    /// All of it, by guest physical address.
-    pub(crate) memory: GuestMemoryMmap,
     /// Backends in the order of their addresses.
     pub(crate) blocks: Vec<Block>,
     /// How it is split at 4 GiB.
@@ -35,18 +33,20 @@ pub(crate) struct Ram {
 #[derive(Debug)]
 pub(crate) struct Block {
     pub(crate) backend: Backend,
+    pub(crate) block: Arc<RamBlock>,
     /// Guest NUMA node, if there are any.
     pub(crate) node: Option<u16>,
     pub(crate) pieces: Vec<Piece>,
 }
 
 /// A contiguous part of a block.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece {
     pub(crate) guest_addr: u64,
     /// Where the part starts in its block.
     pub(crate) offset: u64,
-    pub(crate) region: Arc<GuestRegionMmap>,
+    /// Bytes.
+    pub(crate) size: u64,
 }
 
 /// What memory is asked for.
@@ -73,30 +73,36 @@ impl Ram {
         for (backend, node) in request.backends()? {
             let start = next;
             next += backend.config.size;
-            let pieces = map_pieces(&backend, start, split)?;
-            blocks.push(Block { backend, node, pieces });
+            let pieces = pieces(start, backend.config.size, split);
+            let block = backend.map()?;
+            blocks.push(Block {
+                backend,
+                block,
+                node,
+                pieces,
+            });
         }
-        let mut regions: Vec<_> = blocks
-            .iter()
-            .flat_map(|block| &block.pieces)
-            .map(|piece| Arc::clone(&piece.region))
-            .collect();
-        regions.sort_by_key(|region| region.start_addr());
-        let memory = GuestMemoryMmap::from_arc_regions(regions)
-            .map_err(|error| Error::generic(format!("cannot set up guest memory: {error}")))?;
-        Ok(Self { memory, blocks, split })
+        Ok(Self { blocks, split })
     }
 
-    /// Gives the RAM to a VM.
-    pub(crate) fn plug_into(&self, vm: &kvm::Vm) -> Result<(), Error> {
-        for piece in self.blocks.iter().flat_map(|block| &block.pieces) {
-            let (start, end) = (piece.guest_addr, piece.guest_addr + piece.region.len());
-            for (start, end) in around_vga(start, end) {
-                vm.add_memory_slot(start, end - start, &piece.region, start - piece.guest_addr, false)
-                    .map_err(|error| Error::generic(error.to_string()))?;
+    /// Shows the RAM to the guest, for as long as what is returned lives.
+    pub(crate) fn plug_into(&self, map: &MemoryMap) -> Result<Vec<Mapping>, Error> {
+        let fail = |error: &dyn std::fmt::Display| Error::generic(error.to_string());
+        let mut mappings = Vec::new();
+        for block in &self.blocks {
+            map.blocks.add(&block.block).map_err(|error| fail(&error))?;
+            let all = Region::ram(&block.block);
+            for piece in &block.pieces {
+                let name = match piece.guest_addr {
+                    FOUR_GIB.. => "ram-above-4g",
+                    _ => "ram-below-4g",
+                };
+                let part = Region::alias(name, &all, piece.offset, piece.size);
+                let mapping = map.topology.map(&map.system, piece.guest_addr, &part, 0);
+                mappings.push(mapping.map_err(|error| fail(&error))?);
             }
         }
-        Ok(())
+        Ok(mappings)
     }
 
     /// The blocks and where the guest sees them.
@@ -105,7 +111,7 @@ impl Ram {
             block: block.backend.id.clone(),
             guest_addr: piece.guest_addr,
             offset: piece.offset,
-            size: piece.region.len(),
+            size: piece.size,
         };
         self.blocks
             .iter()
@@ -185,34 +191,26 @@ impl RamRequest<'_> {
     }
 }
 
-/// Maps a backend whose bytes are RAM bytes from `start` on.
-fn map_pieces(backend: &Backend, start: u64, split: Split) -> Result<Vec<Piece>, Error> {
-    let end = start + backend.config.size;
+/// Where the guest sees a block of `size` bytes that are RAM bytes from `start` on.
+fn pieces(start: u64, size: u64, split: Split) -> Vec<Piece> {
+    let end = start + size;
     let mut pieces = Vec::new();
     if start < split.low {
-        pieces.push((start, 0, end.min(split.low) - start));
+        pieces.push(Piece {
+            guest_addr: start,
+            offset: 0,
+            size: end.min(split.low) - start,
+        });
     }
     if end > split.low {
         let first = start.max(split.low);
-        pieces.push((FOUR_GIB + (first - split.low), first - start, end - first));
+        pieces.push(Piece {
+            guest_addr: FOUR_GIB + (first - split.low),
+            offset: first - start,
+            size: end - first,
+        });
     }
     pieces
-        .into_iter()
-        .map(|(guest_addr, offset, len)| {
-            let region = Arc::new(backend.map(offset, len, guest_addr)?);
-            Ok(Piece {
-                guest_addr,
-                offset,
-                region,
-            })
-        })
-        .collect()
-}
-
-/// The parts of a range that are not in the VGA window.
-fn around_vga(start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
-    let parts = [(start, end.min(VGA_WINDOW.start)), (start.max(VGA_WINDOW.end), end)];
-    parts.into_iter().filter(|(start, end)| start < end)
 }
 
 #[cfg(test)]
@@ -348,12 +346,5 @@ mod tests {
         assert_eq!(Ram::new(&request).unwrap_err().desc, "Memory backend 'x' not found");
         request.backend = Some("m");
         assert!(Ram::new(&request).unwrap_err().desc.contains("does not match the size"));
-    }
-
-    #[test]
-    fn no_ram_shows_in_the_vga_window() {
-        let parts: Vec<_> = around_vga(0, 1 << 30).collect();
-        assert_eq!(parts, [(0, 0xa_0000), (0xc_0000, 1 << 30)]);
-        assert_eq!(around_vga(1 << 32, 1 << 33).collect::<Vec<_>>(), [(1 << 32, 1 << 33)]);
     }
 }

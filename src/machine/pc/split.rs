@@ -9,10 +9,10 @@ use super::board::Board;
 use super::layout::IO_APIC;
 use super::lines::Inputs;
 use crate::accel::kvm::x86_64 as kvm;
-use crate::devices::IrqLine;
 use crate::devices::ioapic::{IoApic, LocalApics, Message};
 use crate::devices::pic::Pics;
-use crate::machine::bus::SharedDevice;
+use crate::devices::{self, IrqLine, SharedDevice};
+use crate::mem::{Access, Mapping};
 use crate::qapi::Error;
 
 /// The timer's line, and the input of the I/O APIC it is on.
@@ -28,7 +28,7 @@ pub(crate) struct SplitChips {
 
 impl SplitChips {
     /// Makes the controllers of `vm` and puts them where the guest finds them.
-    pub(crate) fn install(vm: &Arc<kvm::Vm>, board: &Board) -> Result<Arc<Self>, Error> {
+    pub(crate) fn install(vm: &Arc<kvm::Vm>, board: &Board) -> Result<(Arc<Self>, Vec<Mapping>), Error> {
         let request = Arc::new(Request::default());
         let chips = Arc::new(Self {
             pics: Arc::new(Mutex::new(Pics::new(Arc::clone(&request) as _))),
@@ -37,19 +37,21 @@ impl SplitChips {
         });
         let pics = Arc::clone(&chips.pics) as SharedDevice;
         let ports = [
-            (Pics::FIRST_PORT, 0),
-            (Pics::SECOND_PORT, Pics::SECOND_OFFSET),
-            (Pics::TRIGGER_PORT, Pics::TRIGGER_OFFSET),
+            ("pic", Pics::FIRST_PORT, 0),
+            ("pic", Pics::SECOND_PORT, Pics::SECOND_OFFSET),
+            ("elcr", Pics::TRIGGER_PORT, Pics::TRIGGER_OFFSET),
         ];
-        let taken = |error: crate::machine::bus::RangeTaken| Error::generic(error.to_string());
-        for (port, offset) in ports {
-            board.space.map_ports(port, 2, &pics, offset).map_err(taken)?;
+        let mut mappings = Vec::new();
+        for (name, port, offset) in ports {
+            let region = devices::ports(name, 2, Access::BYTES, &pics, offset);
+            mappings.push(board.map.map_ports(port, &region)?);
         }
         let ioapic = Arc::clone(&chips.ioapic) as SharedDevice;
-        board.space.map_memory(IO_APIC, IoApic::LEN, &ioapic).map_err(taken)?;
+        let region = devices::registers("ioapic", IoApic::LEN, Access::UP_TO_FOUR, &ioapic);
+        mappings.push(board.map.map_registers(IO_APIC, &region)?);
         // A board is made with its controllers, once.
         let _ = board.chips.set(Arc::clone(&chips));
-        Ok(chips)
+        Ok((chips, mappings))
     }
 
     /// Says how to make the boot vCPU look for interrupts.

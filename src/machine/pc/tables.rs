@@ -104,10 +104,7 @@ impl Facts<'_> {
             .blocks
             .iter()
             .flat_map(|block| block.pieces.iter().map(move |piece| (block, piece)));
-        let ram = regions.map(|(block, piece)| {
-            let size = u64::try_from(piece.region.size()).unwrap_or_default();
-            (piece.guest_addr..piece.guest_addr + size, block.node)
-        });
+        let ram = regions.map(|(block, piece)| (piece.guest_addr..piece.guest_addr + piece.size, block.node));
         let memory_end = self.ram.split.memory_end(&self.config.memory);
         Description {
             oem: self.options.oem,

@@ -1,6 +1,7 @@
 //! Guests that run on this machine's KVM.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::json;
@@ -12,6 +13,7 @@ use crate::machine::chardevs::Chardevs;
 use crate::machine::config::MachineConfig;
 use crate::machine::guest::Guest;
 use crate::machine::pc::testing::{CODE, KernelFile, config, notices, run_until_notice, skip_without_kvm};
+use crate::mem::{Access, DirtyLog, Doorbell, IoHandler, Region};
 
 /// The machine with its interrupt controllers in the kernel (`on`) or outside it (`split`).
 fn with_irqchip(mut config: MachineConfig, value: &str) -> MachineConfig {
@@ -242,4 +244,129 @@ fn pause_and_start_work_while_the_guest_spins() {
     let stats = vm.vcpu_stats().unwrap();
     assert!(stats[0].iter().any(|value| value.stat.name == "exits"), "{stats:?}");
     assert!(!vm.vm_stats().unwrap().is_empty());
+}
+
+/// `isa-debug-exit` as the only device, and this code before a write of 5 to it.
+fn then_exit(code: &[u8]) -> (KernelFile, MachineConfig) {
+    // mov edx, 0x501; mov al, 5; out dx, al; hlt; jmp $-1
+    let exit = [0xba, 0x01, 0x05, 0, 0, 0xb0, 5, 0xee, 0xf4, 0xeb, 0xfd];
+    let kernel = KernelFile::new(&[code, &exit].concat());
+    let mut config = kernel.config();
+    config.devices = vec![json!({"driver": "isa-debug-exit"}).as_object().unwrap().clone()];
+    (kernel, config)
+}
+
+/// `mov dword [addr], value`
+fn store(addr: u32, value: u32) -> Vec<u8> {
+    [&[0xc7, 0x05][..], &addr.to_le_bytes(), &value.to_le_bytes()].concat()
+}
+
+#[test]
+fn what_the_guest_writes_is_known_to_all_who_watch() {
+    if skip_without_kvm("what_the_guest_writes_is_known_to_all_who_watch") {
+        return;
+    }
+    let (_kernel, config) = then_exit(&store(0x20_0000, 7));
+    let (notifier, notices) = notices();
+    let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+    let map = &vm.board().map;
+    let ram = map
+        .blocks
+        .list()
+        .into_iter()
+        .find(|block| block.id() == "pc.ram")
+        .unwrap();
+    let logs = [(); 2].map(|()| DirtyLog::new(&map.memory, &ram).unwrap());
+    assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
+    for log in &logs {
+        let pages = log.take().unwrap();
+        assert!(pages.contains(&0x200), "{pages:x?}");
+        assert!(!log.take().unwrap().contains(&0x200));
+    }
+    drop(logs);
+    vm.reset().unwrap();
+    // Nobody watches: the guest runs as before.
+    assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
+}
+
+#[test]
+fn a_doorbell_rings_without_its_device() {
+    if skip_without_kvm("a_doorbell_rings_without_its_device") {
+        return;
+    }
+    // mov dword [0xd0000000], 3; mov edx, 0x1000; mov ax, 9; out dx, ax
+    let code = [
+        &store(0xd000_0000, 3)[..],
+        &[0xba, 0, 0x10, 0, 0, 0x66, 0xb8, 9, 0, 0x66, 0xef],
+    ]
+    .concat();
+    let (_kernel, config) = then_exit(&code);
+    let (notifier, notices) = notices();
+    let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+    let map = &vm.board().map;
+    let bells = [
+        Doorbell::new().unwrap(),
+        Doorbell::matching(9, 2).unwrap(),
+        Doorbell::matching(8, 2).unwrap(),
+    ];
+    let region = |index: usize| Region::doorbell("bell", bells[index].clone());
+    let mappings = [
+        map.topology.map(&map.pci, 0xd000_0000, &region(0), 0).unwrap(),
+        map.topology.map(&map.io, 0x1000, &region(1), 0).unwrap(),
+        map.topology.map(&map.io, 0x1000, &region(2), 0).unwrap(),
+    ];
+    assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
+    let rings = || bells.each_ref().map(|bell| bell.event().read().unwrap_or(0));
+    assert_eq!(rings(), [1, 1, 0]);
+    drop(mappings);
+    vm.reset().unwrap();
+    assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
+    assert_eq!(rings(), [0, 0, 0]);
+}
+
+/// Counts writes; reads as 1.
+#[derive(Default)]
+struct Count(std::sync::atomic::AtomicU32);
+
+impl IoHandler for Count {
+    fn read(&self, _: u64, data: &mut [u8]) {
+        data.fill(1);
+    }
+    fn write(&self, _: u64, _: &[u8]) {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn registers_lie_over_ram_until_they_are_taken_away() {
+    if skip_without_kvm("registers_lie_over_ram_until_they_are_taken_away") {
+        return;
+    }
+    let (_kernel, config) = then_exit(&[store(0x20_0000, 7), store(0x20_1000, 8)].concat());
+    let (notifier, notices) = notices();
+    let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+    let map = &vm.board().map;
+    let count = Arc::new(Count::default());
+    let region = Region::io("over", 0x1000, Access::ANY, Arc::clone(&count) as _);
+    let seen = || {
+        let mut words = [0; 2];
+        for (word, addr) in words.iter_mut().zip([0x20_0000, 0x20_1000]) {
+            let mut bytes = [0; 4];
+            if vm.read_physical(addr, &mut bytes).is_ok() {
+                *word = u32::from_le_bytes(bytes);
+            }
+        }
+        words
+    };
+    for expected in [1, 2] {
+        let mapping = map.topology.map(&map.system, 0x20_0000, &region, 1).unwrap();
+        assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
+        assert_eq!(count.0.load(std::sync::atomic::Ordering::Relaxed), expected);
+        assert_eq!(seen(), [0, 8], "no memory shows there");
+        drop(mapping);
+        vm.reset().unwrap();
+    }
+    assert_eq!(seen(), [0, 8]);
+    assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
+    assert_eq!(seen(), [7, 8]);
 }

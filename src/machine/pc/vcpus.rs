@@ -12,9 +12,9 @@ use crate::{
         config::SmpConfig,
         info::{EmptySlotInfo, VcpuInfo},
         numa::Numa,
-        pc::ram::Ram,
         topology,
     },
+    mem::AddressSpace,
     qapi::Error,
 };
 
@@ -33,13 +33,13 @@ impl Vcpus {
         smp: SmpConfig,
         processor: &mut Processor,
         numa: &Numa,
-        ram: &Ram,
+        memory: &Arc<AddressSpace>,
         handler: &Arc<dyn ExitHandler>,
         debug_threads: bool,
     ) -> Result<Self, Error> {
         let create = |index| -> Result<VcpuThread<kvm::Vcpu>, KvmError> {
             let apic_id = processor.topology().apic_id(index);
-            let mut vcpu = vm.create_vcpu(index, apic_id, Arc::clone(handler), ram.memory.clone())?;
+            let mut vcpu = vm.create_vcpu(index, apic_id, Arc::clone(handler), Arc::clone(memory))?;
             if index == 0 {
                 processor.learn_tsc_rate(vcpu.tsc_rate());
             }

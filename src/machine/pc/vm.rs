@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use vm_memory::{Bytes, GuestMemoryBackend, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress};
 
 use super::{
     board::Board,
@@ -32,6 +31,7 @@ use crate::{
         Notifier,
         fw_cfg::FwCfg,
         pm::{Pm, WakeReason},
+        ports,
     },
     machine::{
         config::{MachineConfig, SmpConfig},
@@ -40,6 +40,7 @@ use crate::{
         topology,
         types::{self, MachineKind},
     },
+    mem::{Access, Mapping},
     qapi::Error,
     report,
     target::Target,
@@ -59,6 +60,8 @@ pub struct Vm {
     kvm: Arc<kvm::Vm>,
     kvmclock: Mutex<KvmClock>,
     time: Arc<GuestClock>,
+    // RAM, ROM and the registers of devices that are there for good.
+    _mappings: Vec<Mapping>,
     // Devices hold it weakly.
     board: Arc<Board>,
 }
@@ -110,18 +113,25 @@ impl Vm {
             objects: &config.objects,
             defaults: options.backends,
         })?;
-        ram.plug_into(&kvm)?;
+        let board = Board::new(notifier).map_err(|error| Error::generic(error.to_string()))?;
+        let board = Arc::new(board);
+        kvm.follow(&board.map.memory, &board.map.ports)
+            .map_err(|error| Error::generic(error.to_string()))?;
+        let mut mappings = ram.plug_into(&board.map)?;
         let boot = Boot::open(config, options.max_firmware)?;
         if let Boot::Firmware(firmware) = &boot {
-            firmware.plug_into(&kvm)?;
+            mappings.push(firmware.plug_into(&board.map)?);
         }
         kvm.create_irqchip()
             .map_err(|error| Error::generic(error.to_string()))?;
-        let board = Arc::new(Board::new(notifier));
         let time = Arc::new(GuestClock::default());
         let chips = match options.irqchip {
             IrqChip::Kernel => None,
-            IrqChip::Split => Some(SplitChips::install(&kvm, &board)?),
+            IrqChip::Split => {
+                let (chips, registers) = SplitChips::install(&kvm, &board)?;
+                mappings.extend(registers);
+                Some(chips)
+            }
         };
         let inputs: Arc<dyn Inputs> = match &chips {
             Some(chips) => Arc::clone(chips) as _,
@@ -141,7 +151,15 @@ impl Vm {
         };
         let mut devices = Devices::new(&surroundings, resources)?;
         let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
-        let vcpus = Vcpus::new(&kvm, smp, &mut processor, &numa, &ram, &handler, config.debug_threads)?;
+        let vcpus = Vcpus::new(
+            &kvm,
+            smp,
+            &mut processor,
+            &numa,
+            &board.map.memory,
+            &handler,
+            config.debug_threads,
+        )?;
         if let (Some(chips), Some(kick)) = (&chips, vcpus.boot_kicker()) {
             chips.connect(kick);
         }
@@ -161,11 +179,9 @@ impl Vm {
             Boot::Direct(_) => facts.for_kernel()?,
             Boot::Firmware(_) => FirmwareTables::default(),
         };
-        let fw_cfg = firmware_config::device(&facts, &boot)?;
-        board
-            .space
-            .map_ports(FwCfg::PORT, FwCfg::LEN, &fw_cfg, 0)
-            .map_err(|error| Error::generic(error.to_string()))?;
+        let fw_cfg = firmware_config::device(&facts, &boot, &board.map.memory)?;
+        let region = ports("fwcfg", FwCfg::LEN, Access::ANY, &fw_cfg, 0);
+        mappings.push(board.map.map_ports(FwCfg::PORT, &region)?);
         devices.add(fw_cfg);
         let vm = Self {
             vcpus,
@@ -177,6 +193,7 @@ impl Vm {
             kvm,
             kvmclock: Mutex::new(KvmClock::Fresh),
             time,
+            _mappings: mappings,
             board,
         };
         vm.reset()?;
@@ -188,7 +205,7 @@ impl Vm {
     /// # Errors
     /// When KVM refuses to set the clock, or guest memory cannot be written.
     pub fn start(&self) -> Result<(), Error> {
-        lock(&self.boot).complete(&self.ram)?;
+        lock(&self.boot).complete(&self.board.map.memory.ram())?;
         let mut clock = lock(&self.kvmclock);
         if let KvmClock::Stopped(at) = *clock {
             self.kvm
@@ -229,7 +246,7 @@ impl Vm {
     /// When a kernel image can no longer be read, or KVM refuses a register.
     pub fn reset(&self) -> Result<(), Error> {
         self.devices.reset();
-        let boot_state = lock(&self.boot).load(&self.ram, &self.tables)?;
+        let boot_state = lock(&self.boot).load(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
 
@@ -246,7 +263,7 @@ impl Vm {
         self.devices.reset();
         lock(&self.devices.rtc).note_wakeup();
         lock(&self.devices.pm).with(|pm| pm.wake(WakeReason::Other));
-        let boot_state = lock(&self.boot).waking_state(&self.ram, &self.tables)?;
+        let boot_state = lock(&self.boot).waking_state(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
 
@@ -273,6 +290,12 @@ impl Vm {
     /// What the vCPUs are.
     pub(crate) fn processor(&self) -> &Arc<Processor> {
         &self.processor
+    }
+
+    /// The board, for tests that change its map.
+    #[cfg(test)]
+    pub(super) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// The devices that `-device` made.
@@ -304,20 +327,18 @@ impl Vm {
     /// # Errors
     /// When memory that the kernel has promised cannot be read.
     pub fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error> {
-        let mut boot = lock(&self.boot);
-        boot.complete(&self.ram)?;
+        lock(&self.boot).complete(&self.board.map.memory.ram())?;
         data.fill(0);
-        let len = u64::try_from(data.len()).unwrap_or(u64::MAX);
-        for region in self.ram.memory.iter().chain(boot.rom()) {
-            let start = region.start_addr().0;
-            let from = addr.max(start);
-            let to = addr.saturating_add(len).min(start.saturating_add(region.len()));
-            if from >= to {
+        let last = addr.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX)).saturating_sub(1);
+        let view = self.board.map.memory.view();
+        for range in view.ranges() {
+            let (from, to) = (addr.max(range.start()), last.min(range.last()));
+            let Some((block, offset, _)) = range.memory().filter(|_| from <= to && !data.is_empty()) else {
                 continue;
-            }
+            };
             let place = |at: u64| usize::try_from(at - addr).unwrap_or(usize::MAX);
-            region
-                .read_slice(&mut data[place(from)..place(to)], MemoryRegionAddress(from - start))
+            block
+                .read(offset + (from - range.start()), &mut data[place(from)..=place(to)])
                 .map_err(|error| Error::generic(format!("guest memory at 0x{from:x}: {error}")))?;
         }
         Ok(())
@@ -388,16 +409,15 @@ impl Vm {
     /// Whether a range of physical addresses is RAM or ROM throughout.
     #[must_use]
     pub fn is_backed(&self, addr: u64, len: u64) -> bool {
-        let boot = lock(&self.boot);
-        let mut at = addr;
         let Some(end) = addr.checked_add(len) else { return false };
+        let view = self.board.map.memory.view();
+        let mut at = addr;
         while at < end {
-            let mut regions = self.ram.memory.iter().chain(boot.rom());
-            let region = regions.find(|region| (region.start_addr().0..=region.last_addr().0).contains(&at));
-            let Some(region) = region else { return false };
-            match region.last_addr().0.checked_add(1) {
-                Some(next) => at = next,
-                None => return true,
+            let range = view.find(at).filter(|range| range.memory().is_some());
+            match range.map(|range| range.last().checked_add(1)) {
+                Some(Some(next)) => at = next,
+                Some(None) => return true,
+                None => return false,
             }
         }
         true
@@ -406,33 +426,21 @@ impl Vm {
     /// The block behind a physical address, and where this process has its memory.
     #[must_use]
     pub fn host_address(&self, addr: u64) -> Option<(String, u64)> {
-        let boot = lock(&self.boot);
-        let place = |region: &GuestRegionMmap| {
-            let offset = addr.checked_sub(region.start_addr().0)?;
-            let host = region.get_host_address(MemoryRegionAddress(offset)).ok()?;
-            Some(host as u64)
-        };
-        let in_ram = self.ram.memory.iter().find_map(place);
-        let in_rom = boot.rom().and_then(place);
-        let block = self.ram.regions().into_iter().find(|region| {
-            let end = region.guest_addr.saturating_add(region.size);
-            (region.guest_addr..end).contains(&addr)
-        });
-        match (in_ram, in_rom) {
-            (Some(host), _) => Some((block.map(|block| block.block).unwrap_or_default(), host)),
-            (None, Some(host)) => Some(("pc.bios".to_owned(), host)),
-            (None, None) => None,
-        }
+        let view = self.board.map.memory.view();
+        let range = view.find(addr)?;
+        let (block, offset, _) = range.memory()?;
+        let host = block.mapping().as_ptr() as u64 + offset + (addr - range.start());
+        Some((block.id().to_owned(), host))
     }
 
     /// Reads a port, apart from those in the kernel.
     pub fn port_read(&self, port: u16, data: &mut [u8]) {
-        self.board.space.pio_read(port, data);
+        self.board.map.ports.read(port.into(), data);
     }
 
     /// Writes to a port, apart from those in the kernel.
     pub fn port_write(&self, port: u16, data: &[u8]) {
-        self.board.space.pio_write(port, data);
+        self.board.map.ports.write(port.into(), data);
     }
 
     /// The registers of the vCPU with this index, as text.

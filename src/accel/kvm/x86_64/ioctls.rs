@@ -7,13 +7,13 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd},
 };
 
+use crate::mem::RamBlock;
 use kvm_bindings::{
     CpuId, KVM_CAP_HYPERV_ENLIGHTENED_VMCS, KVM_MAX_CPUID_ENTRIES, KVMIO, kvm_cpuid2, kvm_device_attr, kvm_enable_cap,
     kvm_interrupt, kvm_reinject_control, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::libc::{SYS_arch_prctl, syscall};
-use vm_memory::GuestRegionMmap;
 use vmm_sys_util::{
     ioctl::{ioctl, ioctl_with_mut_ptr, ioctl_with_mut_ref, ioctl_with_ref, ioctl_with_val},
     ioctl_io_nr, ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr,
@@ -145,21 +145,22 @@ pub(super) fn set_pit_reinject(vm: &VmFd, reinject: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives the guest `region.memory_size` bytes of `memory` (KVM_SET_USER_MEMORY_REGION).
+/// Gives the guest `region.memory_size` bytes of `memory`, or takes the slot back when that is 0
+/// (KVM_SET_USER_MEMORY_REGION).
 ///
 /// `offset` is where the slot starts in `memory`; `region.userspace_addr` is filled in here.
 pub(super) fn set_memory_slot(
     vm: &VmFd,
     mut region: kvm_userspace_memory_region,
-    memory: &GuestRegionMmap,
+    memory: &RamBlock,
     offset: u64,
 ) -> io::Result<()> {
-    let size = u64::try_from(memory.size()).map_err(io::Error::other)?;
+    let size = u64::try_from(memory.len()).map_err(io::Error::other)?;
     if offset.checked_add(region.memory_size).is_none_or(|end| end > size) {
         return Err(io::Error::from_raw_os_error(nix::libc::EINVAL));
     }
-    region.userspace_addr = memory.as_ptr() as u64 + offset;
-    // SAFETY: the slot lies within `memory`, whose mapping the caller keeps for as long as the VM exists.
+    region.userspace_addr = memory.mapping().as_ptr() as u64 + offset;
+    // SAFETY: the slot lies within `memory`, whose mapping the caller keeps for as long as the slot exists.
     unsafe { vm.set_user_memory_region(region) }.map_err(io::Error::from)
 }
 

@@ -8,6 +8,7 @@ mod ioctls;
 mod irqchip;
 mod registers;
 mod reset;
+mod slots;
 mod stats;
 mod system;
 mod vcpu;

@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use crate::mem::AddressSpace;
 
 /// Code bytes shown in front of the instruction pointer.
 const CODE_BEFORE: u64 = 16;
@@ -12,7 +13,7 @@ const CODE_BEFORE: u64 = 16;
 const CODE_BYTES: u64 = 64;
 
 /// Registers, control registers and the bytes around the instruction pointer.
-pub(super) fn dump(fd: &VcpuFd, memory: &GuestMemoryMmap) -> String {
+pub(super) fn dump(fd: &VcpuFd, memory: &AddressSpace) -> String {
     let (regs, sregs) = match (fd.get_regs(), fd.get_sregs()) {
         (Ok(regs), Ok(sregs)) => (regs, sregs),
         (Err(error), _) | (_, Err(error)) => return format!("registers cannot be read: {error}\n"),
@@ -151,7 +152,7 @@ fn write_table(out: &mut String, name: &str, table: &kvm_dtable) -> fmt::Result 
 }
 
 /// Bytes around linear address `rip`; the one at `rip` in angle brackets, unreadable ones as `??`.
-fn code_bytes(fd: &VcpuFd, memory: &GuestMemoryMmap, rip: u64) -> String {
+fn code_bytes(fd: &VcpuFd, memory: &AddressSpace, rip: u64) -> String {
     let start = rip.saturating_sub(CODE_BEFORE);
     let bytes = (start..start.saturating_add(CODE_BYTES)).map(|linear| {
         let text = read_byte(fd, memory, linear).map_or_else(|| "??".to_owned(), |byte| format!("{byte:02x}"));
@@ -160,12 +161,14 @@ fn code_bytes(fd: &VcpuFd, memory: &GuestMemoryMmap, rip: u64) -> String {
     bytes.collect::<Vec<_>>().join(" ")
 }
 
-fn read_byte(fd: &VcpuFd, memory: &GuestMemoryMmap, linear: u64) -> Option<u8> {
+fn read_byte(fd: &VcpuFd, memory: &AddressSpace, linear: u64) -> Option<u8> {
     let translation = fd
         .translate_gva(linear)
         .ok()
         .filter(|translation| translation.valid != 0)?;
-    memory.read_obj(GuestAddress(translation.physical_address)).ok()
+    let mut byte = [0];
+    memory.read_memory(translation.physical_address, &mut byte).ok()?;
+    Some(byte[0])
 }
 
 #[cfg(test)]

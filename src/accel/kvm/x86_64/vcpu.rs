@@ -5,13 +5,13 @@ use std::{io, sync::Arc};
 use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_translation};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc::{EAGAIN, EINTR};
-use vm_memory::GuestMemoryMmap;
 
 use super::{
     configure::CORE_THREAD_COUNT, external::ExternalInput, initial::BootState, ioctls, registers, reset::PowerOnState,
     reset::read_msrs, stats, system::System,
 };
 use crate::accel::{ExitHandler, Processor, RunPage, StatValue, Step, VcpuEvent, kvm::KvmError};
+use crate::mem::AddressSpace;
 
 /// How often KVM_RUN is tried before half-done I/O counts as stuck; one or two are enough in practice.
 const SETTLE_ATTEMPTS: u32 = 64;
@@ -21,7 +21,7 @@ pub struct Vcpu {
     fd: VcpuFd,
     index: u32,
     handler: Arc<dyn ExitHandler>,
-    memory: GuestMemoryMmap,
+    memory: Arc<AddressSpace>,
     run_page: RunPage,
     run_size: usize,
     power_on: Option<PowerOnState>,
@@ -35,7 +35,7 @@ impl Vcpu {
         fd: VcpuFd,
         index: u32,
         handler: Arc<dyn ExitHandler>,
-        memory: GuestMemoryMmap,
+        memory: Arc<AddressSpace>,
         run_size: usize,
         core_thread_count: Option<u64>,
     ) -> Result<Self, KvmError> {

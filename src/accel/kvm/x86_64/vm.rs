@@ -2,21 +2,22 @@
 
 use std::{
     io,
-    sync::{
-        Arc, Mutex, OnceLock,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, OnceLock},
 };
 
-use kvm_bindings::{
-    KVM_CAP_X86_DISABLE_EXITS, KVM_MEM_READONLY, kvm_clock_data, kvm_enable_cap, kvm_userspace_memory_region,
-};
+use kvm_bindings::{KVM_CAP_X86_DISABLE_EXITS, kvm_clock_data, kvm_enable_cap};
 use kvm_ioctls::{Cap, VmFd};
-use vm_memory::{GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap};
 
-use super::{ioctls, irqchip, stats, system::System, vcpu::Vcpu};
+use super::{
+    ioctls, irqchip,
+    slots::{MemorySlots, PortDoorbells, SlotTable},
+    stats,
+    system::System,
+    vcpu::Vcpu,
+};
 use crate::accel::{ExitHandler, StatValue, kvm::KvmError};
 use crate::cpu::x86::IrqChip;
+use crate::mem::{AddressSpace, ListenerError};
 
 /// Where KVM puts the page table it needs for real mode on some Intel processors. The three pages of the task state
 /// segment follow. Firmware must keep the guest off all four.
@@ -55,9 +56,8 @@ pub struct VmOptions {
 pub struct Vm {
     // Declared first, so that the VM goes before the memory it points to.
     pub(super) fd: VmFd,
+    pub(super) slots: SlotTable,
     system: System,
-    memory: Mutex<Vec<Arc<GuestRegionMmap>>>,
-    next_slot: AtomicU32,
     irqchip: IrqChip,
     lost_ticks: LostTickPolicy,
     /// Messages may have destinations of 32 bits.
@@ -97,9 +97,8 @@ impl Vm {
         }
         Ok(Self {
             fd,
+            slots: SlotTable::default(),
             system,
-            memory: Mutex::new(Vec::new()),
-            next_slot: AtomicU32::new(0),
             irqchip: options.irqchip,
             lost_ticks: options.lost_ticks,
             wide_ids,
@@ -128,7 +127,7 @@ impl Vm {
         index: u32,
         apic_id: u32,
         handler: Arc<dyn ExitHandler>,
-        memory: GuestMemoryMmap,
+        memory: Arc<AddressSpace>,
     ) -> Result<Vcpu, KvmError> {
         let fd = self
             .fd
@@ -142,32 +141,13 @@ impl Vm {
         Ok(vcpu)
     }
 
-    /// Gives the guest `size` bytes at `guest_addr`, taken from `memory` at `offset`.
+    /// Makes the VM's memory and doorbells those of these address spaces, now and whenever they change.
     ///
     /// # Errors
-    /// When the slot is not within `memory`, or KVM refuses it (out of slots, overlap).
-    pub fn add_memory_slot(
-        &self,
-        guest_addr: u64,
-        size: u64,
-        memory: &Arc<GuestRegionMmap>,
-        offset: u64,
-        read_only: bool,
-    ) -> Result<u32, KvmError> {
-        let slot = self.next_slot.fetch_add(1, Ordering::Relaxed);
-        let region = kvm_userspace_memory_region {
-            slot,
-            flags: if read_only { KVM_MEM_READONLY } else { 0 },
-            guest_phys_addr: guest_addr,
-            memory_size: size,
-            userspace_addr: 0,
-        };
-        ioctls::set_memory_slot(&self.fd, region, memory, offset)
-            .map_err(|error| KvmError::request("KVM_SET_USER_MEMORY_REGION", error))?;
-        let mut kept = self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        kept.push(Arc::clone(memory));
-        tracing::debug!(slot, guest_addr, size, start = ?memory.start_addr(), "memory slot");
-        Ok(slot)
+    /// KVM refuses a memory slot.
+    pub fn follow(self: &Arc<Self>, memory: &AddressSpace, ports: &AddressSpace) -> Result<(), ListenerError> {
+        memory.listen(Arc::new(MemorySlots::new(self)))?;
+        ports.listen(Arc::new(PortDoorbells(Arc::clone(self))))
     }
 
     /// Who emulates the interrupt controllers.

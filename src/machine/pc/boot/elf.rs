@@ -8,9 +8,10 @@ use elf::file::{Class, FileHeader, parse_ident};
 use elf::note::{Note, NoteIterator};
 use elf::parse::ParsingTable;
 use elf::segment::{ProgramHeader, SegmentTable};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::Image;
+use crate::mem::GuestRam;
 use crate::qapi::Error;
 
 /// Bytes of the identification, and of the longer one of the two forms of the header.
@@ -32,7 +33,7 @@ pub(super) struct Loaded {
 }
 
 /// Loads the segments at their physical addresses.
-pub(super) fn load(memory: &GuestMemoryMmap, kernel: &mut Image) -> Result<Loaded, Error> {
+pub(super) fn load(memory: &GuestRam, kernel: &mut Image) -> Result<Loaded, Error> {
     let segments = segments(kernel)?;
     let mut entry = None;
     for note in segments.iter().filter(|segment| segment.p_type == PT_NOTE) {
@@ -87,7 +88,7 @@ fn number(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Copies what the file has of a segment. Returns where the segment ends.
-fn load_segment(memory: &GuestMemoryMmap, kernel: &mut Image, segment: &ProgramHeader) -> Result<u64, Error> {
+fn load_segment(memory: &GuestRam, kernel: &mut Image, segment: &ProgramHeader) -> Result<u64, Error> {
     let at = segment.p_paddr;
     let end = at.checked_add(segment.p_memsz.max(segment.p_filesz));
     let end = end.ok_or_else(|| kernel.bad(&"a segment ends beyond all addresses"))?;

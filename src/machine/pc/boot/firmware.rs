@@ -6,23 +6,25 @@ use std::{
     sync::Arc,
 };
 
-use vm_memory::{
-    Bytes, GuestAddress, GuestMemory, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap, MemoryRegionAddress,
-    MmapRegion, Permissions,
-};
+use vm_memory::{GuestAddress, GuestMemory, Permissions, ReadVolatile, VolatileMemory};
 
 use crate::{
-    accel::kvm::x86_64 as kvm,
     machine::{
         config::FIRMWARE_FOLDERS,
-        pc::layout::{FOUR_GIB, ONE_MIB},
+        pc::{
+            layout::{FOUR_GIB, ONE_MIB},
+            memory_map::MemoryMap,
+        },
     },
+    mem::{GuestRam, Mapping, RamBlock, Region},
     qapi::Error,
     report::reason,
 };
 
 /// The firmware of a machine that names none.
 const DEFAULT_NAME: &str = "bios-256k.bin";
+/// The name of the ROM's block.
+const BLOCK: &str = "pc.bios";
 /// The ROM's size is a multiple of this.
 const ALIGN: usize = 64 << 10;
 /// How much of the ROM's end shows below 1 MiB.
@@ -31,7 +33,7 @@ const LOW_SIZE: u64 = 128 << 10;
 /// A ROM.
 #[derive(Debug)]
 pub(crate) struct Firmware {
-    region: Arc<GuestRegionMmap>,
+    rom: Arc<RamBlock>,
     /// Whether the end of the ROM shows below 1 MiB.
     is_shadowed: bool,
 }
@@ -52,32 +54,28 @@ impl Firmware {
                 "its size of {size} bytes is not a multiple of 64 KiB up to {max_size} bytes"
             )));
         }
-        let region = MmapRegion::new(len).map_err(|error| fail(&error))?;
-        let region = GuestRegionMmap::new(region, GuestAddress(FOUR_GIB - size)).ok_or_else(|| fail(&"address"))?;
-        region
-            .read_exact_volatile_from(MemoryRegionAddress(0), &mut file, len)
+        let rom = RamBlock::anonymous(BLOCK, len).map_err(|error| fail(&error))?;
+        let bytes = rom.mapping().as_volatile_slice();
+        file.read_exact_volatile(&mut bytes.get_slice(0, len).map_err(|error| fail(&error))?)
             .map_err(|error| fail(&error))?;
         tracing::debug!(path = %path.display(), size, "firmware");
         Ok(Self {
-            region: Arc::new(region),
+            rom,
             is_shadowed: false,
         })
     }
 
-    /// The ROM below 4 GiB.
-    pub(crate) fn rom(&self) -> &GuestRegionMmap {
-        &self.region
-    }
-
-    /// Maps the ROM below 4 GiB.
-    pub(crate) fn plug_into(&self, vm: &kvm::Vm) -> Result<(), Error> {
-        vm.add_memory_slot(self.region.start_addr().0, self.region.len(), &self.region, 0, true)
-            .map(|_| ())
-            .map_err(|error| Error::generic(error.to_string()))
+    /// Shows the ROM below 4 GiB, for as long as what is returned lives.
+    pub(crate) fn plug_into(&self, map: &MemoryMap) -> Result<Mapping, Error> {
+        let fail = |error: &dyn std::fmt::Display| Error::generic(error.to_string());
+        map.blocks.add(&self.rom).map_err(|error| fail(&error))?;
+        let at = FOUR_GIB - self.rom.len() as u64;
+        let mapping = map.topology.map(&map.pci, at, &Region::rom(&self.rom), 0);
+        mapping.map_err(|error| fail(&error))
     }
 
     /// Makes sure that there is RAM for the ROM's end below 1 MiB, and lets [`Self::shadow`] copy it again.
-    pub(crate) fn load(&mut self, memory: &GuestMemoryMmap) -> Result<(), Error> {
+    pub(crate) fn load(&mut self, memory: &GuestRam) -> Result<(), Error> {
         let start = ONE_MIB - self.low_size();
         let len = usize::try_from(self.low_size()).unwrap_or(usize::MAX);
         if !memory.check_range(GuestAddress(start), len, Permissions::Write) {
@@ -90,14 +88,14 @@ impl Firmware {
     /// Copies the ROM's end below 1 MiB, unless that was done since the last reset. That is RAM which firmware may write
     /// to, as after it has been shadowed. Left to when somebody looks there: the first page of a guest's memory that is
     /// touched may cost as much as 2 MiB, which a guest that is only prepared need not have.
-    pub(crate) fn shadow(&mut self, memory: &GuestMemoryMmap) -> Result<(), Error> {
+    pub(crate) fn shadow(&mut self, memory: &GuestRam) -> Result<(), Error> {
         if self.is_shadowed {
             return Ok(());
         }
         let size = self.low_size();
         let mut low = vec![0; usize::try_from(size).unwrap_or_default()];
-        self.region
-            .read_slice(&mut low, MemoryRegionAddress(self.region.len() - size))
+        self.rom
+            .read(self.rom.len() as u64 - size, &mut low)
             .map_err(|error| Error::generic(format!("the PC BIOS: {error}")))?;
         super::put(memory, ONE_MIB - size, &low)?;
         self.is_shadowed = true;
@@ -106,7 +104,7 @@ impl Firmware {
 
     /// Bytes of the ROM's end that show below 1 MiB.
     fn low_size(&self) -> u64 {
-        self.region.len().min(LOW_SIZE)
+        (self.rom.len() as u64).min(LOW_SIZE)
     }
 }
 

@@ -12,15 +12,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap};
+use vm_memory::{Bytes, GuestAddress};
 
-use super::{
-    layout::{E820Entry, ONE_MIB, Split, direct},
-    ram::Ram,
-};
+use super::layout::{E820Entry, ONE_MIB, Split, direct};
 use crate::{
     accel::kvm::x86_64::{BootState, EntryMode},
     machine::config::{KernelConfig, MachineConfig},
+    mem::GuestRam,
     qapi::Error,
     report::reason,
 };
@@ -54,36 +52,33 @@ impl Boot {
     }
 
     /// Puts into guest memory what has to be there after power-on, and says where the boot vCPU starts.
-    pub(crate) fn load(&mut self, ram: &Ram, tables: &FirmwareTables) -> Result<BootState, Error> {
+    pub(crate) fn load(&mut self, ram: &GuestRam, split: Split, tables: &FirmwareTables) -> Result<BootState, Error> {
         match self {
-            Self::Direct(direct) => direct.load(&ram.memory, ram.split, tables),
-            Self::Firmware(firmware) => firmware.load(&ram.memory).map(|()| BootState::PowerOn),
+            Self::Direct(direct) => direct.load(ram, split, tables),
+            Self::Firmware(firmware) => firmware.load(ram).map(|()| BootState::PowerOn),
         }
     }
 
     /// Completes what [`Self::load`] has begun: before the guest runs, or its memory is looked at.
-    pub(crate) fn complete(&mut self, ram: &Ram) -> Result<(), Error> {
+    pub(crate) fn complete(&mut self, ram: &GuestRam) -> Result<(), Error> {
         match self {
             Self::Direct(_) => Ok(()),
-            Self::Firmware(firmware) => firmware.shadow(&ram.memory),
-        }
-    }
-
-    /// The firmware's ROM.
-    pub(crate) fn rom(&self) -> Option<&GuestRegionMmap> {
-        match self {
-            Self::Direct(_) => None,
-            Self::Firmware(firmware) => Some(firmware.rom()),
+            Self::Firmware(firmware) => firmware.shadow(ram),
         }
     }
 
     /// Where the boot vCPU goes on after sleep (ACPI S3): firmware finds that out by itself.
-    pub(crate) fn waking_state(&self, ram: &Ram, tables: &FirmwareTables) -> Result<BootState, Error> {
+    pub(crate) fn waking_state(
+        &self,
+        ram: &GuestRam,
+        split: Split,
+        tables: &FirmwareTables,
+    ) -> Result<BootState, Error> {
         if !self.is_direct() {
             return Ok(BootState::PowerOn);
         }
-        let at = acpi_range(ram.split, tables.acpi.len())?.start + FACS_WAKING_VECTOR;
-        let vector = ram.memory.read_obj(GuestAddress(at));
+        let at = acpi_range(split, tables.acpi.len())?.start + FACS_WAKING_VECTOR;
+        let vector = ram.read_obj(GuestAddress(at));
         vector
             .map(|vector| BootState::Waking { vector })
             .map_err(|error| Error::generic(format!("the waking vector at 0x{at:x}: {error}")))
@@ -126,7 +121,7 @@ enum KernelKind {
 
 /// What the two boot protocols need to know.
 struct Handover<'a> {
-    memory: &'a GuestMemoryMmap,
+    memory: &'a GuestRam,
     e820: &'a [E820Entry],
     cmdline: &'a str,
     rsdp: u64,
@@ -160,7 +155,7 @@ impl DirectBoot {
     }
 
     /// Loads everything into guest memory and says where the boot vCPU starts.
-    fn load(&mut self, memory: &GuestMemoryMmap, split: Split, tables: &FirmwareTables) -> Result<BootState, Error> {
+    fn load(&mut self, memory: &GuestRam, split: Split, tables: &FirmwareTables) -> Result<BootState, Error> {
         let acpi = acpi_range(split, tables.acpi.len())?;
         put(memory, acpi.start, &tables.acpi)?;
         put(memory, direct::RSDP, &tables.rsdp)?;
@@ -236,7 +231,7 @@ impl Image {
     }
 
     /// Copies the whole file to the highest place below `limit`. Returns where it lies.
-    fn load_below(&mut self, memory: &GuestMemoryMmap, limit: u64, floor: u64) -> Result<Range<u64>, Error> {
+    fn load_below(&mut self, memory: &GuestRam, limit: u64, floor: u64) -> Result<Range<u64>, Error> {
         let fail = |why: &dyn std::fmt::Display| {
             Error::generic(format!("cannot load initrd '{}': {why}", self.path.display()))
         };
@@ -254,7 +249,7 @@ impl Image {
     }
 }
 
-fn put(memory: &GuestMemoryMmap, addr: u64, bytes: &[u8]) -> Result<(), Error> {
+fn put(memory: &GuestRam, addr: u64, bytes: &[u8]) -> Result<(), Error> {
     memory
         .write_slice(bytes, GuestAddress(addr))
         .map_err(|error| Error::generic(format!("guest memory at 0x{addr:x}: {error}")))
@@ -269,7 +264,7 @@ fn entry(rip: u64) -> EntryMode {
 }
 
 /// Zeroes what a kernel that ran before left behind, since the kernel's zero-initialised data is not in its file.
-fn clear(memory: &GuestMemoryMmap, end: u64) -> Result<(), Error> {
+fn clear(memory: &GuestRam, end: u64) -> Result<(), Error> {
     const ZEROES: [u8; 4096] = [0; 4096];
     let mut addr = ONE_MIB;
     while addr < end {

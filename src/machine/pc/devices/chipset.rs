@@ -1,18 +1,20 @@
 //! What every q35 machine has, whatever the command line says.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Map;
 
 use super::{Assembly, Surroundings};
+use crate::devices::SharedDevice;
 use crate::devices::i8042::{self, I8042};
 use crate::devices::pci::{Lpc, Mch};
 use crate::devices::pit::Pit;
 use crate::devices::pm::{Pm, PmConfig};
 use crate::devices::port92::Port92;
+use crate::devices::ports;
 use crate::devices::rtc::{PORT as RTC_PORT, Rtc};
-use crate::machine::bus::SharedDevice;
 use crate::machine::pc::acpi::{PM_BASE, SCI};
 use crate::machine::pc::board::Board;
 use crate::machine::pc::pci::{ConfigPorts, MmConfig, RootComplex};
@@ -21,6 +23,7 @@ use crate::machine::pc::rtc::{self, BootOrder, TimedRtc};
 use crate::machine::pc::timed::Timed;
 use crate::machine::pci::{Devfn, Placement};
 use crate::machine::streams::StreamsBuilder;
+use crate::mem::{Access, Mapping, Region};
 use crate::qapi::Error;
 
 /// Name of the root bus.
@@ -68,22 +71,24 @@ impl<'a> Assembly<'a> {
             slots: BTreeSet::new(),
             acpi_indices: BTreeSet::new(),
             filled_in: Map::new(),
+            mappings: Vec::new(),
         };
         let config_ports = ConfigPorts::new(Arc::clone(&assembly.pci), Arc::clone(&notifier));
         let config_ports = assembly.keep(config_ports) as SharedDevice;
-        assembly.map_ports(ConfigPorts::PORT, ConfigPorts::LEN, &config_ports)?;
+        let region = ports("pci-conf", ConfigPorts::LEN, Access::UP_TO_FOUR, &config_ports, 0);
+        assembly.map_ports(ConfigPorts::PORT, &region)?;
         let rtc = Arc::clone(&assembly.rtc) as SharedDevice;
-        assembly.map_ports(RTC_PORT, 2, &rtc)?;
+        assembly.map_ports(RTC_PORT, &ports("rtc", 2, Access::BYTES, &rtc, 0))?;
         assembly.all.push(rtc);
         if with.options.i8042 {
             assembly.add_keyboard()?;
         }
         let port92 = assembly.keep(Port92::new(notifier)) as SharedDevice;
-        assembly.map_ports(Port92::PORT, 1, &port92)?;
+        assembly.map_ports(Port92::PORT, &ports("port92", 1, Access::BYTES, &port92, 0))?;
         let pm = Arc::clone(&assembly.pm) as SharedDevice;
         assembly.all.push(Arc::clone(&pm));
-        let apm = board.space.map_ports(Pm::APM_PORT, Pm::APM_LEN, &pm, Pm::APM_BIAS);
-        apm.map_err(|error| Error::generic(error.to_string()))?;
+        let apm = ports("apm-io", Pm::APM_LEN, Access::BYTES, &pm, Pm::APM_BIAS);
+        assembly.map_ports(Pm::APM_PORT, &apm)?;
         assembly.add_host_bridge()?;
         assembly.add_lpc_bridge(&pm)?;
         Ok(assembly)
@@ -93,11 +98,9 @@ impl<'a> Assembly<'a> {
     fn add_keyboard(&mut self) -> Result<(), Error> {
         let line = self.with.lines.driver(KEYBOARD_IRQ)?;
         let keyboard = self.keep(I8042::new(line, self.with.board.notifier())) as SharedDevice;
-        self.map_ports(i8042::DATA_PORT, 1, &keyboard)?;
-        let command_port = i8042::DATA_PORT + i8042::COMMAND_OFFSET;
-        let space = &self.with.board.space;
-        let mapped = space.map_ports(command_port, 1, &keyboard, i8042::COMMAND_OFFSET);
-        mapped.map_err(|error| Error::generic(error.to_string()))
+        self.map_ports(i8042::DATA_PORT, &ports("i8042-data", 1, Access::BYTES, &keyboard, 0))?;
+        let command = ports("i8042-cmd", 1, Access::BYTES, &keyboard, i8042::COMMAND_OFFSET);
+        self.map_ports(i8042::DATA_PORT + i8042::COMMAND_OFFSET, &command)
     }
 
     /// The timer, unless the kernel has it.
@@ -108,30 +111,29 @@ impl<'a> Assembly<'a> {
         let line = self.with.lines.driver(TIMER_IRQ)?;
         let pit = self.keep(Timed::new(Pit::new(line, Arc::clone(self.with.clock) as _)));
         let device = Arc::clone(&pit) as SharedDevice;
-        self.map_ports(Pit::PORT, Pit::LEN, &device)?;
-        let space = &self.with.board.space;
-        let mapped = space.map_ports(Pit::SPEAKER_PORT, 1, &device, Pit::SPEAKER_OFFSET);
-        mapped.map_err(|error| Error::generic(error.to_string()))?;
+        self.map_ports(Pit::PORT, &ports("pit", Pit::LEN, Access::BYTES, &device, 0))?;
+        let speaker = ports("pcspk", 1, Access::BYTES, &device, Pit::SPEAKER_OFFSET);
+        self.map_ports(Pit::SPEAKER_PORT, &speaker)?;
         Ok(Some(pit))
     }
 
     /// The host bridge, which maps configuration space into memory.
     fn add_host_bridge(&mut self) -> Result<(), Error> {
         let mch = Arc::new(Mutex::new(Mch::new(self.with.direct_boot)));
-        let (mmconfig, bridge) = (self.mmconfig(), Arc::clone(&mch));
-        let mapped = Mutex::new(None);
+        let (mmconfig, bridge) = (Arc::new(MmConfig::new(Arc::clone(&self.pci))), Arc::clone(&mch));
+        let shown = Mutex::new(None::<(Range<u64>, Mapping)>);
         let hook = move |board: &Board| {
             let wanted = bridge.lock().unwrap_or_else(PoisonError::into_inner).mmconfig();
-            let mut mapped = mapped.lock().unwrap_or_else(PoisonError::into_inner);
-            if *mapped == wanted {
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            if shown.as_ref().map(|(range, _)| range) == wanted.as_ref() {
                 return;
             }
-            if let Some(range) = mapped.take() {
-                board.space.unmap_memory(range.start);
-            }
+            *shown = None;
             let Some(range) = wanted else { return };
-            match board.space.map_memory(range.start, range.end - range.start, &mmconfig) {
-                Ok(()) => *mapped = Some(range),
+            let len = range.end - range.start;
+            let region = Region::io("pcie-mmcfg-mmio", len, Access::UP_TO_FOUR, Arc::clone(&mmconfig) as _);
+            match board.map.map_registers(range.start, &region) {
+                Ok(mapping) => *shown = Some((range, mapping)),
                 Err(error) => tracing::warn!(%error, "memory-mapped configuration space"),
             }
         };
@@ -141,27 +143,22 @@ impl<'a> Assembly<'a> {
         Ok(())
     }
 
-    fn mmconfig(&self) -> SharedDevice {
-        Arc::new(Mutex::new(MmConfig::new(Arc::clone(&self.pci))))
-    }
-
     /// The LPC bridge, which maps the power management ports.
     fn add_lpc_bridge(&mut self, pm: &SharedDevice) -> Result<(), Error> {
         let lpc = Arc::new(Mutex::new(Lpc::new(self.with.direct_boot.then_some(PM_BASE))));
-        let (bridge, pm) = (Arc::clone(&lpc), Arc::clone(pm));
-        let mapped = Mutex::new(None);
+        let bridge = Arc::clone(&lpc);
+        let region = ports("acpi-pm", Pm::LEN, Access::UP_TO_FOUR, pm, 0);
+        let shown = Mutex::new(None::<(u16, Mapping)>);
         let hook = move |board: &Board| {
             let wanted = bridge.lock().unwrap_or_else(PoisonError::into_inner).pm_base();
-            let mut mapped = mapped.lock().unwrap_or_else(PoisonError::into_inner);
-            if *mapped == wanted {
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            if shown.as_ref().map(|(base, _)| *base) == wanted {
                 return;
             }
-            if let Some(base) = mapped.take() {
-                board.space.unmap_ports(base);
-            }
+            *shown = None;
             let Some(base) = wanted else { return };
-            match board.space.map_ports(base, Pm::LEN, &pm, 0) {
-                Ok(()) => *mapped = Some(base),
+            match board.map.map_ports(base, &region) {
+                Ok(mapping) => *shown = Some((base, mapping)),
                 Err(error) => tracing::warn!(%error, "power management ports"),
             }
         };

@@ -13,14 +13,14 @@ use crate::devices::debugcon::Debugcon;
 use crate::devices::pci::{Link, Reserve, RootPort, RootPortConfig, RootPortLinks};
 use crate::devices::pvpanic::Pvpanic;
 use crate::devices::serial::{self, IsaSerial, Line, Links, Wakeup};
-use crate::devices::{Clock, Notice, types};
-use crate::machine::bus::SharedDevice;
+use crate::devices::{Clock, Notice, ports, types};
 use crate::machine::chardevs;
 use crate::machine::config::FIRMWARE_FOLDERS;
 use crate::machine::pc::acpi::pin_gsi;
 use crate::machine::pci::{Devfn, Placement};
 use crate::machine::pluggable;
 use crate::machine::streams::{Attention, Input, Outlet};
+use crate::mem::Access;
 use crate::qapi::Error;
 use crate::qom::Values;
 use crate::report;
@@ -107,7 +107,8 @@ impl Assembly<'_> {
         };
         let chip = self.keep(IsaSerial::new(links, baudbase.unwrap_or_default()));
         self.streams.set_input(number, Box::new(SerialInput(Arc::clone(&chip))));
-        self.map_ports(start, serial::PORTS, &(chip as SharedDevice))?;
+        let region = ports("serial", serial::PORTS, Access::BYTES, &(chip as _), 0);
+        self.map_ports(start, &region)?;
         self.fill_in("index", index);
         self.fill_in("iobase", start);
         self.fill_in("irq", irq);
@@ -120,23 +121,22 @@ impl Assembly<'_> {
         let outlet = outlet.ok_or_else(|| Error::generic("Can't create debugcon device, empty char device"))?;
         let [readback, ..] = values.uint("readback").unwrap_or_default().to_le_bytes();
         let device = self.keep(Debugcon::new(Box::new(move |bytes| outlet.send_all(bytes)), readback));
-        self.map_ports(port(values, "iobase")?, 1, &(device as SharedDevice))
+        let region = ports("isa-debugcon", 1, Access::BYTES, &(device as _), 0);
+        self.map_ports(port(values, "iobase")?, &region)
     }
 
     fn plug_debug_exit(&mut self, values: &Values) -> Result<(), Error> {
         let device = self.keep(DebugExit::new(self.with.board.notifier()));
-        self.map_ports(
-            port(values, "iobase")?,
-            port(values, "iosize")?,
-            &(device as SharedDevice),
-        )
+        let len = port(values, "iosize")?;
+        let region = ports("isa-debug-exit", len, Access::UP_TO_FOUR, &(device as _), 0);
+        self.map_ports(port(values, "iobase")?, &region)
     }
 
     fn plug_pvpanic(&mut self, values: &Values) -> Result<(), Error> {
         let events = given(values, "events").and_then(|events| u8::try_from(events).ok());
         let device = self.keep(Pvpanic::new(events.unwrap_or_default(), self.with.board.notifier()));
         let at = port(values, "ioport")?;
-        self.map_ports(at, 1, &(device as SharedDevice))?;
+        self.map_ports(at, &ports("pvpanic", 1, Access::BYTES, &(device as _), 0))?;
         self.pvpanic = Some(at);
         Ok(())
     }

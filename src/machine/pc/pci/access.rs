@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::RootComplex;
 use crate::{
-    devices::{Device, DeviceState, MmioDevice, Notice, Notifier, PioDevice},
+    devices::{Device, DeviceState, Notice, Notifier, PioDevice},
     machine::pci::Devfn,
+    mem::IoHandler,
 };
 
 /// The address register's enable bit.
@@ -144,38 +145,18 @@ fn address(offset: u64) -> Option<(u8, Devfn, u16)> {
     Some((bus, Devfn::from_byte(devfn_bits), register))
 }
 
-impl MmioDevice for MmConfig {
-    fn mmio_read(&mut self, offset: u64, data: &mut [u8]) {
+impl IoHandler for MmConfig {
+    fn read(&self, offset: u64, data: &mut [u8]) {
         match address(offset) {
             Some((bus, devfn, at)) => self.root.config_read(bus, devfn, at, data),
             None => data.fill(0xff),
         }
     }
 
-    fn mmio_write(&mut self, offset: u64, data: &[u8]) {
+    fn write(&self, offset: u64, data: &[u8]) {
         if let Some((bus, devfn, at)) = address(offset) {
             self.root.config_write(bus, devfn, at, data);
         }
-    }
-}
-
-impl Device for MmConfig {
-    fn type_name(&self) -> &'static str {
-        "pcie-mmcfg"
-    }
-
-    fn reset(&mut self) {}
-
-    fn state(&self) -> DeviceState {
-        DeviceState::Empty
-    }
-
-    fn restore(&mut self, _version: u32, _fields: &Value) -> Result<(), String> {
-        Err("memory-mapped configuration space has no state".into())
-    }
-
-    fn as_mmio(&mut self) -> Option<&mut dyn MmioDevice> {
-        Some(self)
     }
 }
 

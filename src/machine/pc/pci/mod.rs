@@ -10,10 +10,7 @@ use windows::Windows;
 
 use super::board::Board;
 use crate::{
-    devices::{
-        Device,
-        pci::{BarKind, ConfigSpace, PciFunction, RootPort},
-    },
+    devices::pci::{BarKind, ConfigSpace, PciFunction, RootPort},
     machine::pci::{BusId, Devfn, Placement, Topology},
     qapi::Error,
 };
@@ -115,7 +112,6 @@ impl RootComplex {
             }
         }
         refresh_all(&topology, &board);
-        refresh_blocked(&topology, &board);
     }
 
     /// All functions, bus by bus.
@@ -143,9 +139,7 @@ impl RootComplex {
             function.config_mut().write(at, data);
             function.config_written(at, data.len());
         }
-        if slot.refresh(&board) {
-            refresh_blocked(&topology, &board);
-        }
+        slot.refresh(&board);
     }
 
     fn insert_slot(&self, place: Place, want: &Placement<'_>, slot: Slot) {
@@ -169,18 +163,12 @@ impl RootComplex {
 }
 
 impl Slot {
-    /// Brings windows in line with the registers. Returns whether others may open now.
-    fn refresh(&self, board: &Board) -> bool {
-        let closed = self.windows().refresh(&self.function, &board.space);
+    fn refresh(&self, board: &Board) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.refresh(&self.function, &board.map);
         if let Some(hook) = &self.hook {
             hook(board);
         }
-        // What a hook maps is its own business, and it may have moved.
-        closed || self.hook.is_some()
-    }
-
-    fn windows(&self) -> MutexGuard<'_, Windows> {
-        self.windows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -188,19 +176,6 @@ fn refresh_all(topology: &Topology<Slot>, board: &Board) {
     for bus in topology.buses() {
         for (_, function) in topology.functions(bus) {
             function.device.refresh(board);
-        }
-    }
-}
-
-/// Opens windows that waited for others to move away.
-fn refresh_blocked(topology: &Topology<Slot>, board: &Board) {
-    for bus in topology.buses() {
-        for (_, function) in topology.functions(bus) {
-            let slot = &function.device;
-            if slot.windows().is_blocked() {
-                // It closes nothing: its registers are as they were.
-                slot.windows().refresh(&slot.function, &board.space);
-            }
         }
     }
 }
