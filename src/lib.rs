@@ -10,6 +10,7 @@ pub mod cpu;
 pub mod devices;
 pub mod host;
 pub mod ipc;
+pub mod irq;
 pub mod machine;
 pub mod mem;
 pub mod monitor;
