@@ -4,12 +4,6 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-/// An interrupt line. Setting a level twice has no effect.
-pub trait IrqLine: Send + Sync {
-    /// Drives the line high (`true`) or low.
-    fn set(&self, level: bool);
-}
-
 /// Something a device asks of the machine as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {

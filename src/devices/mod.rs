@@ -23,8 +23,9 @@ mod shared;
 #[cfg(test)]
 mod testing;
 
+pub use crate::irq::IrqLine;
 pub use clock::Clock;
-pub use device::{Device, DeviceState, IrqLine, MmioDevice, Notice, Notifier, PioDevice};
+pub use device::{Device, DeviceState, MmioDevice, Notice, Notifier, PioDevice};
 use saved::{restore_fields, saved_fields};
 pub use shared::{SharedDevice, ports, registers};
 

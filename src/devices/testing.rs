@@ -1,11 +1,14 @@
 //! What the tests of devices share.
 
-use std::sync::Mutex;
+use std::io;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use super::pci::MsiSink;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
 use super::{IrqLine, PioDevice};
+use crate::irq::{Msi, MsiSource, MsiVector};
 
 /// A line that counts how often it went high.
 #[derive(Debug, Default)]
@@ -34,8 +37,8 @@ impl IrqLine for CountingLine {
 }
 
 /// Message-signalled interrupts that were sent: address and data.
-#[derive(Debug, Default)]
-pub(crate) struct Messages(Mutex<Vec<(u64, u32)>>);
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Messages(Arc<Mutex<Vec<(u64, u32)>>>);
 
 impl Messages {
     /// Those sent since the last call.
@@ -44,9 +47,41 @@ impl Messages {
     }
 }
 
-impl MsiSink for Messages {
-    fn send(&self, address: u64, data: u32) {
-        self.0.lock().unwrap().push((address, data));
+impl MsiSource for Messages {
+    fn vector(&self) -> Arc<dyn MsiVector> {
+        Arc::new(MessageVector {
+            sent: self.clone(),
+            message: Mutex::default(),
+        })
+    }
+
+    fn together(&self, job: &mut dyn FnMut()) {
+        job();
+    }
+}
+
+struct MessageVector {
+    sent: Messages,
+    message: Mutex<Option<Msi>>,
+}
+
+impl MsiVector for MessageVector {
+    fn program(&self, to: Option<Msi>) {
+        *self.message.lock().unwrap() = to;
+    }
+
+    fn fire(&self) {
+        let message = *self.message.lock().unwrap();
+        let sent = message.map(|message| (message.address, message.data));
+        self.sent.0.lock().unwrap().extend(sent);
+    }
+
+    fn event(&self) -> io::Result<Arc<EventFd>> {
+        Ok(Arc::new(EventFd::new(EFD_NONBLOCK)?))
+    }
+
+    fn is_pending(&self) -> bool {
+        false
     }
 }
 

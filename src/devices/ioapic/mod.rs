@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Device, DeviceState, MmioDevice, restore_fields, saved_fields};
+use crate::irq::Msi;
 
 /// Version of the saved state.
 const VERSION: u32 = 1;
@@ -45,22 +46,14 @@ const EXTERNAL: u64 = 7 << 8;
 /// Vectors below this are exceptions.
 const FIRST_VECTOR: u64 = 0x10;
 
-/// A message to a local APIC, in the form PCI uses (Intel SDM volume 3, section 11.11).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message {
-    /// Address: destination and its mode. Bits 8 to 14 of the destination are in bits 5 to 11, where virtual machines
-    /// have them (KVM_FEATURE_MSI_EXT_DEST_ID).
-    pub address: u64,
-    /// Data: vector, delivery mode and trigger mode.
-    pub data: u32,
-}
-
 /// Where the local APICs are.
 pub trait LocalApics: Send + Sync {
-    /// Delivers a message. Never blocks.
-    fn deliver(&self, message: Message);
+    /// Delivers a message (Intel SDM volume 3, section 11.11). Never blocks.
+    fn deliver(&self, message: Msi);
     /// Says for which messages, by input, the end of the interrupt is to be told. Called when they change.
-    fn watch(&self, messages: &[(u8, Message)]);
+    fn watch(&self, messages: &[(u8, Msi)]);
+    /// The interrupt of a level-triggered input has been handled. Whoever drives the input may do so anew.
+    fn handled(&self, pin: u8);
 }
 
 /// The I/O APIC.
@@ -128,6 +121,7 @@ impl IoApic {
             let entry = &mut self.state.table[usize::from(pin)];
             if *entry & VECTOR == u64::from(vector) && *entry & (LEVEL | REMOTE_IRR) == LEVEL | REMOTE_IRR {
                 *entry &= !REMOTE_IRR;
+                self.apics.handled(pin);
                 self.service(pin);
             }
         }
@@ -160,7 +154,7 @@ impl IoApic {
     }
 
     /// Level-triggered inputs with a vector, masked ones too: an interrupt that is being handled ends after its mask.
-    fn watched(&self) -> Vec<(u8, Message)> {
+    fn watched(&self) -> Vec<(u8, Msi)> {
         let entries = (0..PINS).zip(self.state.table);
         entries
             .filter(|(_, entry)| entry & LEVEL != 0 && entry & VECTOR >= FIRST_VECTOR && entry & DELIVERY != EXTERNAL)
@@ -222,14 +216,14 @@ fn halves(entry: u64) -> [u32; 2] {
 }
 
 /// The message of a redirection entry.
-fn message(entry: u64) -> Message {
+fn message(entry: u64) -> Msi {
     // Bits 56 to 63 are the destination, 49 to 55 its extension.
     let destination = entry >> 56 << 12 | (entry >> 49 & 0x7f) << 5;
     let logical = if entry & LOGICAL != 0 { 1 << 2 } else { 0 };
     let [data, _] = halves(entry & (VECTOR | DELIVERY | LEVEL));
     // A level is told as asserted; edges are so by nature.
     let asserted = if entry & LEVEL != 0 { 1 << 14 } else { 0 };
-    Message {
+    Msi {
         address: 0xfee0_0000 | destination | logical,
         data: data | asserted,
     }

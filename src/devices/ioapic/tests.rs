@@ -6,17 +6,22 @@ use super::*;
 
 #[derive(Default)]
 struct Apics {
-    sent: Mutex<Vec<Message>>,
-    watched: Mutex<Vec<(u8, Message)>>,
+    sent: Mutex<Vec<Msi>>,
+    watched: Mutex<Vec<(u8, Msi)>>,
+    handled: Mutex<Vec<u8>>,
 }
 
 impl LocalApics for Apics {
-    fn deliver(&self, message: Message) {
+    fn deliver(&self, message: Msi) {
         self.sent.lock().unwrap().push(message);
     }
 
-    fn watch(&self, messages: &[(u8, Message)]) {
+    fn watch(&self, messages: &[(u8, Msi)]) {
         *self.watched.lock().unwrap() = messages.to_vec();
+    }
+
+    fn handled(&self, pin: u8) {
+        self.handled.lock().unwrap().push(pin);
     }
 }
 
@@ -88,6 +93,11 @@ fn a_level_is_sent_again_after_its_end_while_it_lasts() {
     ioapic.mmio_write(END, &0x41_u32.to_le_bytes());
     assert_eq!(apics.taken(), [0_u32; 0]);
     assert_eq!(read(&mut ioapic, 0x22), 0x8041);
+    assert_eq!(
+        *apics.handled.lock().unwrap(),
+        [9, 9],
+        "told of each end, however it comes"
+    );
 }
 
 #[test]
@@ -107,7 +117,7 @@ fn destinations_reach_beyond_eight_bits() {
     write(&mut ioapic, 0x12, 0x0930);
     ioapic.set_line(1, true);
     let sent = apics.sent.lock().unwrap();
-    let expected = Message {
+    let expected = Msi {
         address: 0xfee0_0000 | 0x12 << 12 | 3 << 5 | 4,
         data: 0x130,
     };

@@ -1,4 +1,4 @@
-//! How PCI functions interrupt: by pin or by message.
+//! How PCI functions interrupt by pin.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,12 +9,6 @@ use crate::devices::IrqLine;
 /// Status register: the function asks for INTx.
 const STATUS: usize = 0x06;
 const INTERRUPT_STATUS: u8 = 1 << 3;
-
-/// Where message-signalled interrupts go.
-pub trait MsiSink: Send + Sync {
-    /// Delivers the message: `data` written to guest physical address `address`. Never blocks.
-    fn send(&self, address: u64, data: u32);
-}
 
 /// A function's interrupt pin.
 pub struct Pin {

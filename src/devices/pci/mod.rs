@@ -14,7 +14,7 @@ mod slot;
 pub use config::{BarKind, ConfigSpace};
 pub use express::Link;
 pub use function::{PciFunction, config_state, restore_config};
-pub use interrupt::{MsiSink, Pin};
+pub use interrupt::Pin;
 pub use lpc::{LPC, Lpc};
 pub use mch::{MCH, Mch};
 pub use msix::{Msix, MsixLayout};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{ConfigSpace, MsiSink};
+use super::ConfigSpace;
+use crate::irq::{Msi, MsiSource, MsiVector};
 
 /// Id of the capability.
 const ID: u8 = 0x11;
@@ -37,20 +38,23 @@ pub struct MsixLayout {
     pub pending: u32,
 }
 
-/// A function's MSI-X.
+/// A function's MSI-X. The guest's writes to the table program the vectors.
 pub struct Msix {
     at: usize,
     layout: MsixLayout,
     entries: Vec<[u8; ENTRY]>,
     pending: Vec<bool>,
-    sink: Arc<dyn MsiSink>,
+    source: Arc<dyn MsiSource>,
+    vectors: Vec<Arc<dyn MsiVector>>,
+    /// Message control as the vectors were last programmed for.
+    control: u16,
 }
 
 impl Msix {
     /// Adds the capability. The function passes accesses to the base address register on to [`Msix::read`] and
     /// [`Msix::write`].
     #[must_use]
-    pub fn add(config: &mut ConfigSpace, layout: MsixLayout, sink: Arc<dyn MsiSink>) -> Self {
+    pub fn add(config: &mut ConfigSpace, layout: MsixLayout, source: Arc<dyn MsiSource>) -> Self {
         let vectors = layout.vectors.clamp(1, MAX_VECTORS);
         let mut body = (vectors - 1).to_le_bytes().to_vec();
         body.extend((layout.table & !7 | u32::from(layout.bar)).to_le_bytes());
@@ -62,7 +66,9 @@ impl Msix {
             layout,
             entries: vec![INITIAL; usize::from(vectors)],
             pending: vec![false; usize::from(vectors)],
-            sink,
+            vectors: (0..vectors).map(|_| source.vector()).collect(),
+            source,
+            control: 0,
         }
     }
 
@@ -84,23 +90,41 @@ impl Msix {
         }
     }
 
-    /// The message of a vector that is neither masked nor off: address and data.
+    /// A vector, for whoever fires it by its descriptor.
     #[must_use]
-    pub fn message(&self, config: &ConfigSpace, vector: u16) -> Option<(u64, u32)> {
+    pub fn vector(&self, vector: u16) -> Option<&Arc<dyn MsiVector>> {
+        self.vectors.get(usize::from(vector))
+    }
+
+    /// The message of a vector that is neither masked nor off.
+    fn message(&self, config: &ConfigSpace, vector: usize) -> Option<Msi> {
         let open = config.u16(self.at + CONTROL) & (ENABLE | FUNCTION_MASK) == ENABLE;
-        let entry = self.entries.get(usize::from(vector)).filter(|_| open)?;
+        let entry = self.entries.get(vector).filter(|_| open)?;
         if entry[VECTOR_CONTROL] & MASKED != 0 {
             return None;
         }
         let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *entry;
-        Some((
-            u64::from_le_bytes([a, b, c, d, e, f, g, h]),
-            u32::from_le_bytes([i, j, k, l]),
-        ))
+        Some(Msi {
+            address: u64::from_le_bytes([a, b, c, d, e, f, g, h]),
+            data: u32::from_le_bytes([i, j, k, l]),
+        })
     }
 
     /// Call after the guest wrote to configuration space: what was held back by the function mask goes out.
     pub fn config_written(&mut self, config: &ConfigSpace) {
+        if config.u16(self.at + CONTROL) != self.control {
+            self.program_all(config);
+        }
+    }
+
+    /// Programs all vectors, and sends what waited for that.
+    fn program_all(&mut self, config: &ConfigSpace) {
+        self.control = config.u16(self.at + CONTROL);
+        self.source.together(&mut || {
+            for (index, vector) in self.vectors.iter().enumerate() {
+                vector.program(self.message(config, index));
+            }
+        });
         for vector in 0..self.entries.len() {
             self.deliver(config, vector);
         }
@@ -118,10 +142,11 @@ impl Msix {
             return false;
         };
         for (byte, at) in data.iter_mut().zip(at..) {
-            let bits = self.pending.iter().skip(at.saturating_mul(8)).take(8);
-            *byte = bits
-                .enumerate()
-                .fold(0, |byte, (bit, set)| byte | u8::from(*set) << bit);
+            let vectors = self.pending.iter().zip(&self.vectors);
+            let bits = vectors.skip(at.saturating_mul(8)).take(8).enumerate();
+            *byte = bits.fold(0, |byte, (bit, (set, vector))| {
+                byte | u8::from(*set || vector.is_pending()) << bit
+            });
         }
         true
     }
@@ -136,7 +161,12 @@ impl Msix {
                 entry[at % ENTRY] = *byte;
             }
         }
-        self.deliver(config, start / ENTRY);
+        // An access of eight bytes at most, aligned or not, is within two entries.
+        let touched = start / ENTRY..(start + data.len()).div_ceil(ENTRY).min(self.entries.len());
+        for index in touched {
+            self.vectors[index].program(self.message(config, index));
+            self.deliver(config, index);
+        }
         true
     }
 
@@ -144,6 +174,9 @@ impl Msix {
     pub fn reset(&mut self) {
         self.entries.fill(INITIAL);
         self.pending.fill(false);
+        self.control = 0;
+        self.source
+            .together(&mut || self.vectors.iter().for_each(|vector| vector.program(None)));
     }
 
     /// Table and pending bits, for saving.
@@ -156,7 +189,7 @@ impl Msix {
     ///
     /// # Errors
     /// Says which field is missing, malformed or of another length.
-    pub fn restore(&mut self, fields: &Value) -> Result<(), String> {
+    pub fn restore(&mut self, config: &ConfigSpace, fields: &Value) -> Result<(), String> {
         let list = |name: &str| {
             let list = fields.get(name).and_then(Value::as_array);
             let list = list.filter(|list| list.len() == self.entries.len());
@@ -173,6 +206,7 @@ impl Msix {
             entries.ok_or("field 'table' holds no table entries")?,
             pending.ok_or("field 'pending' holds no booleans")?,
         );
+        self.program_all(config);
         Ok(())
     }
 
@@ -180,12 +214,9 @@ impl Msix {
         if !self.pending.get(vector).copied().unwrap_or(false) {
             return;
         }
-        let message = u16::try_from(vector)
-            .ok()
-            .and_then(|vector| self.message(config, vector));
-        if let Some((address, data)) = message {
+        if self.message(config, vector).is_some() {
             self.pending[vector] = false;
-            self.sink.send(address, data);
+            self.vectors[vector].fire();
         }
     }
 
@@ -268,11 +299,11 @@ mod tests {
         let (config, mut one, _) = function();
         write(&mut one, &config, 0x20, 0x1234);
         let (_, mut other, _) = function();
-        other.restore(&one.state()).unwrap();
+        other.restore(&config, &one.state()).unwrap();
         let mut data = [0; 4];
         assert!(other.read(0x20, &mut data));
         assert_eq!(u32::from_le_bytes(data), 0x1234);
-        assert!(other.restore(&json!({"table": [], "pending": []})).is_err());
+        assert!(other.restore(&config, &json!({"table": [], "pending": []})).is_err());
     }
 
     proptest! {

@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use super::board::Board;
 use super::clock::GuestClock;
 use super::layout::Split;
-use super::lines::Lines;
 use super::options::Options;
 use super::pci::RootComplex;
 use super::resources::Resources;
@@ -21,6 +20,7 @@ use super::timed::Timed;
 use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
 use crate::devices::{self, Device, SharedDevice};
+use crate::irq::{IrqLine, Lines, Router};
 use crate::machine::chardevs::Chardevs;
 use crate::machine::config::MachineConfig;
 use crate::machine::info::DeviceInfo;
@@ -47,6 +47,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) board: &'a Arc<Board>,
     pub(crate) lines: &'a Lines,
+    pub(crate) router: &'a Arc<Router>,
     pub(crate) clock: &'a Arc<GuestClock>,
     /// The interrupt controllers, when they are not in the kernel.
     pub(crate) chips: Option<&'a Arc<SplitChips>>,
@@ -55,6 +56,14 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) cpus: u32,
     /// A kernel starts without firmware, so the chipset starts as firmware would leave it.
     pub(crate) direct_boot: bool,
+}
+
+impl Surroundings<'_> {
+    /// A driver of an interrupt line.
+    fn line(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, Error> {
+        let driver = self.lines.driver(gsi);
+        driver.map_err(|error| Error::generic(error.to_string()))
+    }
 }
 
 /// The devices of a machine.

@@ -1,110 +1,46 @@
-//! Interrupt lines of the machine.
+//! The interrupt lines of a PC.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
-};
+use crate::irq::{Chip, Route, RouteTo};
 
-use crate::accel::kvm::x86_64 as kvm;
-use crate::devices::IrqLine;
-use crate::devices::pci::MsiSink;
-use crate::qapi::Error;
+/// Inputs of the I/O APIC, of which the PICs share the first 16.
+pub(crate) const LINES: u8 = 24;
+/// The timer's line, and the input of the I/O APIC it is on. Line 2 is nobody's.
+pub(crate) const TIMER: u8 = 0;
+pub(crate) const TIMER_PIN: u8 = 2;
 
-/// What is at the other end of the lines.
-pub(crate) trait Inputs: Send + Sync {
-    /// Drives line `gsi`. Called when its level changes.
-    fn set(&self, gsi: u8, level: bool);
+/// Where the lines lead when the accelerator has the controllers: lines 0 to 15 to both the PICs and the I/O APIC.
+pub(crate) fn routes() -> Vec<Route> {
+    let (timer, timer_pin) = (u32::from(TIMER), u32::from(TIMER_PIN));
+    let of_pics = (0..16).filter(|gsi| *gsi != timer_pin).map(|gsi| match gsi {
+        0..8 => (gsi, Chip::FirstPic, gsi),
+        _ => (gsi, Chip::SecondPic, gsi - 8),
+    });
+    let lines = (0..u32::from(LINES)).filter(|gsi| *gsi != timer_pin);
+    let of_ioapic = lines.map(|gsi| (gsi, Chip::IoApic, if gsi == timer { timer_pin } else { gsi }));
+    of_pics
+        .chain(of_ioapic)
+        .map(|(gsi, chip, pin)| Route {
+            gsi,
+            to: RouteTo::Pin { chip, pin },
+        })
+        .collect()
 }
 
-/// Interrupt controllers in the kernel.
-impl Inputs for kvm::Vm {
-    fn set(&self, gsi: u8, level: bool) {
-        if let Err(error) = self.set_irq_line(gsi.into(), level) {
-            tracing::warn!(gsi, level, %error, "KVM_IRQ_LINE");
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// All interrupt lines, by global interrupt number.
-pub(crate) struct Lines {
-    wires: Vec<Arc<Wire>>,
-    messages: Arc<Messages>,
-}
-
-impl Lines {
-    /// The 24 inputs of the I/O APIC, of which the PICs share the first 16.
-    pub(crate) fn new(vm: &Arc<kvm::Vm>, inputs: &Arc<dyn Inputs>) -> Self {
-        let wire = |gsi| {
-            Arc::new(Wire {
-                inputs: Arc::clone(inputs),
-                gsi,
-                high: Mutex::new(0),
-            })
-        };
-        Self {
-            wires: (0..24).map(wire).collect(),
-            messages: Arc::new(Messages { vm: Arc::clone(vm) }),
-        }
-    }
-
-    /// Where PCI functions send their message-signalled interrupts.
-    pub(crate) fn messages(&self) -> Arc<dyn MsiSink> {
-        Arc::clone(&self.messages) as _
-    }
-
-    /// A new driver of a wire. A wire is high while any of its drivers is.
-    pub(crate) fn driver(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, Error> {
-        let wire = self.wires.get(usize::from(gsi));
-        let wire = wire.ok_or_else(|| Error::generic(format!("there is no interrupt {gsi}")))?;
-        Ok(Arc::new(Driver {
-            wire: Arc::clone(wire),
-            high: AtomicBool::new(false),
-        }))
-    }
-}
-
-/// Hands messages on to the kernel.
-struct Messages {
-    vm: Arc<kvm::Vm>,
-}
-
-impl MsiSink for Messages {
-    fn send(&self, address: u64, data: u32) {
-        if let Err(error) = self.vm.signal_msi(kvm::Msi { address, data }) {
-            tracing::warn!(address, data, %error, "KVM_SIGNAL_MSI");
-        }
-    }
-}
-
-/// A physical line, which several devices may drive.
-struct Wire {
-    inputs: Arc<dyn Inputs>,
-    gsi: u8,
-    /// Drivers that hold it high.
-    high: Mutex<u32>,
-}
-
-struct Driver {
-    wire: Arc<Wire>,
-    high: AtomicBool,
-}
-
-impl IrqLine for Driver {
-    fn set(&self, level: bool) {
-        let mut count = self.wire.high.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.high.swap(level, Ordering::Relaxed) == level {
-            return;
-        }
-        *count = if level { *count + 1 } else { count.saturating_sub(1) };
-        let changed = *count == u32::from(level);
-        if changed {
-            self.wire.inputs.set(self.wire.gsi, level);
-        }
-    }
-}
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.set(false);
+    #[test]
+    fn the_timer_is_on_pin_two_of_the_io_apic() {
+        let routes = routes();
+        let of = |gsi| routes.iter().filter(|route| route.gsi == gsi).collect::<Vec<_>>();
+        let pin = |chip, pin| RouteTo::Pin { chip, pin };
+        assert_eq!(
+            (of(0)[0].to, of(0)[1].to),
+            (pin(Chip::FirstPic, 0), pin(Chip::IoApic, 2))
+        );
+        assert_eq!((of(2).len(), of(20).len()), (0, 1));
+        assert_eq!(of(9)[0].to, pin(Chip::SecondPic, 1));
+        assert_eq!(routes.len(), 7 + 8 + 23);
     }
 }

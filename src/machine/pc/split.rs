@@ -1,39 +1,44 @@
 //! Interrupt controllers outside the kernel, for `kernel_irqchip=split`: what they are connected to.
 
+use std::io;
 use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
     atomic::{AtomicBool, Ordering},
 };
 
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
 use super::board::Board;
 use super::layout::IO_APIC;
-use super::lines::Inputs;
-use crate::accel::kvm::x86_64 as kvm;
-use crate::devices::ioapic::{IoApic, LocalApics, Message};
+use super::lines::{TIMER, TIMER_PIN};
+use crate::devices::ioapic::{IoApic, LocalApics};
 use crate::devices::pic::Pics;
-use crate::devices::{self, IrqLine, SharedDevice};
+use crate::devices::{self, SharedDevice};
+use crate::irq::{Inputs, IrqLine, Msi, Resample, Router};
 use crate::mem::{Access, Mapping};
 use crate::qapi::Error;
-
-/// The timer's line, and the input of the I/O APIC it is on.
-const TIMER: u8 = 0;
-const TIMER_PIN: u8 = 2;
 
 /// The PICs, whose output is wired to the boot vCPU, and the I/O APIC, which sends messages to all.
 pub(crate) struct SplitChips {
     pics: Arc<Mutex<Pics>>,
     request: Arc<Request>,
     ioapic: Arc<Mutex<IoApic>>,
+    apics: Arc<LocalApicsOf>,
 }
 
 impl SplitChips {
-    /// Makes the controllers of `vm` and puts them where the guest finds them.
-    pub(crate) fn install(vm: &Arc<kvm::Vm>, board: &Board) -> Result<(Arc<Self>, Vec<Mapping>), Error> {
+    /// Makes the controllers, whose messages `router` delivers, and puts them where the guest finds them.
+    pub(crate) fn install(router: &Arc<Router>, board: &Board) -> Result<(Arc<Self>, Vec<Mapping>), Error> {
         let request = Arc::new(Request::default());
+        let apics = Arc::new(LocalApicsOf {
+            router: Arc::clone(router),
+            resamplers: Mutex::default(),
+        });
         let chips = Arc::new(Self {
             pics: Arc::new(Mutex::new(Pics::new(Arc::clone(&request) as _))),
             request,
-            ioapic: Arc::new(Mutex::new(IoApic::new(Arc::new(Kernel(Arc::clone(vm)))))),
+            ioapic: Arc::new(Mutex::new(IoApic::new(Arc::clone(&apics) as _))),
+            apics,
         });
         let pics = Arc::clone(&chips.pics) as SharedDevice;
         let ports = [
@@ -83,11 +88,27 @@ impl SplitChips {
 impl Inputs for SplitChips {
     fn set(&self, gsi: u8, level: bool) {
         lock(&self.pics).set_line(gsi, level);
-        let pin = if gsi == TIMER { TIMER_PIN } else { gsi };
-        // Pin 2 is the timer's, so line 2 is nobody's.
-        if gsi != TIMER_PIN {
+        if let Some(pin) = pin(gsi) {
             lock(&self.ioapic).set_line(pin, level);
         }
+    }
+
+    fn resample(&self, gsi: u8) -> io::Result<Option<Resample>> {
+        let Some(pin) = pin(gsi) else { return Ok(None) };
+        let event = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+        let mut resamplers = lock(&self.apics.resamplers);
+        resamplers.retain(|(_, event)| event.strong_count() != 0);
+        resamplers.push((pin, Arc::downgrade(&event)));
+        Ok(Some(Resample::new(event.try_clone()?, event)))
+    }
+}
+
+/// The input of the I/O APIC that a line is on; none for the line that is nobody's.
+fn pin(gsi: u8) -> Option<u8> {
+    match gsi {
+        TIMER => Some(TIMER_PIN),
+        TIMER_PIN => None,
+        other => Some(other),
     }
 }
 
@@ -107,26 +128,32 @@ impl IrqLine for Request {
     }
 }
 
-/// The local APICs, which are in the kernel.
-struct Kernel(Arc<kvm::Vm>);
-
-impl LocalApics for Kernel {
-    fn deliver(&self, message: Message) {
-        if let Err(error) = self.0.signal_msi(msi(message)) {
-            tracing::warn!(?message, %error, "KVM_SIGNAL_MSI");
-        }
-    }
-
-    fn watch(&self, messages: &[(u8, Message)]) {
-        let inputs: Vec<_> = messages.iter().map(|(pin, message)| (*pin, msi(*message))).collect();
-        if let Err(error) = self.0.watch_interrupts(&inputs) {
-            tracing::warn!(%error, "KVM_SET_GSI_ROUTING");
-        }
-    }
+/// The local APICs, which the accelerator has.
+struct LocalApicsOf {
+    router: Arc<Router>,
+    /// Who wants to know when the interrupt of an input has been handled.
+    resamplers: Mutex<Vec<(u8, Weak<EventFd>)>>,
 }
 
-fn msi(Message { address, data }: Message) -> kvm::Msi {
-    kvm::Msi { address, data }
+impl LocalApics for LocalApicsOf {
+    fn deliver(&self, message: Msi) {
+        self.router.send(message);
+    }
+
+    fn watch(&self, messages: &[(u8, Msi)]) {
+        if let Err(error) = self.router.set_inputs(messages) {
+            tracing::warn!(%error, "interrupts whose end is to be told");
+        }
+    }
+
+    fn handled(&self, pin: u8) {
+        let resamplers = lock(&self.resamplers);
+        let of_pin = resamplers.iter().filter(|(of, _)| *of == pin);
+        for event in of_pin.filter_map(|(_, event)| event.upgrade()) {
+            // Fails only when it is full, and then it is readable.
+            let _ = event.write(1);
+        }
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

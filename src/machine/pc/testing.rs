@@ -99,7 +99,7 @@ pub(crate) fn notices() -> (Notifier, Receiver<Notice>) {
 /// Runs a guest until it sends a notice, then pauses it.
 pub(crate) fn run_until_notice(vm: &Vm, notices: &Receiver<Notice>) -> Notice {
     vm.start().unwrap();
-    let notice = notices.recv_timeout(Duration::from_secs(20));
+    let notice = notices.recv_timeout(Duration::from_secs(180));
     vm.pause().unwrap();
     let registers = vm.dump_registers(0).unwrap();
     notice.unwrap_or_else(|error| panic!("{error}; the guest is at\n{registers}"))

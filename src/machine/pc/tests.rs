@@ -9,6 +9,7 @@ use serde_json::json;
 use super::{Resources, Vm};
 use crate::chardev::line::{self, Packet};
 use crate::devices::Notice;
+use crate::irq::{Msi, MsiSource};
 use crate::machine::chardevs::Chardevs;
 use crate::machine::config::MachineConfig;
 use crate::machine::guest::Guest;
@@ -369,4 +370,76 @@ fn registers_lie_over_ram_until_they_are_taken_away() {
     assert_eq!(seen(), [0, 8]);
     assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
     assert_eq!(seen(), [7, 8]);
+}
+
+/// Goes to sleep for ever, but for a non-maskable interrupt, which writes 6 to `isa-debug-exit`.
+fn exit_at_nmi() -> Vec<u8> {
+    let code = u32::try_from(CODE).unwrap();
+    // Gate 2 of the table at code + 64, whose pointer is at code + 56, leads to code + 32.
+    let handler = code + 32;
+    let [low, middle, ..] = handler.to_le_bytes();
+    let [.., third, high] = handler.to_le_bytes();
+    // mov esp, 0x300000; lidt [code + 56]; mov dword [0x200000], 1; hlt; jmp $-1
+    let mut bytes = vec![0xbc, 0, 0, 0x30, 0, 0x0f, 0x01, 0x1d];
+    bytes.extend((code + 56).to_le_bytes());
+    bytes.extend(store(0x20_0000, 1));
+    bytes.extend([0xf4, 0xeb, 0xfd]);
+    bytes.resize(32, 0x90);
+    // mov edx, 0x501; mov al, 6; out dx, al; hlt; jmp $-1
+    bytes.extend([0xba, 0x01, 0x05, 0, 0, 0xb0, 6, 0xee, 0xf4, 0xeb, 0xfd]);
+    bytes.resize(56, 0);
+    bytes.extend(23_u16.to_le_bytes());
+    bytes.extend((code + 64).to_le_bytes());
+    bytes.resize(64 + 2 * 8, 0);
+    bytes.extend([low, middle, 0x10, 0, 0, 0x8e, third, high]);
+    bytes
+}
+
+#[test]
+fn a_vector_interrupts_the_guest_by_its_descriptor() {
+    if skip_without_kvm("a_vector_interrupts_the_guest_by_its_descriptor") {
+        return;
+    }
+    for irqchip in ["on", "split"] {
+        let kernel = KernelFile::new(&exit_at_nmi());
+        let mut config = with_irqchip(kernel.config(), irqchip);
+        config.devices = vec![json!({"driver": "isa-debug-exit"}).as_object().unwrap().clone()];
+        let (notifier, notices) = notices();
+        let vm = Vm::new(&config, Resources::default(), &notifier).unwrap();
+        let vector = vm.router().vector();
+        let event = vector.event().unwrap();
+        // A non-maskable interrupt to the boot vCPU.
+        let nmi = Msi {
+            address: 0xfee0_0000,
+            data: 4 << 8,
+        };
+        event.write(1).unwrap();
+        assert!(vector.is_pending(), "masked");
+        vm.start().unwrap();
+        let mut ready = [0];
+        while ready == [0] {
+            vm.read_physical(0x20_0000, &mut ready).unwrap();
+        }
+        vector.program(Some(nmi));
+        let notice = notices.recv_timeout(std::time::Duration::from_secs(180));
+        vm.pause().unwrap();
+        assert_eq!(notice, Ok(Notice::DebugExit(13)), "irqchip={irqchip}");
+    }
+}
+
+#[test]
+fn whoever_drives_a_line_learns_that_it_was_handled() {
+    if skip_without_kvm("whoever_drives_a_line_learns_that_it_was_handled") {
+        return;
+    }
+    let (notifier, _notices) = notices();
+    for irqchip in ["on", "split"] {
+        let kernel = KernelFile::new(&[0xf4, 0xeb, 0xfd]);
+        let vm = Vm::new(&with_irqchip(kernel.config(), irqchip), Resources::default(), &notifier).unwrap();
+        let line = vm.lines().driver(10).unwrap();
+        let resamples = [(); 2].map(|()| line.resample().unwrap().unwrap());
+        for resample in &resamples {
+            assert!(resample.event().read().is_err());
+        }
+    }
 }

@@ -12,7 +12,7 @@ use super::{
     devices::{self, Devices, Surroundings},
     firmware_config,
     layout::Split,
-    lines::{Inputs, Lines},
+    lines,
     options::Options,
     pci::FunctionView,
     ram::{Ram, RamRequest},
@@ -33,6 +33,7 @@ use crate::{
         pm::{Pm, WakeReason},
         ports,
     },
+    irq::{Inputs, Lines, Router},
     machine::{
         config::{MachineConfig, SmpConfig},
         info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
@@ -60,6 +61,8 @@ pub struct Vm {
     kvm: Arc<kvm::Vm>,
     kvmclock: Mutex<KvmClock>,
     time: Arc<GuestClock>,
+    _lines: Lines,
+    _router: Arc<Router>,
     // RAM, ROM and the registers of devices that are there for good.
     _mappings: Vec<Mapping>,
     // Devices hold it weakly.
@@ -124,25 +127,33 @@ impl Vm {
         }
         kvm.create_irqchip()
             .map_err(|error| Error::generic(error.to_string()))?;
+        let router = Router::new(Arc::clone(&kvm) as _);
         let time = Arc::new(GuestClock::default());
         let chips = match options.irqchip {
-            IrqChip::Kernel => None,
+            IrqChip::Kernel => {
+                router
+                    .set_pins(lines::routes())
+                    .map_err(|error| Error::generic(format!("interrupt routes: {error}")))?;
+                None
+            }
             IrqChip::Split => {
-                let (chips, registers) = SplitChips::install(&kvm, &board)?;
+                let (chips, registers) = SplitChips::install(&router, &board)?;
                 mappings.extend(registers);
                 Some(chips)
             }
         };
         let inputs: Arc<dyn Inputs> = match &chips {
             Some(chips) => Arc::clone(chips) as _,
-            None => Arc::clone(&kvm) as _,
+            None => Arc::clone(&router) as _,
         };
+        let lines = Lines::new(lines::LINES, &inputs);
         let surroundings = Surroundings {
             config,
             options: &options,
             registry: &registry,
             board: &board,
-            lines: &Lines::new(&kvm, &inputs),
+            lines: &lines,
+            router: &router,
             clock: &time,
             chips: chips.as_ref(),
             split: ram.split,
@@ -193,6 +204,8 @@ impl Vm {
             kvm,
             kvmclock: Mutex::new(KvmClock::Fresh),
             time,
+            _lines: lines,
+            _router: router,
             _mappings: mappings,
             board,
         };
@@ -298,6 +311,18 @@ impl Vm {
         &self.board
     }
 
+    /// The owner of the interrupt routes, for tests that interrupt the guest.
+    #[cfg(test)]
+    pub(super) fn router(&self) -> &Arc<Router> {
+        &self._router
+    }
+
+    /// The interrupt lines, for tests that drive them.
+    #[cfg(test)]
+    pub(super) fn lines(&self) -> &Lines {
+        &self._lines
+    }
+
     /// The devices that `-device` made.
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceInfo> {
@@ -329,7 +354,9 @@ impl Vm {
     pub fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error> {
         lock(&self.boot).complete(&self.board.map.memory.ram())?;
         data.fill(0);
-        let last = addr.saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX)).saturating_sub(1);
+        let last = addr
+            .saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX))
+            .saturating_sub(1);
         let view = self.board.map.memory.view();
         for range in view.ranges() {
             let (from, to) = (addr.max(range.start()), last.min(range.last()));

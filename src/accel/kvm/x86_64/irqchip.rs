@@ -8,12 +8,14 @@ use kvm_bindings::{
     KVM_X2APIC_API_USE_32BIT_IDS, KvmIrqRouting, kvm_enable_cap, kvm_irq_routing_entry, kvm_msi, kvm_pit_config,
 };
 use kvm_ioctls::VmFd;
+use vmm_sys_util::eventfd::EventFd;
 
 use super::{
     ioctls,
     vm::{LostTickPolicy, Vm},
 };
 use crate::accel::kvm::KvmError;
+use crate::irq::{Chip, Controller, Msi, Route, RouteTo};
 
 /// Pins of the I/O APIC that `kernel_irqchip=split` reserves routes for.
 const IOAPIC_PINS: u64 = 24;
@@ -22,29 +24,12 @@ const MAX_XAPIC_ID: u32 = 254;
 /// Bits 5 to 11 of a message's address: bits 8 to 14 of the destination (KVM_FEATURE_MSI_EXT_DEST_ID).
 const EXTENDED_DESTINATION: u64 = 0xfe0;
 
-/// A message-signalled interrupt: what is written where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Msi {
-    /// The guest physical address that is written to.
-    pub address: u64,
-    /// What is written.
-    pub data: u32,
-}
-
-impl Vm {
-    /// Drives the interrupt line `gsi` of the kernel's interrupt chips.
-    ///
-    /// # Errors
-    /// When KVM refuses (`kernel_irqchip=split` has no such lines).
-    pub fn set_irq_line(&self, gsi: u32, level: bool) -> io::Result<()> {
+impl Controller for Vm {
+    fn set_line(&self, gsi: u32, level: bool) -> io::Result<()> {
         self.fd.set_irq_line(gsi, level).map_err(io::Error::from)
     }
 
-    /// Sends a message-signalled interrupt.
-    ///
-    /// # Errors
-    /// When KVM refuses. A guest that blocks the message is no error.
-    pub fn signal_msi(&self, message: Msi) -> io::Result<()> {
+    fn send(&self, message: Msi) -> io::Result<()> {
         let [address_lo, address_hi] = kernel_address(message.address, self.wide_ids);
         let msi = kvm_msi {
             address_lo,
@@ -55,28 +40,50 @@ impl Vm {
         self.fd.signal_msi(msi).map(|_| ()).map_err(io::Error::from)
     }
 
-    /// With `kernel_irqchip=split`, says for which level-triggered interrupts the end is to be told
-    /// ([`crate::accel::ExitHandler::end_of_interrupt`]): inputs of the I/O APIC and what they send. Replaces what was
-    /// said before.
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn watch_interrupts(&self, inputs: &[(u8, Msi)]) -> io::Result<()> {
-        let route = |(pin, message): &(u8, Msi)| {
-            let mut entry = kvm_irq_routing_entry {
-                gsi: u32::from(*pin),
-                type_: KVM_IRQ_ROUTING_MSI,
-                ..kvm_irq_routing_entry::default()
+    fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
+        let entries: Vec<_> = routes.iter().map(|route| entry(*route, self.wide_ids)).collect();
+        let routing = KvmIrqRouting::from_entries(&entries).map_err(|error| io::Error::other(format!("{error:?}")))?;
+        self.fd.set_gsi_routing(&routing).map_err(io::Error::from)
+    }
+
+    fn connect(&self, gsi: u32, event: &EventFd, resample: Option<&EventFd>) -> io::Result<()> {
+        let connected = match resample {
+            Some(resample) => self.fd.register_irqfd_with_resample(event, resample, gsi),
+            None => self.fd.register_irqfd(event, gsi),
+        };
+        connected.map_err(io::Error::from)
+    }
+
+    fn disconnect(&self, gsi: u32, event: &EventFd) -> io::Result<()> {
+        self.fd.unregister_irqfd(event, gsi).map_err(io::Error::from)
+    }
+}
+
+/// A route as the kernel takes it.
+fn entry(route: Route, wide_ids: bool) -> kvm_irq_routing_entry {
+    let mut entry = kvm_irq_routing_entry {
+        gsi: route.gsi,
+        ..kvm_irq_routing_entry::default()
+    };
+    match route.to {
+        RouteTo::Pin { chip, pin } => {
+            entry.type_ = KVM_IRQ_ROUTING_IRQCHIP;
+            entry.u.irqchip.pin = pin;
+            entry.u.irqchip.irqchip = match chip {
+                Chip::FirstPic => KVM_IRQCHIP_PIC_MASTER,
+                Chip::SecondPic => KVM_IRQCHIP_PIC_SLAVE,
+                Chip::IoApic => KVM_IRQCHIP_IOAPIC,
             };
-            let [address_lo, address_hi] = kernel_address(message.address, self.wide_ids);
+        }
+        RouteTo::Msi(message) => {
+            let [address_lo, address_hi] = kernel_address(message.address, wide_ids);
+            entry.type_ = KVM_IRQ_ROUTING_MSI;
             entry.u.msi.address_lo = address_lo;
             entry.u.msi.address_hi = address_hi;
             entry.u.msi.data = message.data;
-            entry
-        };
-        let routes: Vec<_> = inputs.iter().map(route).collect();
-        set_routes(&self.fd, &routes)
+        }
     }
+    entry
 }
 
 /// The halves of a message's address as the kernel takes them: when ids have 32 bits, the upper 24 of the destination
@@ -103,7 +110,7 @@ pub(super) fn create_in_kernel(fd: &VmFd, lost_ticks: LostTickPolicy) -> Result<
     if lost_ticks == LostTickPolicy::Discard {
         ioctls::set_pit_reinject(fd, false).map_err(|error| KvmError::request("KVM_REINJECT_CONTROL", error))?;
     }
-    set_routes(fd, &isa_routes()).map_err(|error| KvmError::request("KVM_SET_GSI_ROUTING", error))
+    Ok(())
 }
 
 /// Makes local APICs only.
@@ -132,48 +139,9 @@ pub(super) fn widen_ids(fd: &VmFd, max_apic_id: u32) -> Result<bool, KvmError> {
         .map_err(|error| KvmError::request("KVM_CAP_X2APIC_API", error))
 }
 
-fn set_routes(fd: &VmFd, routes: &[kvm_irq_routing_entry]) -> io::Result<()> {
-    let routing = KvmIrqRouting::from_entries(routes).map_err(|error| io::Error::other(format!("{error:?}")))?;
-    fd.set_gsi_routing(&routing).map_err(io::Error::from)
-}
-
-/// The wiring of a PC: lines 0 to 15 reach both the PICs and the I/O APIC, where the timer's line 0 is on pin 2.
-fn isa_routes() -> Vec<kvm_irq_routing_entry> {
-    let master = (0..8)
-        .filter(|gsi| *gsi != 2)
-        .map(|gsi| (gsi, KVM_IRQCHIP_PIC_MASTER, gsi));
-    let slave = (8..16).map(|gsi| (gsi, KVM_IRQCHIP_PIC_SLAVE, gsi - 8));
-    let ioapic = (0..24)
-        .filter(|gsi| *gsi != 2)
-        .map(|gsi| (gsi, KVM_IRQCHIP_IOAPIC, if gsi == 0 { 2 } else { gsi }));
-    master
-        .chain(slave)
-        .chain(ioapic)
-        .map(|(gsi, irqchip, pin)| {
-            let mut entry = kvm_irq_routing_entry {
-                gsi,
-                type_: KVM_IRQ_ROUTING_IRQCHIP,
-                ..kvm_irq_routing_entry::default()
-            };
-            entry.u.irqchip.irqchip = irqchip;
-            entry.u.irqchip.pin = pin;
-            entry
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_timer_is_on_pin_two_of_the_io_apic() {
-        let routes = isa_routes();
-        assert_eq!(routes.iter().filter(|route| route.gsi == 0).count(), 2);
-        assert_eq!(routes.iter().filter(|route| route.gsi == 2).count(), 0);
-        assert_eq!(routes.iter().filter(|route| route.gsi == 20).count(), 1);
-        assert_eq!(routes.len(), 7 + 8 + 23);
-    }
 
     #[test]
     fn destinations_beyond_eight_bits_go_to_the_upper_half() {

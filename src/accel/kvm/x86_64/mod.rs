@@ -17,7 +17,6 @@ mod xsave;
 
 pub use host::probe;
 pub use initial::{BootState, EntryMode};
-pub use irqchip::Msi;
 pub use system::System;
 pub use vcpu::Vcpu;
 pub use vm::{IDENTITY_MAP, LostTickPolicy, Vm, VmOptions};

@@ -5,14 +5,15 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
-    BarKind, ConfigSpace, MsiSink, Msix, MsixLayout, PciFunction, Pin, Unplug, UnplugError, config_state,
+    BarKind, ConfigSpace, Msix, MsixLayout, PciFunction, Pin, Unplug, UnplugError, config_state,
     express::{Express, LINK_SPEEDS, LINK_WIDTHS, Link, PortType, Slot},
     reserve::Reserve,
     restore_config,
     slot::{Effect, HotplugSlot},
 };
 use crate::{
-    devices::{Device, DeviceState, IrqLine},
+    devices::{Device, DeviceState},
+    irq::{IrqLine, MsiSource},
     qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
 };
 
@@ -104,8 +105,8 @@ pub struct RootPortConfig {
 pub struct RootPortLinks {
     /// The line that its INTA# leads to.
     pub intx: Arc<dyn IrqLine>,
-    /// Where its messages go.
-    pub msi: Arc<dyn MsiSink>,
+    /// Where its vectors come from.
+    pub msi: Arc<dyn MsiSource>,
     /// Called, with the port locked, when the guest lets the device in the slot go. Must only take note.
     pub ejected: Arc<dyn Fn() + Send + Sync>,
 }
@@ -228,8 +229,8 @@ impl Device for RootPort {
             return Err(format!("pcie-root-port state version {version} is not {VERSION}"));
         }
         restore_config(&mut self.config, fields)?;
-        self.msix
-            .restore(fields.get("msix").ok_or("field 'msix' is missing")?)?;
+        let msix = fields.get("msix").ok_or("field 'msix' is missing")?;
+        self.msix.restore(&self.config, msix)?;
         self.slot.resume(&self.config);
         self.act(Effect::default());
         Ok(())

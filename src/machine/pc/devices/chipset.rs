@@ -42,14 +42,14 @@ impl<'a> Assembly<'a> {
     pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<Self, Error> {
         let streams = StreamsBuilder::new().map_err(|error| Error::generic(format!("eventfd: {error}")))?;
         let (board, notifier) = (with.board, with.board.notifier());
-        let sci = with.lines.driver(SCI)?;
+        let sci = with.line(SCI)?;
         let pm_config = PmConfig {
             acpi_at_reset: with.direct_boot,
             disable_s3: with.options.disable_s3,
             disable_s4: with.options.disable_s4,
         };
         let pm = Pm::new(pm_config, sci, Arc::clone(&notifier), Arc::clone(with.clock) as _);
-        let line = with.lines.driver(RTC_IRQ)?;
+        let line = with.line(RTC_IRQ)?;
         let now = rtc::now(&with.config.rtc, with.clock)?;
         let boot = &with.config.boot;
         let order = |letters| BootOrder::new(letters, with.options.checks_floppies);
@@ -96,7 +96,7 @@ impl<'a> Assembly<'a> {
 
     /// The keyboard controller.
     fn add_keyboard(&mut self) -> Result<(), Error> {
-        let line = self.with.lines.driver(KEYBOARD_IRQ)?;
+        let line = self.with.line(KEYBOARD_IRQ)?;
         let keyboard = self.keep(I8042::new(line, self.with.board.notifier())) as SharedDevice;
         self.map_ports(i8042::DATA_PORT, &ports("i8042-data", 1, Access::BYTES, &keyboard, 0))?;
         let command = ports("i8042-cmd", 1, Access::BYTES, &keyboard, i8042::COMMAND_OFFSET);
@@ -108,7 +108,7 @@ impl<'a> Assembly<'a> {
         if self.with.chips.is_none() {
             return Ok(None);
         }
-        let line = self.with.lines.driver(TIMER_IRQ)?;
+        let line = self.with.line(TIMER_IRQ)?;
         let pit = self.keep(Timed::new(Pit::new(line, Arc::clone(self.with.clock) as _)));
         let device = Arc::clone(&pit) as SharedDevice;
         self.map_ports(Pit::PORT, &ports("pit", Pit::LEN, Access::BYTES, &device, 0))?;

@@ -100,7 +100,7 @@ impl Assembly<'_> {
             Box::new(move || notifier(Notice::WakeupRequest)) as Wakeup
         });
         let links = Links {
-            irq: self.with.lines.driver(irq)?,
+            irq: self.with.line(irq)?,
             line,
             clock: Arc::clone(self.with.clock) as Arc<dyn Clock>,
             wakeup,
@@ -179,8 +179,8 @@ impl Assembly<'_> {
         let (_, addr) = place;
         self.fill_in("addr", addr.byte());
         let links = RootPortLinks {
-            intx: self.with.lines.driver(pin_gsi(addr.slot(), 0))?,
-            msi: self.with.lines.messages(),
+            intx: self.with.line(pin_gsi(addr.slot(), 0))?,
+            msi: Arc::new(Arc::clone(self.with.router)),
             ejected: Arc::new(|| tracing::info!("the guest switched a slot off; the device in it stays")),
         };
         let port = Arc::new(Mutex::new(RootPort::new(config, links)));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use super::*;
-use crate::devices::DeviceState;
+use crate::devices::{Device, DeviceState};
 
 /// A function with 4 KiB of memory and 32 ports, which answers with its number.
 struct Numbered {
