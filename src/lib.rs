@@ -19,4 +19,5 @@ pub mod qom;
 pub mod report;
 pub mod server;
 pub mod target;
+pub mod vmstate;
 pub mod worker;
