@@ -109,7 +109,12 @@ impl Fields<'_, '_> {
     ///
     /// # Errors
     /// It is another one, or the data end before.
-    pub fn equal<T: Integer + Into<u64>>(&mut self, name: &'static str, own: T, kind: &'static str) -> Result<(), StateError> {
+    pub fn equal<T: Integer + Into<u64>>(
+        &mut self,
+        name: &'static str,
+        own: T,
+        kind: &'static str,
+    ) -> Result<(), StateError> {
         let mut value = own;
         self.element(name, kind, None, std::slice::from_mut(&mut value))?;
         let (own, theirs) = (own.into(), value.into());

@@ -45,7 +45,9 @@ impl<'a> Input<'a> {
         let [SUBSECTION, len, after @ ..] = self.rest else {
             return Ok(None);
         };
-        let name = after.get(..usize::from(*len)).and_then(|name| std::str::from_utf8(name).ok());
+        let name = after
+            .get(..usize::from(*len))
+            .and_then(|name| std::str::from_utf8(name).ok());
         let Some(name) = name.filter(|name| name.starts_with(owner)) else {
             return Ok(None);
         };

@@ -10,6 +10,8 @@ mod fields;
 mod input;
 mod integer;
 #[cfg(test)]
+pub(crate) mod recorded;
+#[cfg(test)]
 mod tests;
 
 pub use describe::{Description, FieldDescription};

@@ -186,17 +186,26 @@ fn what_cannot_be_read_is_named() {
         bytes
     };
     assert_eq!(error_of(3, &FIELDS[..5]), "toy: words: 2 bytes wanted, 1 left");
-    assert_eq!(error_of(3, &FIELDS[..30]), "toy: channels[1]: count: 4 bytes wanted, 3 left");
+    assert_eq!(
+        error_of(3, &FIELDS[..30]),
+        "toy: channels[1]: count: 4 bytes wanted, 3 left"
+    );
     assert_eq!(error_of(1, FIELDS), "toy: version 1 cannot be read, only 2 to 3");
     assert_eq!(error_of(4, FIELDS), "toy: version 4 cannot be read, only 2 to 3");
     assert_eq!(error_of(3, &changed(0, 3)), "toy: num: 3 where this machine has 2");
     assert_eq!(error_of(3, &changed(1, 10)), "toy: index: 0xa is out of range");
     assert_eq!(error_of(3, &[FIELDS, b"xy"].concat()), "toy: 2 bytes are left over");
     let subsection = |bytes: &[u8]| error_of(3, &[FIELDS, bytes].concat());
-    assert_eq!(subsection(&LATE[..LATE.len() - 1]), "toy: toy/late: toy/late/deep: deep: 8 bytes wanted, 7 left");
+    assert_eq!(
+        subsection(&LATE[..LATE.len() - 1]),
+        "toy: toy/late: toy/late/deep: deep: 8 bytes wanted, 7 left"
+    );
     assert_eq!(subsection(b"\x05\x05toy/x\0\0\0\x01"), "toy: toy/x: unknown subsection");
     assert_eq!(subsection(b"\x05\x05toy/x\0\0"), "toy: toy/x: 4 bytes wanted, 2 left");
-    assert_eq!(subsection(b"\x05\x09toy/early\0\0\0\x02\0"), "toy: toy/early: version 2 cannot be read, only 1 to 1");
+    assert_eq!(
+        subsection(b"\x05\x09toy/early\0\0\0\x02\0"),
+        "toy: toy/early: version 2 cannot be read, only 1 to 1"
+    );
     assert_eq!(subsection(b"\x05\x07other/x\0\0\0\x01"), "toy: 13 bytes are left over");
 }
 

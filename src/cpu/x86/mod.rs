@@ -30,6 +30,7 @@ mod supported;
 pub mod tables;
 mod topology;
 mod types;
+pub mod vmstate;
 
 pub use arguments::{Arguments, DEFAULT_MODEL};
 pub use compat::MachineCompat;
