@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod input;
 mod integer;
+pub mod pc;
 #[cfg(test)]
 pub(crate) mod recorded;
 #[cfg(test)]
