@@ -48,12 +48,14 @@ pub enum Inspect {
         /// The physical address.
         addr: u64,
     },
-    /// The BSD checksum of a range of physical memory: a number.
+    /// The BSD checksum of a range of physical memory, of which no more than [`MAX_LEN`] bytes are looked at: a number.
     Sum {
         /// Where it starts.
         addr: u64,
         /// Bytes.
         len: u64,
+        /// The sum of what comes before.
+        sum: u16,
     },
     /// What a port reads as: a number.
     PortRead {
@@ -78,7 +80,7 @@ pub enum Inspect {
 /// Bytes that are read at once.
 const CHUNK: u64 = 4096;
 /// More than one answer holds.
-const MAX_LEN: u64 = 1 << 20;
+pub(crate) const MAX_LEN: u64 = 1 << 20;
 
 /// Answers a question.
 ///
@@ -107,7 +109,7 @@ pub(super) fn answer(core: &Core, question: &Inspect) -> Result<Value, Error> {
                 .ok_or_else(|| Error::generic(format!("No memory is mapped at address 0x{addr:x}")))?;
             json!({"block": block, "address": host})
         }
-        Inspect::Sum { addr, len } => json!(sum(guest, addr, len)?),
+        Inspect::Sum { addr, len, sum: before } => json!(sum(guest, addr, len.min(MAX_LEN), before)?),
         Inspect::PortRead { port, size } => {
             let mut data = [0; 4];
             guest.port_read(port, &mut data[..usize::from(size.min(4))])?;
@@ -143,8 +145,8 @@ fn is_mapped(guest: &dyn Guest, cpu: u32, addr: u64, len: u64) -> Result<bool, E
 }
 
 /// The sum that the `sum` of BSD makes: turned right by a bit before each byte is added.
-fn sum(guest: &dyn Guest, addr: u64, len: u64) -> Result<u16, Error> {
-    let mut sum = 0_u16;
+fn sum(guest: &dyn Guest, addr: u64, len: u64, before: u16) -> Result<u16, Error> {
+    let mut sum = before;
     let mut done = 0;
     while done < len {
         let count = CHUNK.min(len - done);

@@ -8,7 +8,7 @@ import tempfile
 
 from harness.checks import Skip, check, expect, expect_equal
 from harness.emulator import Emulator, need_kvm
-from harness.qmp import QmpError
+from harness.qmp import Qmp, QmpError
 from protocol.cmdline import QUIET, run, warnings_of
 
 GUEST = ["-machine", "q35,accel=kvm", "-cpu", "host"]
@@ -206,6 +206,22 @@ def looking_into_a_guest():
         expect(ask("info stats vm").startswith("provider: kvm\n"), "statistics of the guest")
         expect("exits (cumulative): " in ask("info stats vcpu exits"), "one number of the vCPU")
         expect_equal(ask("p $nosuch"), 'unknown register\nTry "help p" for more information\n', "a register of no name")
+
+
+@check("human monitor: while one client sums up a terabyte, others are answered, and the guest can be ended")
+def long_sums():
+    need_kvm()
+    with tempfile.TemporaryDirectory(prefix="remuda-test-") as folder:
+        path = f"{folder}/other"
+        with Emulator("-qmp", f"unix:{path},server=on,wait=off", console=False, guest=False, paused=True) as emulator:
+            monitor, other = emulator.qmp(), Qmp(path)
+            text = monitor.command("human-monitor-command", **{"command-line": "info mem"})
+            expect_equal(text, "PG disabled\r\n", "mappings before there is paging")
+            arguments = {"command-line": "sum 0 0x10000000000"}
+            monitor.send({"execute": "human-monitor-command", "arguments": arguments})
+            for _ in range(20):
+                expect_equal(other.command("query-status")["status"], "prelaunch", "status beside a sum")
+            other.command("quit")
 
 
 @check("human monitor: where there is no guest, questions about one say so")

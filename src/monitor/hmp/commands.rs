@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::memory::{self, Space};
 use super::table::{self, COMMANDS, Run, TOPICS};
-use super::{Failure, HmpHost, MonitorState, info, pci, stats};
+use super::{Failure, HmpHost, MonitorState, info, paging, pci, stats};
 use crate::chardev::ChardevOptions;
 use crate::cmdline::keyval;
 use crate::qapi::qmp::ObjectOptions;
@@ -47,6 +47,7 @@ pub(super) async fn run(
         Run::ShowHotpluggableCpus => info::hotpluggable_cpus(&query("query-hotpluggable-cpus").await?),
         Run::ShowIothreads => info::iothreads(&query("query-iothreads").await?),
         Run::ShowKvm => info::kvm(&query("query-kvm").await?),
+        Run::ShowMappings => paging::ranges(host, state).await?,
         Run::ShowMemdev => info::memdev(&query("query-memdev").await?),
         Run::ShowMemoryDevices => stats::memory_devices(&query("query-memory-devices").await?),
         Run::ShowMigration => stats::migration(&query("query-migrate").await?),
@@ -59,6 +60,7 @@ pub(super) async fn run(
         Run::ShowPci => pci::show(&query("query-pci").await?),
         Run::ShowQomTree => info::qom_tree(host, text(&arguments, "path")).await?,
         Run::ShowStatus => info::status(&query("query-status").await?),
+        Run::ShowTlb => paging::tlb(host, state).await?,
         Run::ShowUuid => info::uuid(&query("query-uuid").await?),
         Run::ShowVersion => info::version(&query("query-version").await?),
     })

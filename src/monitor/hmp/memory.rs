@@ -7,6 +7,9 @@ use super::info::{items, number, text};
 use super::{Failure, HmpHost, MonitorState};
 use crate::worker::inspect::Inspect;
 
+/// Bytes that the worker sums up at once.
+const SUMMED_AT_ONCE: u64 = 1 << 18;
+
 /// Whose addresses are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Space {
@@ -58,11 +61,25 @@ pub(super) fn print(state: &mut MonitorState, arguments: &Map<String, Value>) ->
     Ok(format!("{}\n", format(state, arguments)?.number(value)))
 }
 
-/// `sum`.
+/// `sum`, in parts, so that the worker has other things to do in between.
 pub(super) async fn sum(host: &impl HmpHost, arguments: &Map<String, Value>) -> Result<String, Failure> {
     let [addr, len] = ["start", "size"].map(|name| unsigned(arguments, name));
-    let sum = host.inspect(Inspect::Sum { addr, len }).await?;
-    Ok(format!("{:05}\n", sum.as_u64().unwrap_or_default()))
+    let mut sum = 0;
+    let mut done = 0;
+    while done < len {
+        let part = Inspect::Sum {
+            addr: addr.wrapping_add(done),
+            len: SUMMED_AT_ONCE.min(len - done),
+            sum,
+        };
+        let reply = host.inspect(part).await?;
+        sum = reply
+            .as_u64()
+            .and_then(|sum| u16::try_from(sum).ok())
+            .unwrap_or_default();
+        done += SUMMED_AT_ONCE.min(len - done);
+    }
+    Ok(format!("{sum:05}\n"))
 }
 
 /// `gva2gpa`.
@@ -202,7 +219,8 @@ fn port_size(format: Format) -> u8 {
     if matches!(format.size, 2 | 4) { format.size } else { 1 }
 }
 
-fn bytes(reply: &Value) -> Option<Vec<u8>> {
+/// The bytes of an answer; none where there is no memory.
+pub(super) fn bytes(reply: &Value) -> Option<Vec<u8>> {
     let bytes = reply.as_array()?.iter();
     bytes.map(|byte| u8::try_from(byte.as_u64()?).ok()).collect()
 }

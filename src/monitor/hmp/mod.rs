@@ -10,6 +10,7 @@ mod expression;
 mod format;
 mod info;
 mod memory;
+mod paging;
 mod pci;
 mod session;
 mod stats;

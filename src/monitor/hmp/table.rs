@@ -74,6 +74,7 @@ pub(super) enum Run {
     ShowHotpluggableCpus,
     ShowIothreads,
     ShowKvm,
+    ShowMappings,
     ShowMemdev,
     ShowMemoryDevices,
     ShowMemorySize,
@@ -86,6 +87,7 @@ pub(super) enum Run {
     ShowRegisters,
     ShowStats,
     ShowStatus,
+    ShowTlb,
     ShowUuid,
     ShowVersion,
 }
@@ -414,6 +416,11 @@ pub(super) const TOPICS: &[Command] = &[
     ),
     plain(&["iothreads"], "the threads that serve devices", Run::ShowIothreads),
     plain(&["kvm"], "whether KVM is used", Run::ShowKvm),
+    plain(
+        &["mem"],
+        "the ranges of virtual memory that are mapped, and how they may be used",
+        Run::ShowMappings,
+    ),
     plain(&["memdev"], "the memory objects", Run::ShowMemdev),
     plain(
         &["memory-devices"],
@@ -459,6 +466,7 @@ pub(super) const TOPICS: &[Command] = &[
         run: Run::ShowStats,
     },
     plain(&["status"], "whether the guest runs", Run::ShowStatus),
+    plain(&["tlb"], "the pages of virtual memory that are mapped", Run::ShowTlb),
     plain(&["uuid"], "the guest's UUID", Run::ShowUuid),
     plain(&["version"], "the emulator's version", Run::ShowVersion),
 ];

@@ -49,7 +49,11 @@ impl HmpHost for Fake {
             Inspect::HostAddress { addr } => {
                 return Err(Error::generic(format!("No memory is mapped at address 0x{addr:x}")));
             }
-            Inspect::Sum { .. } => json!(42),
+            Inspect::Sum { addr, len, sum } => {
+                assert!(len <= crate::worker::inspect::MAX_LEN, "{len} bytes at once");
+                assert_eq!(sum > 0, addr > 0, "the sum of what comes before");
+                json!(sum + 42)
+            }
             Inspect::PortRead { port, .. } => json!(u32::from(port)),
             Inspect::Registers { cpu } => json!(format!("RAX={cpu}\n")),
             Inspect::RamBlocks => json!([{"name": "pc.ram", "offset": 0, "size": 4096}]),
@@ -372,6 +376,7 @@ async fn looking_into_a_guest() {
         ),
         ("gpa2hva 0x9000", "No memory is mapped at address 0x9000\r\n"),
         ("sum 0 16", "00042\r\n"),
+        ("sum 0 0xc0001", "00168\r\n"),
         ("i/b 0x71", "portb[0x0071] = 0x71\r\n"),
         ("i/h 0x71", "portw[0x0071] = 0x0071\r\n"),
         ("i/b 0x70.8", "portb[0x0071] = 0x71\r\n"),

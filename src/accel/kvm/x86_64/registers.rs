@@ -16,7 +16,9 @@ const CODE_BYTES: u64 = 64;
 pub(super) fn dump(fd: &VcpuFd, memory: &AddressSpace) -> String {
     let (regs, sregs) = match (fd.get_regs(), fd.get_sregs()) {
         (Ok(regs), Ok(sregs)) => (regs, sregs),
-        (Err(error), _) | (_, Err(error)) => return format!("registers cannot be read: {error}\n"),
+        (Err(error), _) | (_, Err(error)) => {
+            return format!("registers cannot be read: {}\n", crate::report::reason(&error.into()));
+        }
     };
     let code = code_bytes(fd, memory, sregs.cs.base.wrapping_add(regs.rip));
     let mut text = String::new();
@@ -78,6 +80,11 @@ fn named(regs: &kvm_regs, sregs: &kvm_sregs) -> Vec<(&'static str, u64)> {
         ("ss", sregs.ss.selector.into()),
         ("ss.base", sregs.ss.base),
         ("ss.limit", sregs.ss.limit.into()),
+        ("cr0", sregs.cr0),
+        ("cr2", sregs.cr2),
+        ("cr3", sregs.cr3),
+        ("cr4", sregs.cr4),
+        ("efer", sregs.efer),
     ]
 }
 
