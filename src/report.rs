@@ -1,5 +1,6 @@
 //! Messages for the person or the log that started the emulator, in the form QEMU prints them.
 
+use std::error::Error;
 use std::io::{self, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -74,6 +75,22 @@ pub fn reason(error: &io::Error) -> String {
     }
 }
 
+/// An error with everything that caused it: `what: why: why that`. What an error's text ends with already is not said twice.
+#[must_use]
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let said = |error: &(dyn Error + 'static)| error.downcast_ref().map_or_else(|| error.to_string(), reason);
+    let mut text = said(error);
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let why = said(cause);
+        if !text.ends_with(&why) {
+            text = format!("{text}: {why}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
 fn line(severity: &str, message: &str) {
     let mut text = String::with_capacity(message.len() + 64);
     if TIMESTAMP.load(Ordering::Relaxed) {
@@ -113,6 +130,25 @@ fn iso8601(time: SystemTime) -> String {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[derive(Debug, thiserror::Error)]
+    enum Unreadable {
+        #[error("cannot read")]
+        Silent(#[source] io::Error),
+        #[error("cannot read: {}", reason(.0))]
+        Outspoken(#[source] io::Error),
+    }
+
+    #[test]
+    fn a_cause_is_said_once_and_without_its_number() {
+        let refused = || io::Error::from_raw_os_error(nix::errno::Errno::EACCES as i32);
+        assert_eq!(with_causes(&refused()), "Permission denied");
+        for error in [Unreadable::Silent(refused()), Unreadable::Outspoken(refused())] {
+            assert_eq!(with_causes(&error), "cannot read: Permission denied");
+        }
+        let other = Unreadable::Silent(io::Error::other("too long"));
+        assert_eq!(with_causes(&other), "cannot read: too long");
+    }
 
     #[test]
     fn times_are_printed_in_iso_8601() {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::hostfile;
+use crate::report::with_causes;
 use crate::target::Target;
 
 /// Initialises an accelerator once and describes what it offers to guests of `target`, in the form of a host file. May
@@ -16,7 +17,7 @@ pub fn describe(target: Target, name: &str, props: &[(String, String)]) -> Resul
         "kvm" => describe_kvm(),
         "hostfile" => {
             let path = Path::new(hostfile::path(props)?);
-            let (text, described) = hostfile::read_text(path).map_err(|error| chain(&error))?;
+            let (text, described) = hostfile::read_text(path).map_err(|error| with_causes(&error))?;
             if described.target() != target {
                 return Err(format!(
                     "{}: describes a host for {} guests",
@@ -36,7 +37,7 @@ pub fn describe(target: Target, name: &str, props: &[(String, String)]) -> Resul
 /// Why KVM cannot be used.
 #[cfg(target_arch = "x86_64")]
 pub fn this_host() -> Result<Vec<u8>, String> {
-    let host = super::kvm::x86_64::probe().map_err(|error| chain(&error))?;
+    let host = super::kvm::x86_64::probe().map_err(|error| with_causes(&error))?;
     Ok(hostfile::x86::describe(&host).to_string().into_bytes())
 }
 
@@ -51,29 +52,20 @@ pub fn this_host() -> Result<Vec<u8>, String> {
 
 #[cfg(target_arch = "s390x")]
 fn describe_kvm() -> Result<Vec<u8>, String> {
-    let host = super::kvm::s390x::probe().map_err(|error| chain(&error))?;
+    let host = super::kvm::s390x::probe().map_err(|error| with_causes(&error))?;
     Ok(hostfile::s390x::describe(&host).to_string().into_bytes())
 }
 
 #[cfg(target_arch = "x86_64")]
 fn describe_kvm() -> Result<Vec<u8>, String> {
     let system = super::kvm::x86_64::System::open();
-    let host = system.and_then(|system| system.host()).map_err(|error| chain(&error))?;
+    let host = system
+        .and_then(|system| system.host())
+        .map_err(|error| with_causes(&error))?;
     Ok(hostfile::x86::describe(&host).to_string().into_bytes())
 }
 
 #[cfg(not(any(target_arch = "s390x", target_arch = "x86_64")))]
 fn describe_kvm() -> Result<Vec<u8>, String> {
     Err("KVM is not supported on this architecture".to_owned())
-}
-
-/// An error with everything that caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -109,7 +109,7 @@ async fn accept(listener: &Listener) -> OwnedFd {
         match listener.accept().await {
             Ok(connected) => return connected,
             Err(error) => {
-                tracing::warn!("cannot accept on {}: {error}", listener.name);
+                tracing::warn!("cannot accept on {}: {}", listener.name, report::reason(&error));
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -146,7 +146,7 @@ async fn serve(
     let stream = match SocketStream::new(connected) {
         Ok(stream) => stream,
         Err(error) => {
-            tracing::warn!("cannot watch {name}: {error}");
+            tracing::warn!("cannot watch {name}: {}", report::reason(&error));
             return;
         }
     };
@@ -176,7 +176,7 @@ async fn inbound(stream: &SocketStream, input: &mut InputSender, mut telnet: Opt
             Ok(chunk) if chunk.bytes.is_empty() => return,
             Ok(chunk) => chunk,
             Err(error) => {
-                tracing::debug!("read from character device socket: {error}");
+                tracing::debug!("read from character device socket: {}", report::reason(&error));
                 return;
             }
         };

@@ -36,7 +36,7 @@ pub enum FrameError {
     #[error(transparent)]
     Malformed(#[from] Malformed),
     /// The system said so.
-    #[error("{0}")]
+    #[error("{}", crate::report::reason(.0))]
     Io(#[from] std::io::Error),
 }
 

@@ -322,7 +322,7 @@ fn huge_page_flag(size: u64) -> Result<MFdFlags, Error> {
         return Ok(MFdFlags::empty());
     }
     if !size.is_power_of_two() {
-        return Err(Error::generic(format!("hugetlbsize {size} is not a power of two")));
+        return Err(Error::generic("Hugepage size must be a power of 2"));
     }
     // The logarithm of the page size goes into bits 26 to 31 (linux/memfd.h).
     Ok(MFdFlags::from_bits_retain(size.trailing_zeros() << 26))

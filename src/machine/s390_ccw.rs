@@ -258,14 +258,12 @@ fn describe_model(model: &Model) -> String {
 
 /// An error as the command line shows it: with what led to it, and the hint if there is one.
 fn text(error: &GuestError) -> String {
-    let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-    let causes: String = causes.map(|cause| format!(": {cause}")).collect();
     match error {
         GuestError::Model(model) => match model.hint() {
             Some(hint) => format!("{model}\n{hint}"),
             None => model.to_string(),
         },
-        other => format!("{other}{causes}"),
+        other => report::with_causes(other),
     }
 }
 

@@ -95,7 +95,12 @@ pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherit
     let heard = Rc::clone(&news);
     let (link, mut messages) = match WorkerLink::start(socket, Box::new(move |message| heard.hear(message))) {
         Ok(started) => started,
-        Err(error) => return fail(&format!("cannot watch the socket to the worker: {error}")),
+        Err(error) => {
+            return fail(&format!(
+                "cannot watch the socket to the worker: {}",
+                report::reason(&error)
+            ));
+        }
     };
     let ((chardevs, mut line_events), mut outcome) = match start {
         Some(start) => {
@@ -190,7 +195,7 @@ pub fn run_without_guest(config: Config, inherited: Inherited, daemon: Option<Da
             Err(error) => return fail(&error.desc),
         };
         if let Some(error) = daemon.and_then(|daemon| daemon.ready().err()) {
-            report::error(format!("cannot leave the terminal: {error}"));
+            report::error(format!("cannot leave the terminal: {}", report::reason(&error)));
         }
         tokio::task::spawn_local(begin_without_guest(Rc::clone(&guest), claimed));
         loop {
@@ -328,7 +333,11 @@ fn in_runtime(work: impl Future<Output = u8>) -> u8 {
             runtime.shutdown_background();
             status
         }
-        Err(error) => fail(&format!("process {}: cannot start the monitor: {error}", id())),
+        Err(error) => fail(&format!(
+            "process {}: cannot start the monitor: {}",
+            id(),
+            report::reason(&error)
+        )),
     }
 }
 

@@ -165,7 +165,7 @@ fn run_monitor(fds: Vec<OwnedFd>, (config, worker): (Config, Pid)) -> u8 {
 /// `-name process=`: the kernel keeps the first fifteen bytes.
 fn set_process_name(name: &str) -> Result<(), String> {
     let text = CString::new(name).map_err(|_| "-name: the process name has a zero byte".to_owned())?;
-    prctl::set_name(&text).map_err(|errno| format!("cannot set the process name: {errno}"))
+    prctl::set_name(&text).map_err(|errno| format!("cannot set the process name: {}", errno.desc()))
 }
 
 fn print(text: &str) -> ExitCode {

@@ -183,7 +183,7 @@ impl Zygote {
                 self.introduce(id, pid)
             }
             Err(errno) => {
-                let reason = format!("cannot fork a worker: {errno}");
+                let reason = format!("cannot fork a worker: {}", errno.desc());
                 self.channel.send(&Report::NotSpawned { id, reason }.into_frame())
             }
         }
@@ -202,7 +202,7 @@ impl Zygote {
             Err(error) => {
                 // It is a child that was not waited for: the number is still its.
                 let _ = kill(worker, Signal::SIGKILL);
-                let reason = format!("cannot watch a worker: {error}");
+                let reason = format!("cannot watch a worker: {}", report::reason(&error.into()));
                 self.channel.send(&Report::NotSpawned { id, reason }.into_frame())
             }
         }

@@ -19,7 +19,7 @@ pub enum ChannelError {
     #[error("the other end is closed")]
     Closed,
     /// The system refused to read or write.
-    #[error("{0}")]
+    #[error("{}", .0.desc())]
     Io(#[from] Errno),
     /// What came is not a frame.
     #[error("{0}")]

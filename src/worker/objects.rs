@@ -215,7 +215,7 @@ pub(super) fn file_of_secret(properties: &Map<String, Value>) -> Option<&Path> {
 fn start_iothread(id: &str, values: &Values, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {
     let config = Arc::new(Mutex::new(IoThreadConfig::from_values(values)?));
     let thread = IoThread::start(named.then(|| format!("IO {id}")))
-        .map_err(|error| Error::generic(format!("cannot start the thread of '{id}': {error}")))?;
+        .map_err(|error| Error::generic(format!("cannot start the thread of '{id}': {}", reason(&error))))?;
     let mut node = node;
     type Field = fn(&mut IoThreadConfig) -> &mut u64;
     let fields: [(&'static str, Field); 4] = [

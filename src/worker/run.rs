@@ -122,7 +122,8 @@ impl Watch for Signals {
 impl Worker {
     fn new(config: Config, link: Rc<Link>, daemon: Option<DaemonStatus>) -> Result<(Self, Sources), String> {
         sandbox::enter(&config.sandbox)?;
-        let executor = Rc::new(Executor::new().map_err(|errno| format!("cannot make an event descriptor: {errno}"))?);
+        let executor =
+            Rc::new(Executor::new().map_err(|errno| format!("cannot make an event descriptor: {}", errno.desc()))?);
         let told_to_end = Arc::new(AtomicBool::new(false));
         let pidfile = SharedPidFile::default();
         let monitor = link.as_fd().try_clone_to_owned();
@@ -191,7 +192,7 @@ impl Worker {
     /// All monitors listen. A guest that was not to wait but cannot start is of no use: the process ends.
     fn proceed(&mut self) {
         if let Some(error) = self.daemon.take().and_then(|daemon| daemon.ready().err()) {
-            report::error(format!("cannot leave the terminal: {error}"));
+            report::error(format!("cannot leave the terminal: {}", report::reason(&error)));
         }
         if self.core.config.stopped {
             return;

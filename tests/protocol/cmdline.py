@@ -3,8 +3,8 @@
 import os
 import subprocess
 
-from harness.checks import check, expect, expect_equal
-from harness.emulator import binary, is_ours, need_kvm
+from harness.checks import Skip, check, expect, expect_equal
+from harness.emulator import ROOT, binary, is_ours, need_kvm
 
 
 def run(*arguments):
@@ -61,6 +61,48 @@ MALFORMED = {
     "stray word that is no disk": ["-machine", "none", "/nonexistent/disk.img"],
 }
 
+BAD_PATHS = [
+    ["-machine", "none", "-D", "{}"],
+    ["-machine", "none", "-pidfile", "{}"],
+    ["-machine", "none", "-readconfig", "{}"],
+    ["-machine", "none", "-qmp", "unix:{},server=on,wait=off"],
+    ["-machine", "none", "-qmp", "unix:{}"],
+    ["-machine", "none", "-monitor", "pipe:{}"],
+    ["-machine", "none", "-chardev", "file,id=a,path={}"],
+    ["-machine", "none", "-chardev", "pipe,id=a,path={}"],
+    ["-machine", "none", "-chardev", "serial,id=a,path={}"],
+    ["-machine", "none", "-chardev", "pty,id=a,path={}"],
+    ["-machine", "none", "-chardev", "null,id=a,logfile={}"],
+    ["-machine", "none", "-object", "secret,id=s,file={}"],
+    ["-machine", "q35,accel=kvm", "-kernel", "{}"],
+    ["-machine", "q35,accel=kvm", "-bios", "{}"],
+    ["-machine", "q35,accel=kvm", "-fw_cfg", "name=opt/x,file={}"],
+    ["-machine", "q35,accel=kvm", "-smbios", "file={}"],
+    ["-machine", "q35,accel=kvm", "-boot", "splash={}"],
+    ["-machine", "q35,accel=kvm", "-serial", "file:{}"],
+    ["-machine", "q35,accel=kvm", "-object", "memory-backend-file,id=m,size=1M,mem-path={}"],
+]
+
+
+@check("cmdline: a path that cannot be opened is named with one reason, in the words of the system and without its number")
+def bad_paths():
+    if not is_ours(binary()):
+        raise Skip("other emulators have other words")
+    need_kvm()
+    wrong = []
+    for option in BAD_PATHS:
+        for path, reason in (("/nonexistent/x", "No such file or directory"), ("/proc/version/x", "Not a directory")):
+            arguments = [word.format(path) for word in option]
+            try:
+                done = run(*QUIET, *arguments)
+            except subprocess.TimeoutExpired:
+                wrong.append(f"{' '.join(arguments)}: was accepted and runs")
+                continue
+            if done.returncode != 1 or "os error" in done.stderr or done.stderr.count(reason) > 1 or path not in done.stderr:
+                wrong.append(f"{' '.join(arguments)}: status {done.returncode}, {done.stderr!r}")
+    expect(not wrong, "; ".join(wrong))
+
+
 NEWER_THAN_QEMU_7_2 = {"no processors": ["-machine", "q35", "-smp", "0"]}
 
 QUIET = ["-nodefaults", "-no-user-config", "-display", "none", "-S"]
@@ -105,6 +147,25 @@ def help_texts():
         done = run(*arguments)
         expect_equal(done.returncode, 0, f"exit status of {' '.join(arguments)} ({done.stderr.strip()})")
         expect(text in done.stdout, f"{' '.join(arguments)}: {text!r} is missing from stdout {done.stdout[:200]!r}")
+
+
+@check("cmdline: remuda itself says how it is called and which it is")
+def remuda_help():
+    program = binary("remuda")
+    for word, text in (("-h", "remuda serve"), ("--help", "remuda serve"), ("--version", "remuda ")):
+        done = subprocess.run([program, word], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5)
+        expect_equal((done.returncode, done.stderr), (0, ""), f"remuda {word}")
+        expect(text in done.stdout, f"remuda {word}: {done.stdout!r}")
+    done = subprocess.run([program, "frobnicate"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=5)
+    expect("'frobnicate'" in done.stderr and done.returncode != 0, f"remuda frobnicate: {done}")
+
+
+@check("cmdline: tests/run lists its tiers and names one that it does not have")
+def test_tiers():
+    for words, status, text in ((["--help"], 0, "protocol"), (["-h"], 0, "s390x"), (["unit", "nosuch"], 2, "no tier nosuch")):
+        done = subprocess.run([ROOT / "tests/run", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+        expect_equal(done.returncode, status, f"exit status of tests/run {words}")
+        expect(text in done.stdout + done.stderr, f"tests/run {words}: {done}")
 
 
 @check("cmdline: the versioned machine names are there and stay")

@@ -183,3 +183,42 @@ def parameter_help():
         done = subprocess.run([binary(), option, "help"], capture_output=True, text=True, timeout=5)
         expect_equal(done.returncode, 0, f"{option} help")
         expect(parameter in done.stdout, done.stdout)
+
+
+REFUSED = [
+    (["-add-fd", "fd=177,set=1"], "-add-fd fd=177,set=1: fd is not valid or already in use"),
+    (["-add-fd", "fd=1,set=1"], "-add-fd fd=1,set=1: fd cannot be a standard I/O stream"),
+    (["-add-fd", "set=1"], "-add-fd set=1: fd option is required and must be non-negative"),
+    (["-add-fd", "fd=-1,set=1"], "-add-fd fd=-1,set=1: fd option is required and must be non-negative"),
+    (["-add-fd", "fd=3"], "-add-fd fd=3: set option is required and must be non-negative"),
+    (
+        ["-object", "memory-backend-memfd,id=m,size=2M,hugetlb=on,hugetlbsize=3M"],
+        "Hugepage size must be a power of 2",
+    ),
+]
+
+
+@check("options: descriptors and huge pages that cannot be are refused in QEMU's words")
+def descriptor_and_page_refusals():
+    need_kvm()
+    expect_refusals(REFUSED)
+
+
+@check("options: a descriptor of -add-fd is in its set, with two in one set and one in another")
+def added_descriptors():
+    with open("/dev/null", "rb") as null, open("/dev/zero", "rb") as zero, open("/dev/full", "rb") as full:
+        given = [(null, 1, ",opaque=a"), (zero, 1, ""), (full, 2, "")]
+        options = [word for file, group, opaque in given for word in ("-add-fd", f"fd={file.fileno()},set={group}{opaque}")]
+        with Emulator(*options, machine="none", pass_fds=[null, zero, full]) as emulator:
+            sets = {entry["fdset-id"]: entry["fds"] for entry in emulator.qmp().command("query-fdsets")}
+        expect_equal({group: len(fds) for group, fds in sets.items()}, {1: 2, 2: 1}, "descriptors of each set")
+        expect_equal([fd["opaque"] for fd in sets[1] if "opaque" in fd], ["a"], "what is said of them")
+
+
+@check("options: flash memory, which needs block devices, is refused by name")
+def flash():
+    need_kvm()
+    for name in ("pflash0", "pflash1"):
+        status, text = refusal(["-machine", f"q35,{name}=x"]) or (None, "")
+        expect_equal(status, 1, f"exit status with {name}")
+        expect(f"{name}=x" in text, f"text about {name}: {text!r}")

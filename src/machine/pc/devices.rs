@@ -29,6 +29,7 @@ use crate::machine::streams::{Streams, StreamsBuilder};
 use crate::mem::{Mapping, Region};
 use crate::qapi::Error;
 use crate::qom::{Registry, TypeInfo, Values};
+use crate::report::reason;
 use crate::target::Target;
 
 /// The types the machine's `-device` and `-object` entries are checked against.
@@ -107,7 +108,7 @@ impl Devices {
             pvpanic: assembly.pvpanic,
             pit,
             _mappings: assembly.mappings,
-            streams: streams.map_err(|error| Error::generic(format!("stream thread: {error}")))?,
+            streams: streams.map_err(|error| Error::generic(format!("stream thread: {}", reason(&error))))?,
         })
     }
 

@@ -223,7 +223,7 @@ impl Vm {
         if let KvmClock::Stopped(at) = *clock {
             self.kvm
                 .set_clock(at)
-                .map_err(|error| Error::generic(format!("KVM_SET_CLOCK failed: {error}")))?;
+                .map_err(|error| Error::generic(format!("KVM_SET_CLOCK failed: {}", report::reason(&error))))?;
             self.vcpus.mark_clock_paused()?;
         }
         *clock = KvmClock::Running;
@@ -247,7 +247,7 @@ impl Vm {
             let now = self
                 .kvm
                 .clock()
-                .map_err(|error| Error::generic(format!("KVM_GET_CLOCK failed: {error}")))?;
+                .map_err(|error| Error::generic(format!("KVM_GET_CLOCK failed: {}", report::reason(&error))))?;
             *clock = KvmClock::Stopped(now);
         }
         Ok(())
@@ -406,7 +406,7 @@ impl Vm {
     pub fn vm_stats(&self) -> Result<Vec<StatValue>, Error> {
         self.kvm
             .stats()
-            .map_err(|error| Error::generic(format!("KVM stats: {error}")))
+            .map_err(|error| Error::generic(format!("KVM stats: {}", report::reason(&error))))
     }
 
     /// The statistics of every vCPU.

@@ -70,9 +70,8 @@ enum ToolError {
 
 impl ToolError {
     /// A failure with the errors that led to it.
-    fn failed(error: &dyn std::error::Error) -> Self {
-        let causes = std::iter::successors(Some(error), |error| error.source());
-        Self::Failed(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
+    fn failed(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Failed(crate::report::with_causes(error))
     }
 }
 

@@ -62,8 +62,9 @@ pub(super) fn main(arguments: &[String]) -> ExitCode {
 
 fn run(options: Options) -> Result<u8, String> {
     // The zygote is forked while this process has one thread.
-    let (server_end, zygote_end) = UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {error}"))?;
-    match fork().map_err(|errno| format!("cannot fork the zygote: {errno}"))? {
+    let (server_end, zygote_end) =
+        UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {}", report::reason(&error)))?;
+    match fork().map_err(|errno| format!("cannot fork the zygote: {}", errno.desc()))? {
         Fork::Child => {
             drop(server_end);
             let target = options.target;
@@ -72,7 +73,7 @@ fn run(options: Options) -> Result<u8, String> {
         Fork::Parent(_) => {
             drop(zygote_end);
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+            let runtime = runtime.map_err(|error| format!("cannot start: {}", report::reason(&error)))?;
             let status = LocalSet::new().block_on(&runtime, serve(options, server_end));
             // A file that never opens is no reason to stay.
             runtime.shutdown_background();
@@ -86,12 +87,14 @@ async fn serve(options: Options, zygote: UnixStream) -> Result<u8, String> {
     let mut terminate = signal(SignalKind::terminate()).map_err(watching)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(watching)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(watching)?;
-    let nursery = Nursery::start(zygote).map_err(|error| format!("cannot watch the zygote: {error}"))?;
+    let nursery =
+        Nursery::start(zygote).map_err(|error| format!("cannot watch the zygote: {}", report::reason(&error)))?;
     let control = options.control.clone();
     let registry = Rc::new(Registry::new(options, nursery)?);
     let _control_lock = Lock::take(with_ending(&control, ".lock"))?;
     let (listener, _file) = socket::listen(&control)?;
-    let listener = UnixListener::from_std(listener).map_err(|error| format!("{}: {error}", control.display()))?;
+    let listener = UnixListener::from_std(listener)
+        .map_err(|error| format!("{}: {}", control.display(), report::reason(&error)))?;
     report::info(format!("serve: listening on {}", control.display()));
     let status = loop {
         tokio::select! {

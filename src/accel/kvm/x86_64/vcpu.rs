@@ -12,6 +12,7 @@ use super::{
 };
 use crate::accel::{ExitHandler, Processor, RunPage, StatValue, Step, VcpuEvent, kvm::KvmError};
 use crate::mem::AddressSpace;
+use crate::report;
 
 /// How often KVM_RUN is tried before half-done I/O counts as stuck; one or two are enough in practice.
 const SETTLE_ATTEMPTS: u32 = 64;
@@ -194,7 +195,7 @@ impl Processor for Vcpu {
     fn run(&mut self) -> Step {
         if let Some(external) = &mut self.external {
             if let Err(error) = external.offer(&mut self.fd, &*self.handler) {
-                return self.fail(&format!("error: KVM_INTERRUPT failed {error}"));
+                return self.fail(&format!("error: KVM_INTERRUPT failed {}", report::reason(&error)));
             }
         }
         self.enter()
@@ -266,7 +267,7 @@ impl Vcpu {
             }
             Err(error) if error.errno() == EINTR => Step::Interrupted,
             Err(error) if error.errno() == EAGAIN => Step::Continue,
-            Err(error) => self.fail(&format!("error: kvm run failed {error}")),
+            Err(error) => self.fail(&format!("error: kvm run failed {}", report::reason(&error.into()))),
         }
     }
 }

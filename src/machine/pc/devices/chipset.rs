@@ -25,6 +25,7 @@ use crate::machine::pci::{Devfn, Placement};
 use crate::machine::streams::StreamsBuilder;
 use crate::mem::{Access, Mapping, Region};
 use crate::qapi::Error;
+use crate::report::reason;
 
 /// Name of the root bus.
 const ROOT_BUS: &str = "pcie.0";
@@ -40,7 +41,7 @@ const RTC_IRQ: u8 = 8;
 impl<'a> Assembly<'a> {
     /// A machine with its chipset and nothing plugged in.
     pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<Self, Error> {
-        let streams = StreamsBuilder::new().map_err(|error| Error::generic(format!("eventfd: {error}")))?;
+        let streams = StreamsBuilder::new().map_err(|error| Error::generic(format!("eventfd: {}", reason(&error))))?;
         let (board, notifier) = (with.board, with.board.notifier());
         let sci = with.line(SCI)?;
         let pm_config = PmConfig {
