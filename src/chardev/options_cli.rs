@@ -87,6 +87,9 @@ impl Keys<'_> {
             "mux" => Ok(BackendOptions::Mux {
                 base: self.required("chardev", "chardev: mux: no chardev given")?,
             }),
+            "vc" => Err(Error::generic(
+                "'vc' is not supported: there is no display for a virtual console",
+            )),
             _ => Err(Error::generic(format!("'{name}' is not a valid char driver name"))),
         }
     }
@@ -115,9 +118,7 @@ impl Keys<'_> {
             return Err(Error::generic("None or one of 'path', 'fd' or 'host' option required."));
         }
         let server = self.switch("server")?.unwrap_or(false);
-        if let Some(id) = self.text("tls-creds")? {
-            return Err(Error::generic(format!("No TLS credentials with id '{id}'")));
-        }
+        refuse_tls(self.text("tls-creds")?, self.text("tls-authz")?)?;
         if self.switch("websocket")?.unwrap_or(false) {
             return Err(Error::generic(
                 "'websocket' is not supported by socket character devices",
@@ -220,6 +221,15 @@ impl Keys<'_> {
         text.parse()
             .map(Some)
             .map_err(|_| Error::generic(format!("Parameter '{key}' expects a number")))
+    }
+}
+
+/// Says what is wrong with the TLS options `tls-creds` and `tls-authz`, if there are any: no object is TLS credentials.
+pub(super) fn refuse_tls(credentials: Option<String>, authorization: Option<String>) -> Result<(), Error> {
+    match (credentials, authorization) {
+        (Some(id), _) => Err(Error::generic(format!("No TLS credentials with id '{id}'"))),
+        (None, Some(_)) => Err(Error::generic("'tls_authz' option requires 'tls_creds' option")),
+        (None, None) => Ok(()),
     }
 }
 
@@ -328,6 +338,14 @@ mod tests {
                 "Parameter 'reconnect' expects a number",
             ),
             ("socket,id=a,path=/x,tls-creds=t", "No TLS credentials with id 't'"),
+            (
+                "socket,id=a,path=/x,tls-authz=z",
+                "'tls_authz' option requires 'tls_creds' option",
+            ),
+            (
+                "vc,id=a",
+                "'vc' is not supported: there is no display for a virtual console",
+            ),
             ("file,id=a", "chardev: file: no filename given"),
             ("pipe,id=a", "chardev: pipe: no device path given"),
             ("serial,id=a", "chardev: serial/tty: no device path given"),

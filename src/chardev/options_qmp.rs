@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::options::{
     BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
 };
+use super::options_cli::refuse_tls;
 use super::ringbuf;
 use crate::qapi::Error;
 
@@ -192,9 +193,7 @@ impl Members {
 
     fn socket(&mut self) -> Result<SocketOptions, Error> {
         let address = self.address("addr")?;
-        if let Some(id) = self.text("tls-creds")? {
-            return Err(Error::generic(format!("No TLS credentials with id '{id}'")));
-        }
+        refuse_tls(self.text("tls-creds")?, self.text("tls-authz")?)?;
         if self.boolean("websocket")?.unwrap_or(false) {
             return Err(Error::generic(
                 "'websocket' is not supported by socket character devices",

@@ -22,7 +22,9 @@ pub(super) struct Builder<'a> {
     pub(super) machine: Map<String, Value>,
     /// `-serial` arguments, with their places.
     pub(super) serials: Vec<Placed>,
-    /// `-chardev` ids that `-mon` and `-serial` name, to be looked up at the end, with their places.
+    /// `-debugcon` arguments, with their places.
+    pub(super) debugcons: Vec<Placed>,
+    /// `-chardev` ids that monitors name, to be looked up at the end, with their places.
     pub(super) references: Vec<Placed>,
     /// Whether a monitor option was seen, `-monitor none` included.
     pub(super) monitor_given: bool,
@@ -53,6 +55,7 @@ impl<'a> Builder<'a> {
             help: None,
             machine: Map::new(),
             serials: Vec::new(),
+            debugcons: Vec::new(),
             references: Vec::new(),
             monitor_given: false,
             nographic: false,

@@ -1,4 +1,4 @@
-//! `-chardev`, `-mon` and the options that make a character device on the way: `-serial`, `-monitor`, `-qmp`.
+//! `-chardev`, `-mon` and the options that make a character device on the way: `-serial`, `-debugcon`, `-monitor`, `-qmp`.
 
 use serde_json::{Map, Value, json};
 
@@ -7,6 +7,7 @@ use super::config::{ChardevConfig, Config, HelpRequest, MonitorConfig, MonitorMo
 use super::error::Error;
 use super::legacy_chardev::{self, Legacy};
 use super::opts::Opts;
+use crate::machine::config::Entry;
 use crate::qapi::text;
 
 /// `-chardev`.
@@ -20,7 +21,7 @@ pub(super) fn apply_chardev(builder: &mut Builder, opts: &Opts) -> Result<(), Er
     if backend.is_none() {
         return Err(Error::new(format!("chardev: \"{id}\" missing backend")));
     }
-    add_chardev(builder, opts.to_map())
+    add_chardev(builder, opts.to_map(), None)
 }
 
 /// `-mon`.
@@ -73,6 +74,13 @@ pub(super) fn apply_serial(builder: &mut Builder, text: &str) -> Result<(), Erro
     Ok(())
 }
 
+/// `-debugcon`.
+pub(super) fn apply_debugcon(builder: &mut Builder, text: &str) -> Result<(), Error> {
+    let console = builder.placed(text);
+    builder.debugcons.push(console);
+    Ok(())
+}
+
 /// `-parallel`.
 pub(super) fn apply_parallel(_: &mut Builder, text: &str) -> Result<(), Error> {
     match text {
@@ -88,18 +96,12 @@ pub(super) fn apply_nographic(builder: &mut Builder) -> Result<(), Error> {
 }
 
 fn legacy_monitor(builder: &mut Builder, text: &str, mode: MonitorMode, pretty: bool) -> Result<(), Error> {
-    let taken = |id: &str| {
-        builder
-            .config
-            .chardevs
-            .iter()
-            .any(|chardev| chardev.options["id"] == id)
-    };
     let label = (0u32..)
         .map(|index| format!("compat_monitor{index}"))
-        .find(|label| !taken(label))
+        .find(|label| !has_chardev(&builder.config, label))
         .unwrap_or_default();
-    let chardev = match legacy_chardev::parse(&label, text, false)? {
+    let malformed = |error: Error| error.with_consequence(Some(format!("parse error: {text}")));
+    let chardev = match legacy_chardev::parse(&label, text, false).map_err(malformed)? {
         Legacy::Reference(id) => {
             let reference = builder.placed(&id);
             builder.references.push(reference);
@@ -107,7 +109,7 @@ fn legacy_monitor(builder: &mut Builder, text: &str, mode: MonitorMode, pretty: 
         }
         Legacy::Device { map, warnings, .. } => {
             warnings.iter().for_each(|warning| builder.warn(warning));
-            add_chardev(builder, map)?;
+            add_chardev(builder, map, None)?;
             label
         }
     };
@@ -120,7 +122,8 @@ fn legacy_monitor(builder: &mut Builder, text: &str, mode: MonitorMode, pretty: 
     Ok(())
 }
 
-fn add_chardev(builder: &mut Builder, map: Map<String, Value>) -> Result<(), Error> {
+/// Adds a character device; `consequence` is what cannot be had if it cannot be made.
+fn add_chardev(builder: &mut Builder, map: Map<String, Value>, consequence: Option<String>) -> Result<(), Error> {
     let chardevs = &mut builder.config.chardevs;
     if let Some(id) = map
         .get("id")
@@ -132,6 +135,7 @@ fn add_chardev(builder: &mut Builder, map: Map<String, Value>) -> Result<(), Err
     chardevs.push(ChardevConfig {
         location: builder.location.clone(),
         options: map,
+        consequence,
     });
     Ok(())
 }
@@ -141,16 +145,18 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
     add_defaults(builder)?;
     for (index, serial) in std::mem::take(&mut builder.serials).into_iter().enumerate() {
         builder.location = serial.location;
-        let id = add_serial(builder, index, &serial.text).map_err(|error| error.at(&builder.location))?;
+        let id = match serial.text.as_str() {
+            "none" => serial.text,
+            text => add_device(builder, &format!("serial{index}"), text, &SERIAL)?,
+        };
         builder.config.machine.serials.push(id);
     }
+    for console in std::mem::take(&mut builder.debugcons) {
+        builder.location = console.location;
+        add_debugcon(builder, &console.text)?;
+    }
     for Placed { location, text } in &builder.references {
-        let exists = builder
-            .config
-            .chardevs
-            .iter()
-            .any(|chardev| chardev.options["id"] == *text);
-        if !exists {
+        if !has_chardev(&builder.config, text) {
             return Err(Error::new(format!("chardev \"{text}\" not found")).at(location));
         }
     }
@@ -159,16 +165,17 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
 
 /// The terminal can be used once, and not by a process that leaves it.
 fn check_stdio(config: &Config) -> Result<(), Error> {
-    match config
-        .chardevs
-        .iter()
-        .filter(|chardev| chardev.options["backend"] == "stdio")
-        .count()
-    {
-        0 => Ok(()),
-        _ if config.daemonize => Err(Error::new("cannot use stdio with -daemonize")),
-        1 => Ok(()),
-        _ => Err(Error::new("cannot use stdio by multiple character devices")),
+    let (users, complaint) = match config.daemonize {
+        true => (0, "cannot use stdio with -daemonize"),
+        false => (1, "cannot use stdio by multiple character devices"),
+    };
+    let chardevs = config.chardevs.iter();
+    let mut chardevs = chardevs.filter(|chardev| chardev.options["backend"] == "stdio");
+    match chardevs.nth(users) {
+        Some(chardev) => Err(Error::new(complaint)
+            .at(&chardev.location)
+            .with_consequence(chardev.consequence.clone())),
+        None => Ok(()),
     }
 }
 
@@ -205,35 +212,67 @@ fn push_serial(builder: &mut Builder, text: &str) {
     builder.serials.push(serial);
 }
 
-fn add_serial(builder: &mut Builder, index: usize, text: &str) -> Result<String, Error> {
-    if text == "none" {
-        return Ok(text.to_owned());
-    }
-    let label = format!("serial{index}");
-    match legacy_chardev::parse(&label, text, true)? {
-        Legacy::Reference(id) => {
-            let reference = builder.placed(&id);
-            builder.references.push(reference);
-            Ok(id)
-        }
+/// What a word of a command line connects to a character device.
+struct Purpose(fn(&str) -> String);
+
+const SERIAL: Purpose = Purpose(|text| format!("could not connect serial device to character backend '{text}'"));
+/// Device and character device of `-debugcon`.
+const DEBUGCON_ID: &str = "debugcon";
+const DEBUGCON: Purpose = Purpose(|text| format!("invalid character backend '{text}'"));
+
+/// The id of the character device that `text` describes: `label` unless it is declared elsewhere.
+fn add_device(builder: &mut Builder, label: &str, text: &str, purpose: &Purpose) -> Result<String, Error> {
+    let Purpose(failure) = purpose;
+    let consequence = || Some(failure(text));
+    let failed = |error: Error, builder: &Builder| error.at(&builder.location).with_consequence(consequence());
+    match legacy_chardev::parse(label, text, true).map_err(|error| failed(error, builder))? {
+        Legacy::Reference(id) if has_chardev(&builder.config, &id) => Ok(id),
+        Legacy::Reference(_) => Err(Error::new(failure(text)).at(&builder.location)),
         Legacy::Device {
             map,
             with_monitor,
             warnings,
         } => {
             warnings.iter().for_each(|warning| builder.warn(warning));
-            add_chardev(builder, map)?;
+            add_chardev(builder, map, consequence()).map_err(|error| failed(error, builder))?;
             if with_monitor {
                 builder.add_monitor(MonitorConfig {
                     id: None,
-                    chardev: label.clone(),
+                    chardev: label.to_owned(),
                     mode: MonitorMode::Readline,
                     pretty: false,
                 });
             }
-            Ok(label)
+            Ok(label.to_owned())
         }
     }
+}
+
+/// The console of `-debugcon`, of which there is one.
+fn add_debugcon(builder: &mut Builder, text: &str) -> Result<(), Error> {
+    let chardev = add_device(builder, DEBUGCON_ID, text, &DEBUGCON)?;
+    let location = builder.location.clone();
+    let refused = |message: &str| Err(Error::new(message).at(&location));
+    if builder.config.is_probe() {
+        return refused("No 'ISA' bus found for device 'isa-debugcon'");
+    }
+    let machine = &mut builder.config.machine;
+    let mut devices = machine.devices.iter();
+    if machine.debugcon.is_some() || devices.any(|device| device.get("id").is_some_and(|id| id == DEBUGCON_ID)) {
+        return refused("already have a debugcon device");
+    }
+    let parameters = [("driver", "isa-debugcon"), ("id", DEBUGCON_ID), ("chardev", &chardev)];
+    let parameters = parameters.map(|(key, value)| (key.to_owned(), json!(value)));
+    machine.debugcon = Some(Entry {
+        location,
+        parameters: Map::from_iter(parameters),
+    });
+    Ok(())
+}
+
+fn has_chardev(config: &Config, id: &str) -> bool {
+    let mut chardevs = config.chardevs.iter();
+    chardevs.any(|chardev| chardev.options["id"] == id)
 }
 
 /// Changes one parameter of a character device declared before, for `-set`.
@@ -327,12 +366,69 @@ mod tests {
     fn the_terminal_is_used_once() {
         assert_eq!(
             message(&["-qmp", "stdio", "-daemonize"]),
-            "cannot use stdio with -daemonize"
+            "-qmp stdio: cannot use stdio with -daemonize"
         );
         assert_eq!(
             message(&["-serial", "stdio", "-monitor", "stdio"]),
-            "cannot use stdio by multiple character devices"
+            "-serial stdio: cannot use stdio by multiple character devices"
         );
+    }
+
+    #[test]
+    fn what_follows_from_a_failure() {
+        for (arguments, expected) in [
+            (
+                vec!["-serial", "none", "-serial", "foo"],
+                vec![
+                    "-serial foo: 'foo' is not a valid char driver",
+                    "-serial foo: could not connect serial device to character backend 'foo'",
+                ],
+            ),
+            (
+                vec!["-serial", "chardev:c"],
+                vec!["-serial chardev:c: could not connect serial device to character backend 'chardev:c'"],
+            ),
+            (
+                vec!["-monitor", "foo"],
+                vec![
+                    "-monitor foo: 'foo' is not a valid char driver",
+                    "-monitor foo: parse error: foo",
+                ],
+            ),
+            (vec!["-mon", "c"], vec!["-mon c: chardev \"c\" not found"]),
+            (
+                vec!["-debugcon", "null", "-chardev", "null,id=debugcon"],
+                vec![
+                    "-debugcon null: Duplicate ID 'debugcon' for chardev",
+                    "-debugcon null: invalid character backend 'null'",
+                ],
+            ),
+            (
+                vec!["-device", "pvpanic,id=debugcon", "-debugcon", "null"],
+                vec!["-debugcon null: already have a debugcon device"],
+            ),
+            (
+                vec!["-machine", "none", "-debugcon", "null"],
+                vec!["-debugcon null: No 'ISA' bus found for device 'isa-debugcon'"],
+            ),
+        ] {
+            let error = raw(&arguments).unwrap_err();
+            let lines: Vec<String> = std::iter::successors(Some(error), Error::following)
+                .map(|error| error.to_string())
+                .collect();
+            assert_eq!(lines, expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn one_debug_console() {
+        let config = config(&["-debugcon", "mon:stdio", "-chardev", "null,id=c"]);
+        let console = config.machine.debugcon.unwrap();
+        assert_eq!(console.location, "-debugcon mon:stdio");
+        assert_eq!(console.parameters["chardev"], "debugcon");
+        assert_eq!(config.monitors[0].chardev, "debugcon");
+        let elsewhere = crate::cmdline::tests::config(&["-debugcon", "chardev:c", "-chardev", "null,id=c"]);
+        assert_eq!(elsewhere.machine.debugcon.unwrap().parameters["chardev"], "c");
     }
 
     #[test]

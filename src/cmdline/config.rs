@@ -82,7 +82,7 @@ pub struct Config {
     pub process_name: Option<String>,
     /// `-action`, `-no-reboot`, `-no-shutdown`, `-watchdog-action`.
     pub actions: Actions,
-    /// `-chardev` and the character devices that `-serial`, `-qmp` and `-monitor` describe. Every id occurs once.
+    /// `-chardev` and the character devices that `-serial`, `-debugcon`, `-qmp` and `-monitor` describe. Every id occurs once.
     pub chardevs: Vec<ChardevConfig>,
     /// `-mon`, `-qmp`, `-qmp-pretty`, `-monitor`, in order.
     pub monitors: Vec<MonitorConfig>,
@@ -118,6 +118,20 @@ pub struct ChardevConfig {
     pub location: String,
     /// `id`, `backend` and the parameters of the backend, all as texts.
     pub options: Map<String, Value>,
+    /// What cannot be had if the device cannot be made, as a line of its own.
+    pub consequence: Option<String>,
+}
+
+impl ChardevConfig {
+    /// The lines that say why the device cannot be made, and what follows.
+    #[must_use]
+    pub fn complaint(&self, reason: &str) -> String {
+        let location = &self.location;
+        match &self.consequence {
+            Some(consequence) => format!("{location}: {reason}\n{location}: {consequence}"),
+            None => format!("{location}: {reason}"),
+        }
+    }
 }
 
 impl Config {

@@ -11,6 +11,8 @@ pub struct Error {
     pub message: String,
     /// More lines that tell how to do it right.
     pub hint: Option<String>,
+    /// What cannot be had because of it: an error of its own at the same place.
+    pub consequence: Option<String>,
 }
 
 impl Error {
@@ -20,6 +22,7 @@ impl Error {
             location: None,
             message: message.into(),
             hint: None,
+            consequence: None,
         }
     }
 
@@ -54,6 +57,23 @@ impl Error {
     pub(super) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// The same error with what follows from it.
+    #[must_use]
+    pub(super) fn with_consequence(mut self, consequence: Option<String>) -> Self {
+        self.consequence = consequence;
+        self
+    }
+
+    /// The error that follows from this one, with its place.
+    #[must_use]
+    pub fn following(&self) -> Option<Self> {
+        let following = Self::new(self.consequence.as_ref()?);
+        Some(match &self.location {
+            Some(location) => following.at(location),
+            None => following,
+        })
     }
 
     /// The same error, with the place unless it names one already.

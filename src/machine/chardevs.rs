@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use serde_json::{Map, Value};
 
+use super::config::{Entry, MachineConfig};
 use super::registry::blame_device;
 use crate::qapi::{Error, ErrorClass};
 
@@ -24,9 +25,54 @@ impl Chardevs {
     }
 }
 
+/// A device of the command line that uses a character device.
+#[derive(Clone, Copy, Debug)]
+pub enum User<'a> {
+    /// The port of a `-serial`.
+    Serial(&'a str),
+    /// The device of a `-device`.
+    Device(&'a Map<String, Value>, &'a str),
+    /// The console of `-debugcon`.
+    Debugcon(&'a Entry, &'a str),
+}
+
+impl<'a> User<'a> {
+    /// All of them, in the order in which they are made.
+    pub fn all(config: &'a MachineConfig) -> impl Iterator<Item = Self> {
+        let serials = config.serials.iter().filter(|serial| *serial != "none");
+        let serials = serials.map(|id| Self::Serial(id));
+        let devices = config.devices.iter();
+        let devices = devices.filter_map(|device| Some(Self::Device(device, chardev_of(device)?)));
+        let console = config.debugcon.iter();
+        let console = console.filter_map(|entry| Some(Self::Debugcon(entry, chardev_of(&entry.parameters)?)));
+        serials.chain(devices).chain(console)
+    }
+
+    /// The id of the character device.
+    #[must_use]
+    pub fn chardev(self) -> &'a str {
+        match self {
+            Self::Serial(id) | Self::Device(_, id) | Self::Debugcon(_, id) => id,
+        }
+    }
+
+    /// Why it cannot have its character device, with its option in front.
+    #[must_use]
+    pub fn refusal(self, error: &Error) -> Error {
+        match self {
+            Self::Serial(id) => Error::new(error.class, format!("-serial chardev:{id}: {}", error.desc)),
+            Self::Device(device, id) => device_refusal(device, id, error),
+            Self::Debugcon(entry, id) => entry.blame(&refusal("isa-debugcon", id, error)),
+        }
+    }
+}
+
+fn chardev_of(device: &Map<String, Value>) -> Option<&str> {
+    device.get("chardev")?.as_str()
+}
+
 /// Why the device of a `-device` entry cannot have character device `id`.
-#[must_use]
-pub fn device_refusal(entry: &Map<String, Value>, id: &str, error: &Error) -> Error {
+fn device_refusal(entry: &Map<String, Value>, id: &str, error: &Error) -> Error {
     let driver = entry.get("driver").and_then(Value::as_str).unwrap_or_default();
     blame_device(entry, &refusal(driver, id, error))
 }

@@ -41,6 +41,8 @@ pub struct MachineConfig {
     pub devices: Vec<Map<String, Value>>,
     /// `-serial` in the order given: ids of character devices, or `none` for a port left out.
     pub serials: Vec<String>,
+    /// `-debugcon`, as `-device` would say it.
+    pub debugcon: Option<Entry>,
     /// `-global driver.property=value` in the order given.
     pub globals: Vec<Global>,
     /// `-kernel`, `-initrd`, `-append`.

@@ -253,7 +253,7 @@ pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Resul
         added.map_err(|error| Error::generic(format!("{}: {}", add.location, error.desc)))?;
     }
     for chardev in &config.chardevs {
-        let located = |error: Error| Error::new(error.class, format!("{}: {}", chardev.location, error.desc));
+        let located = |error: Error| Error::new(error.class, chardev.complaint(&error.desc));
         // Only a process of its own inherits descriptors for its guest.
         let options = match chardevs.fds().is_one_among_many() {
             true => ChardevOptions::from_monitor(&chardev.options),

@@ -47,7 +47,10 @@ pub fn main(target: Target) -> ExitCode {
             Ok(text) => print(&text),
             Err(error) => fail(&error.desc),
         },
-        Err(error) => fail(&error.to_string()),
+        Err(error) => {
+            let status = fail(&error.to_string());
+            error.following().map_or(status, |error| fail(&error.to_string()))
+        }
     }
 }
 

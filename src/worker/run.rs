@@ -15,7 +15,7 @@ use crate::host::process::Process;
 use crate::ipc::channel::ChannelError;
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
-use crate::machine::chardevs::{Chardevs, device_refusal};
+use crate::machine::chardevs::{Chardevs, User};
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
@@ -291,16 +291,10 @@ impl Handler for Worker {
 /// lines, and what the monitor said beside its answers.
 fn connect_chardevs(config: &Config, link: &Link, alarm: &Alarm) -> Result<(Chardevs, Vec<ToWorker>), String> {
     let ask = |id: &str| link.ask(MonitorRequest::OpenChardev(id.to_owned()));
-    let serials = config.machine.serials.iter().filter(|serial| *serial != "none");
-    let serials = serials.map(|id| (None, id.as_str()));
-    let devices = config.machine.devices.iter();
-    let devices = devices.filter_map(|device| Some((Some(device), device.get("chardev")?.as_str()?)));
-    let asked: Vec<_> = serials
-        .chain(devices)
-        .map(|(device, id)| (device, id, ask(id)))
-        .collect();
+    let users = User::all(&config.machine);
+    let asked: Vec<_> = users.map(|user| (user, ask(user.chardev()))).collect();
     let (mut chardevs, mut unheard) = (Chardevs::default(), Vec::new());
-    for (device, id, answer) in asked {
+    for (user, answer) in asked {
         let Some((answer, others)) = link.wait_for(answer, alarm).map_err(|error| no_monitor(&error))? else {
             // So far only a signal rings, and it was told of.
             return Err(String::new());
@@ -310,11 +304,8 @@ fn connect_chardevs(config: &Config, link: &Link, alarm: &Alarm) -> Result<(Char
             return Err(String::new());
         }
         unheard.extend(others);
-        let line = answer.map_err(|error| match device {
-            Some(device) => device_refusal(device, id, &error).desc,
-            None => format!("-serial chardev:{id}: {}", error.desc),
-        });
-        chardevs.add(id, line?);
+        let line = answer.map_err(|error| user.refusal(&error).desc);
+        chardevs.add(user.chardev(), line?);
     }
     Ok((chardevs, unheard))
 }

@@ -341,6 +341,80 @@ def faults():
         expect_equal((run.returncode, run.stderr), (1, f"qemu-system-x86_64: {text}\n"), f"status and text of {words}")
 
 
+@check("serial: what a failure is about is said on every line, as by QEMU")
+def consequences():
+    need_kvm()
+    null = ["-chardev", "null,id=c"]
+    port = "could not connect serial device to character backend"
+    twice = "cannot use stdio by multiple character devices"
+    virtual = "'vc' is not supported: there is no display for a virtual console"
+    authorization = "'tls_authz' option requires 'tls_creds' option"
+    missing = "Could not open '/nosuch/x': No such file or directory"
+    for words, option, texts in (
+        (["-serial", "stdio", "-serial", "stdio"], "-serial stdio", [twice, f"{port} 'stdio'"]),
+        (["-serial", "stdio", "-monitor", "stdio"], "-serial stdio", [twice, f"{port} 'stdio'"]),
+        (["-serial", "mon:stdio", "-serial", "stdio"], "-serial stdio", [twice, f"{port} 'stdio'"]),
+        (["-qmp", "stdio", "-monitor", "stdio"], "-monitor stdio", [twice]),
+        (["-chardev", "stdio,id=a", "-chardev", "stdio,id=b"], "-chardev stdio,id=b", [twice]),
+        (["-serial", "stdio", "-debugcon", "stdio"], "-debugcon stdio", [twice, "invalid character backend 'stdio'"]),
+        (["-serial", "stdio", "-daemonize"], "-serial stdio", ["cannot use stdio with -daemonize", f"{port} 'stdio'"]),
+        (["-qmp", "stdio", "-daemonize"], "-qmp stdio", ["cannot use stdio with -daemonize"]),
+        (["-serial", "chardev:nosuch"], "-serial chardev:nosuch", [f"{port} 'chardev:nosuch'"]),
+        (["-serial", "foo"], "-serial foo", ["'foo' is not a valid char driver", f"{port} 'foo'"]),
+        (["-serial", "null", "-serial", "file:/nosuch/x"], "-serial file:/nosuch/x", [missing, f"{port} 'file:/nosuch/x'"]),
+        (["-monitor", "file:/nosuch/x"], "-monitor file:/nosuch/x", [missing]),
+        (["-monitor", "foo"], "-monitor foo", ["'foo' is not a valid char driver", "parse error: foo"]),
+        (["-serial", "vc"], "-serial vc", [virtual, f"{port} 'vc'"]),
+        (["-serial", "vc:80Cx24C"], "-serial vc:80Cx24C", [virtual, f"{port} 'vc:80Cx24C'"]),
+        (["-monitor", "vc"], "-monitor vc", [virtual]),
+        (["-chardev", "vc,id=a"], "-chardev vc,id=a", [virtual]),
+        (["-parallel", "vc"], "-parallel vc", ["parallel ports are not supported"]),
+        (["-chardev", "socket,id=a,path=/x,tls-authz=z"], "-chardev socket,id=a,path=/x,tls-authz=z", [authorization]),
+        (["-serial", "tcp:h:1,tls-authz=z"], "-serial tcp:h:1,tls-authz=z", [authorization, f"{port} 'tcp:h:1,tls-authz=z'"]),
+        (["-debugcon", "vc"], "-debugcon vc", [virtual, "invalid character backend 'vc'"]),
+        (["-debugcon", "none"], "-debugcon none", ["'none' is not a valid char driver", "invalid character backend 'none'"]),
+        (["-debugcon", "chardev:nosuch"], "-debugcon chardev:nosuch", ["invalid character backend 'chardev:nosuch'"]),
+        (["-debugcon", "file:/nosuch/x"], "-debugcon file:/nosuch/x", [missing, "invalid character backend 'file:/nosuch/x'"]),
+        (["-device", "pvpanic,id=debugcon", "-debugcon", "null"], "-debugcon null", ["already have a debugcon device"]),
+        (["-debugcon", "null"] * 2, "-debugcon null", ["Duplicate ID 'debugcon' for chardev", "invalid character backend 'null'"]),
+        ([*null, "-serial", "chardev:c", "-debugcon", "chardev:c"], "-debugcon chardev:c",
+         ["Property 'isa-debugcon.chardev' can't take value 'c': chardev 'c' is already in use"]),
+    ):
+        run = subprocess.run([binary(), *PAUSED, *words], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+        lines = "".join(f"qemu-system-x86_64: {option}: {text}\n" for text in texts)
+        expect_equal((run.returncode, run.stderr), (1, lines), f"status and text of {words}")
+
+
+@check("serial: -debugcon is a console at port 0xe9, on every kind of device")
+def debug_console():
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/out"
+        for words, label in (
+            (["-debugcon", f"file:{path}"], "debugcon"),
+            (["-chardev", f"file,id=c,path={path}", "-debugcon", "chardev:c"], "c"),
+            (["-debugcon", "null"], "debugcon"),
+            (["-debugcon", "stdio"], "debugcon"),
+            (["-debugcon", f"file:{path}", "-chardev", f"file,id=two,path={path}.2", "-device", "isa-debugcon,iobase=0x402,chardev=two"], "debugcon"),
+        ):
+            with Emulator(*words, "-append", "run g 1") as emulator:
+                qmp = emulator.qmp()
+                emulator.console.expect("DONE")
+                expect(label in [chardev["label"] for chardev in qmp.command("query-chardev")], f"{label} with {words}")
+                devices = qmp.command("qom-list", path="/machine/peripheral")
+                expect({"name": "debugcon", "type": "child<isa-debugcon>"} in devices, f"{devices} with {words}")
+                expect_equal(qmp.command("qom-get", path="/machine/peripheral/debugcon", property="iobase"), 0xE9, "port")
+                qmp.command("quit")
+                expect_equal(emulator.wait(), 0, f"exit status with {words}")
+                printed = {"null": b"", "stdio": emulator.errors().encode()}.get(words[-1], None)
+                printed = content(path) if printed is None else printed
+                expect_equal(len(printed), 0 if words[-1] == "null" else 1024, f"bytes printed with {words}")
+                expect(without_gap(printed), f"all bytes are there with {words}")
+                expect_equal(content(f"{path}.2"), b"", "what the other console printed")
+            if os.path.exists(path):
+                os.unlink(path)
+
+
 @check("serial: a guest that waits for the reader of a named pipe can be ended, and starts when there is one")
 def waiting_for_reader():
     need_kvm()

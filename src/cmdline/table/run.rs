@@ -3,6 +3,7 @@
 use super::groups;
 use crate::cmdline::option::{OptionInfo, Section};
 use crate::cmdline::{character, machine, objects, process, readconfig, run_with};
+use crate::target::Target;
 
 /// Character device, run, log and debug options.
 pub(super) static OPTIONS: &[OptionInfo] = &[
@@ -23,6 +24,14 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
          chardev:id, ...",
         character::apply_serial,
     ),
+    OptionInfo::text(
+        "debugcon",
+        "device",
+        Section::X86,
+        "add a debug console at port 0xe9, on a device as for -serial",
+        character::apply_debugcon,
+    )
+    .only(Target::X86_64),
     OptionInfo::text(
         "parallel",
         "none",

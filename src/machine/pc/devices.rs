@@ -94,6 +94,7 @@ impl Devices {
         for entry in &with.config.devices {
             assembly.plug(entry).map_err(|error| blame_device(entry, &error))?;
         }
+        assembly.add_debug_console()?;
         let pit = assembly.add_timer()?;
         // They come last, so that they forget what other devices' resets did to their lines.
         assembly.all.extend(with.chips.iter().flat_map(|chips| chips.devices()));

@@ -46,6 +46,14 @@ impl Assembly<'_> {
         Ok(())
     }
 
+    /// The console of `-debugcon`.
+    pub(super) fn add_debug_console(&mut self) -> Result<(), Error> {
+        let Some(console) = &self.with.config.debugcon else {
+            return Ok(());
+        };
+        self.plug(&console.parameters).map_err(|error| console.blame(&error))
+    }
+
     /// Makes the device of one `-device` entry.
     pub(super) fn plug(&mut self, entry: &Map<String, Value>) -> Result<(), Error> {
         let driver = pluggable(self.with.registry, entry)?.name.clone();
