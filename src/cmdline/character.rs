@@ -69,13 +69,14 @@ pub(super) fn apply_qmp_pretty(builder: &mut Builder, text: &str) -> Result<(), 
 
 /// `-serial`.
 pub(super) fn apply_serial(builder: &mut Builder, text: &str) -> Result<(), Error> {
-    let serial = builder.placed(text);
-    builder.serials.push(serial);
+    builder.monitor_given |= text.starts_with(legacy_chardev::WITH_MONITOR);
+    push_serial(builder, text);
     Ok(())
 }
 
 /// `-debugcon`.
 pub(super) fn apply_debugcon(builder: &mut Builder, text: &str) -> Result<(), Error> {
+    builder.monitor_given |= text.starts_with(legacy_chardev::WITH_MONITOR);
     let console = builder.placed(text);
     builder.debugcons.push(console);
     Ok(())
@@ -147,7 +148,7 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
         builder.location = serial.location;
         let id = match serial.text.as_str() {
             "none" => serial.text,
-            text => add_device(builder, &format!("serial{index}"), text, &SERIAL)?,
+            text => add_device(builder, &format!("serial{index}"), text, no_port(text))?,
         };
         builder.config.machine.serials.push(id);
     }
@@ -212,29 +213,32 @@ fn push_serial(builder: &mut Builder, text: &str) {
     builder.serials.push(serial);
 }
 
-/// What a word of a command line connects to a character device.
-struct Purpose(fn(&str) -> String);
-
-const SERIAL: Purpose = Purpose(|text| format!("could not connect serial device to character backend '{text}'"));
-/// Device and character device of `-debugcon`.
+/// The device and the character device of `-debugcon`.
 const DEBUGCON_ID: &str = "debugcon";
-const DEBUGCON: Purpose = Purpose(|text| format!("invalid character backend '{text}'"));
 
-/// The id of the character device that `text` describes: `label` unless it is declared elsewhere.
-fn add_device(builder: &mut Builder, label: &str, text: &str, purpose: &Purpose) -> Result<String, Error> {
-    let Purpose(failure) = purpose;
-    let consequence = || Some(failure(text));
-    let failed = |error: Error, builder: &Builder| error.at(&builder.location).with_consequence(consequence());
-    match legacy_chardev::parse(label, text, true).map_err(|error| failed(error, builder))? {
+fn no_port(text: &str) -> String {
+    format!("could not connect serial device to character backend '{text}'")
+}
+
+fn no_console(text: &str) -> String {
+    format!("invalid character backend '{text}'")
+}
+
+/// The id of the character device that `text` describes: `label` unless it is declared elsewhere. `consequence` is what
+/// cannot be had without it.
+fn add_device(builder: &mut Builder, label: &str, text: &str, consequence: String) -> Result<String, Error> {
+    let location = builder.location.clone();
+    let failed = |error: Error| error.at(&location).with_consequence(Some(consequence.clone()));
+    match legacy_chardev::parse(label, text, true).map_err(failed)? {
         Legacy::Reference(id) if has_chardev(&builder.config, &id) => Ok(id),
-        Legacy::Reference(_) => Err(Error::new(failure(text)).at(&builder.location)),
+        Legacy::Reference(_) => Err(Error::new(consequence).at(&location)),
         Legacy::Device {
             map,
             with_monitor,
             warnings,
         } => {
             warnings.iter().for_each(|warning| builder.warn(warning));
-            add_chardev(builder, map, consequence()).map_err(|error| failed(error, builder))?;
+            add_chardev(builder, map, Some(consequence.clone())).map_err(failed)?;
             if with_monitor {
                 builder.add_monitor(MonitorConfig {
                     id: None,
@@ -250,7 +254,7 @@ fn add_device(builder: &mut Builder, label: &str, text: &str, purpose: &Purpose)
 
 /// The console of `-debugcon`, of which there is one.
 fn add_debugcon(builder: &mut Builder, text: &str) -> Result<(), Error> {
-    let chardev = add_device(builder, DEBUGCON_ID, text, &DEBUGCON)?;
+    let chardev = add_device(builder, DEBUGCON_ID, text, no_console(text))?;
     let location = builder.location.clone();
     let refused = |message: &str| Err(Error::new(message).at(&location));
     if builder.config.is_probe() {
@@ -453,5 +457,9 @@ mod tests {
         let monitor_only = raw(&["-nographic", "-serial", "none"]).unwrap();
         assert_eq!(monitor_only.machine.serials, ["none"]);
         assert_eq!(monitor_only.monitors[0].chardev, "compat_monitor0");
+        for option in ["-serial", "-debugcon"] {
+            let shared = raw(&["-nographic", option, "mon:stdio", "-serial", "null"]).unwrap();
+            assert_eq!(shared.monitors.len(), 1, "{option}");
+        }
     }
 }

@@ -22,6 +22,9 @@ pub(super) enum Legacy {
     },
 }
 
+/// Before a device that a monitor shares.
+pub(super) const WITH_MONITOR: &str = "mon:";
+
 /// Reads `text`; a device of its own gets the id `label`. `mon:` is only understood where `may_share` is set.
 ///
 /// # Errors
@@ -30,7 +33,7 @@ pub(super) fn parse(label: &str, text: &str, may_share: bool) -> Result<Legacy, 
     if let Some(id) = text.strip_prefix("chardev:") {
         return Ok(Legacy::Reference(id.to_owned()));
     }
-    let (text, with_monitor) = match text.strip_prefix("mon:") {
+    let (text, with_monitor) = match text.strip_prefix(WITH_MONITOR) {
         Some(_) if !may_share => return Err(Error::new("mon: isn't supported in this context")),
         Some(rest) => (rest, true),
         None => (text, false),
