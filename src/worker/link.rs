@@ -87,7 +87,7 @@ impl Link {
     }
 
     /// Waits for an answer where there is no main loop yet, and returns it with whatever else the monitor said
-    /// meanwhile; none if `alarm` can be read before.
+    /// meanwhile; none if `alarm` can be read before, or if the monitor gives up, which has said why.
     ///
     /// # Errors
     /// The monitor is gone or cannot be understood.
@@ -101,6 +101,7 @@ impl Link {
             while let Some(message) = self.buffered()? {
                 match message {
                     ToWorker::Answer { id, result } => self.answered(id, result),
+                    ToWorker::Abort => return Ok(None),
                     other => others.push(other),
                 }
             }
@@ -239,6 +240,11 @@ mod tests {
         let third = link.ask(MonitorRequest::OpenChardev("c".into()));
         std::io::Write::write_all(&mut loud, b"x").unwrap();
         assert!(link.wait_for(third, &silent).unwrap().is_none(), "the alarm rang");
+        let fourth = link.ask(MonitorRequest::OpenChardev("d".into()));
+        peer.send(ToWorker::Abort).unwrap();
+        drop(peer);
+        let (silent, _loud) = UnixStream::pair().unwrap();
+        assert!(link.wait_for(fourth, &silent).unwrap().is_none(), "the monitor gave up");
     }
 
     #[test]

@@ -296,13 +296,9 @@ fn connect_chardevs(config: &Config, link: &Link, alarm: &Alarm) -> Result<(Char
     let (mut chardevs, mut unheard) = (Chardevs::default(), Vec::new());
     for (user, answer) in asked {
         let Some((answer, others)) = link.wait_for(answer, alarm).map_err(|error| no_monitor(&error))? else {
-            // So far only a signal rings, and it was told of.
+            // So far only a signal rings, and it was told of; a monitor that gives up has said why.
             return Err(String::new());
         };
-        if others.iter().any(|message| matches!(message, ToWorker::Abort)) {
-            // The monitor has said why.
-            return Err(String::new());
-        }
         unheard.extend(others);
         let line = answer.map_err(|error| user.refusal(&error).desc);
         chardevs.add(user.chardev(), line?);
