@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::wire::set_nonblocking;
 use super::{FdTable, raw_fd};
+use crate::host::outside;
 
 /// The most bytes one read takes.
 const READ_SIZE: usize = 4096;
@@ -53,18 +54,19 @@ impl HostFile {
     }
 
     /// Opens `path`, or the member of a set of descriptors that it names. A named pipe opened for writing waits for its
-    /// reader; one opened for reading never ends.
+    /// reader; one opened for reading never ends. A guest of a server does not get what the server has open.
     ///
     /// # Errors
-    /// What the system said.
+    /// What the system said, or that the file is the server's.
     pub(super) async fn open(fds: &FdTable, path: &str, flags: OFlag) -> io::Result<Self> {
         let mode = Mode::from_bits_truncate(0o666);
         if path.starts_with(FdTable::SET_FOLDER) {
             return Self::new(fds.open_path(path, flags, mode)?);
         }
+        let shared = fds.is_one_among_many();
         loop {
             let name = path.to_owned();
-            let opened = blocking(move || Ok(open_now(&name, flags, mode)?)).await;
+            let opened = blocking(move || open_now(&name, flags, mode, shared)).await;
             match opened {
                 Err(error) if error.raw_os_error() == Some(Errno::ENXIO as i32) && lacks_reader(path, flags).await => {
                     tokio::time::sleep(INTERVAL).await;
@@ -131,19 +133,19 @@ impl AsFd for HostFile {
     }
 }
 
-/// Opens without waiting for the other end of a pipe.
-fn open_now(path: &str, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+/// Opens without waiting for the other end of a pipe; `shared` is whether the process has other guests too.
+fn open_now(path: &str, flags: OFlag, mode: Mode, shared: bool) -> io::Result<OwnedFd> {
     let reads = flags & OFlag::O_ACCMODE == OFlag::O_RDONLY;
     // Opened for both directions, a pipe does not end when its writers have gone.
     let flags = match reads && is_pipe(path) {
         true => flags | OFlag::O_RDWR,
         false => flags,
     };
-    open(
-        Path::new(path),
-        flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY,
-        mode,
-    )
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    match shared {
+        true => outside::open(Path::new(path), flags, mode),
+        false => Ok(open(Path::new(path), flags, mode)?),
+    }
 }
 
 /// Whether `path` is a named pipe that nobody reads, and so could not be opened with `flags`.

@@ -4,5 +4,6 @@
 pub mod daemon;
 pub mod guard;
 pub mod inherited;
+pub mod outside;
 pub mod pidfile;
 pub mod process;

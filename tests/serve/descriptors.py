@@ -1,7 +1,10 @@
 """Descriptors, terminal and files: what a guest's command line can name."""
 
+import fcntl
 import os
+import pty
 import socket
+import termios
 
 from harness.checks import check, eventually, expect, expect_equal
 from harness.qmp import Qmp, QmpError
@@ -41,6 +44,63 @@ def nor_its_monitor():
             except QmpError as error:
                 expect("server's" in error.desc or "'7'" in error.desc, f"the reason: {error.desc}")
         expect_equal(len(server.control.command("query-guests")), 1, "the control connection lives")
+
+
+def reaching(path):
+    """Command lines that have `path` opened."""
+    return [
+        ["-chardev", f"file,id=c,path={path}"],
+        ["-chardev", f"file,id=c,path=/dev/null,input-path={path}"],
+        ["-chardev", f"pipe,id=c,path={path}"],
+        ["-chardev", f"serial,id=c,path={path}"],
+        ["-chardev", f"null,id=c,logfile={path},logappend=on"],
+        ["-readconfig", path],
+    ]
+
+
+@check("serve: no path leads a guest to what the server has open")
+def by_path():
+    with Server() as server:
+        monitor = Qmp(server.idle("one")["qmp"])
+        before = descriptors(server.process.pid)
+        pid = server.process.pid
+        link = f"{server.directory}/link"
+        os.symlink("/proc/self/fd/1", link)
+        numbers = [number for number, what in before.items() if not what.startswith(("socket:", "anon_inode:"))]
+        expect(len(numbers) > 3, f"files and pipes of the server: {before}")
+        paths = ["/dev/stdin", "/dev/stdout", "/dev/stderr", "/dev/fd/1", link, f"/proc/{pid}/fd/1", f"/proc/{server.zygote()}/fd/2"]
+        for path in [*(f"/proc/self/fd/{number}" for number in numbers), *paths]:
+            for wrong in reaching(path):
+                fails(server, "links to what a process has open are not followed", "guest-create", id="x", arguments=[*IDLE, *wrong])
+            try:
+                monitor.command("chardev-add", id="c", backend={"type": "file", "data": {"out": path, "append": True}})
+                expect(False, f"the guest's monitor opens {path}")
+            except QmpError as error:
+                expect("are not followed" in error.desc, f"the reason: {error.desc}")
+        expect_equal(descriptors(pid), before, "the server's descriptors")
+        # Other links, and sets of the guest's own, are files like any other.
+        plain = f"{server.directory}/plain"
+        os.symlink(f"{server.directory}/console", plain)
+        server.idle("two", "-chardev", f"file,id=c,path={plain}", "-serial", "chardev:c")
+        expect(os.path.exists(f"{server.directory}/console"), "what an ordinary link stands for is made")
+
+
+@check("serve: nor to its terminal, by whatever name, but to others")
+def by_terminal():
+    master, terminal = pty.openpty()
+    other_master, other = pty.openpty()
+    name = os.ttyname(terminal)
+    controlling = {"stdin": terminal, "start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)}
+    for options, paths in ((controlling, ["/dev/tty", name]), ({"stdin": terminal, "start_new_session": True}, [name])):
+        with Server(**options) as server:
+            before = termios.tcgetattr(terminal)
+            for path in paths:
+                for wrong in reaching(path)[:-1]:
+                    fails(server, "it is the server's terminal", "guest-create", id="x", arguments=[*IDLE, *wrong])
+            expect_equal(termios.tcgetattr(terminal), before, "settings of the server's terminal")
+            server.idle("one", "-chardev", f"serial,id=c,path={os.ttyname(other)}", "-serial", "chardev:c")
+    for fd in (master, terminal, other_master, other):
+        os.close(fd)
 
 
 @check("serve: a guest gets descriptors by getfd and their names, and nobody else does")

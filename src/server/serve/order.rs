@@ -84,7 +84,7 @@ impl Wish {
 
     fn parse(&self) -> Result<Config, Error> {
         let words = self.arguments.iter().map(Into::into);
-        let parsed = cmdline::parse(self.target, words, &config_file::read);
+        let parsed = cmdline::parse(self.target, words, &config_file::read_for_guest);
         let config = match parsed {
             Ok(Parsed::Run(config)) => config,
             Ok(Parsed::Help(_)) => return Err(Error::generic("the command line asks for help, not for a guest")),
