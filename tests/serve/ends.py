@@ -105,6 +105,25 @@ def failed():
         server.idle("x")
 
 
+@check("serve: a client of the control socket that never reads keeps nobody waiting")
+def deaf_client():
+    with Server() as server:
+        deaf = server.client()
+        deaf.socket.settimeout(1)
+        try:
+            while True:
+                deaf.send({"execute": "query-version"})
+        except TimeoutError:
+            pass
+        for _ in range(3):
+            server.idle("one")
+            server.control.command("guest-destroy", id="one")
+            exited(server, "one")
+        expect_equal(server.workers(), [], "workers")
+        server.control.command("quit")
+        expect_equal(server.process.wait(12), 0, "exit status")
+
+
 @check("serve: a client that takes no events keeps nobody waiting")
 def slow_client():
     with Server() as server:

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
@@ -113,11 +112,9 @@ pub(super) async fn serve(registry: Rc<Registry>, mut stream: UnixStream) {
         tokio::select! {
             biased;
             Some((ticket, result)) = finished.recv() => session.complete(ticket, result),
-            event = events.recv() => {
-                let Some(event) = event else { return };
-                // A clock before 1970 is no reason to lose an event.
-                let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                if let Some(bytes) = session.event(&*event, at) {
+            happened = events.next() => {
+                let Some(happened) = happened else { return };
+                if let Some(bytes) = session.event(&happened.event, happened.at) {
                     if stream.write_all(&bytes).await.is_err() {
                         return;
                     }

@@ -109,6 +109,7 @@ async fn serve(options: Options, zygote: UnixStream) -> Result<u8, String> {
                 report::error("serve: the zygote is gone: there can be no more guests");
                 break 1;
             }
+            () = registry.send_events() => {}
             _ = terminate.recv() => break 0,
             _ = interrupt.recv() => break 0,
             _ = hangup.recv() => break 0,

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt;
 use std::rc::Rc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 
 use crate::chardev::FdTable;
+use crate::monitor::events::{EventBus, EventReader};
 use crate::qapi::Error;
 use crate::qapi::remuda::{Event, GuestCreateArgs, GuestInfo};
 use crate::report;
@@ -24,7 +25,7 @@ pub(super) struct Registry {
     options: Options,
     nursery: Nursery,
     guests: RefCell<BTreeMap<String, Rc<Guest>>>,
-    clients: RefCell<Vec<mpsc::UnboundedSender<Rc<Event>>>>,
+    events: EventBus<Event>,
     next_id: Cell<u64>,
     quit: Notify,
     closing: Cell<bool>,
@@ -45,7 +46,7 @@ impl Registry {
             options,
             nursery,
             guests: RefCell::default(),
-            clients: RefCell::default(),
+            events: EventBus::default(),
             next_id: Cell::new(1),
             quit: Notify::new(),
             closing: Cell::new(false),
@@ -64,10 +65,13 @@ impl Registry {
     }
 
     /// Events from now on.
-    pub(super) fn subscribe(&self) -> mpsc::UnboundedReceiver<Rc<Event>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.clients.borrow_mut().push(sender);
-        receiver
+    pub(super) fn subscribe(&self) -> EventReader<Event> {
+        self.events.subscribe()
+    }
+
+    /// Sends the events that come too often for their clients. Never returns.
+    pub(super) async fn send_events(&self) {
+        self.events.run().await;
     }
 
     /// Creates a guest, which gets the descriptors `fds`.
@@ -141,15 +145,8 @@ impl Registry {
         let forget = || drop(self.guests.borrow_mut().remove(&guest.id));
         let exited = guest.live(&self.nursery, wish.understand(), outcome, forget).await;
         if let Some(event) = exited {
-            self.tell(Event::GuestExited(event));
+            self.events.emit(Event::GuestExited(event));
         }
-    }
-
-    fn tell(&self, event: Event) {
-        let event = Rc::new(event);
-        self.clients
-            .borrow_mut()
-            .retain(|client| client.send(Rc::clone(&event)).is_ok());
     }
 
     fn choose_id(&self, id: Option<String>) -> Result<String, Error> {
