@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::calendar::Date;
@@ -48,6 +48,43 @@ pub fn warning_at(location: &str, message: impl AsRef<str>) {
 /// Prints `PROGRAM: info: message` on standard error.
 pub fn info(message: impl AsRef<str>) {
     line("info: ", message.as_ref());
+}
+
+/// Speaks for one guest of several in this process, which every message names. By default it speaks for the process.
+#[derive(Clone, Debug, Default)]
+pub struct Voice {
+    guest: Option<Arc<str>>,
+}
+
+impl Voice {
+    /// The voice of the guest with that identifier.
+    #[must_use]
+    pub fn of_guest(id: &str) -> Self {
+        Self { guest: Some(id.into()) }
+    }
+
+    /// Prints `PROGRAM: guest 'ID': message` on standard error.
+    pub fn error(&self, message: impl AsRef<str>) {
+        line(&self.label(), message.as_ref());
+    }
+
+    /// Prints `PROGRAM: guest 'ID': warning: message` on standard error.
+    pub fn warning(&self, message: impl AsRef<str>) {
+        line(&format!("{}warning: ", self.label()), message.as_ref());
+    }
+
+    /// Prints `PROGRAM: guest 'ID': info: message` on standard error.
+    pub fn info(&self, message: impl AsRef<str>) {
+        line(&format!("{}info: ", self.label()), message.as_ref());
+    }
+
+    /// What its lines begin with: `guest 'ID': `, or nothing.
+    #[must_use]
+    pub fn label(&self) -> String {
+        self.guest
+            .as_ref()
+            .map_or_else(String::new, |id| format!("guest '{id}': "))
+    }
 }
 
 /// Prints a line of another program's as it is.

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 
 use crate::host::inherited::Inherited;
 use crate::qapi::Error;
-use crate::report::reason;
+use crate::report::{Voice, reason};
 
 /// One guest's descriptors. Clones are the same table.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +30,8 @@ struct Inner {
     sets: BTreeMap<i64, Vec<Member>>,
     /// The process has other guests too.
     is_one_among_many: bool,
+    /// Speaks for the guest.
+    voice: Voice,
 }
 
 #[derive(Debug)]
@@ -87,6 +89,17 @@ impl FdTable {
     #[must_use]
     pub fn is_one_among_many(&self) -> bool {
         self.lock().is_one_among_many
+    }
+
+    /// Sets who speaks in messages about what this guest opens.
+    pub fn set_voice(&self, voice: Voice) {
+        self.lock().voice = voice;
+    }
+
+    /// Who speaks in messages about what this guest opens.
+    #[must_use]
+    pub fn voice(&self) -> Voice {
+        self.lock().voice.clone()
     }
 
     /// Keeps `fd` under `name`, in place of what had that name before (`getfd`).

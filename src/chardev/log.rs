@@ -1,20 +1,22 @@
 //! `logfile=`: a copy of everything the front end sends.
 
 use super::host_file::HostFile;
-use crate::report::{self, reason};
+use crate::report::{Voice, reason};
 
 /// A log file. A log that cannot be written is given up, the guest goes on.
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: Option<HostFile>,
     path: String,
+    voice: Voice,
 }
 
 impl LogFile {
-    pub(super) fn new(file: HostFile, path: &str) -> Self {
+    pub(super) fn new(file: HostFile, path: &str, voice: Voice) -> Self {
         Self {
             file: Some(file),
             path: path.to_owned(),
+            voice,
         }
     }
 
@@ -23,7 +25,7 @@ impl LogFile {
         let Some(file) = &self.file else { return };
         if let Err(error) = file.write_all(bytes).await {
             let reason = reason(&error);
-            report::warning(format!(
+            self.voice.warning(format!(
                 "cannot write to log '{}', which is given up: {reason}",
                 self.path
             ));

@@ -17,7 +17,7 @@ use super::pty;
 use super::ringbuf::Ringbuf;
 use super::running::{Backend, Running, open_log};
 use crate::qapi::{Error, base64};
-use crate::report::{self, reason};
+use crate::report::reason;
 
 /// How long the last output of a guest may take to get out.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -175,7 +175,9 @@ impl ChardevRegistry {
             class: error.class,
         })?;
         if let Some(waiting_for) = self.waiting_for(id) {
-            report::info(format!("QEMU waiting for connection on: {waiting_for}"));
+            self.fds()
+                .voice()
+                .info(format!("QEMU waiting for connection on: {waiting_for}"));
         }
         self.ready(id).await;
         Ok(added)

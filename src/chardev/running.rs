@@ -136,11 +136,13 @@ pub(super) async fn open_log(options: Option<&LogOptions>, fds: &FdTable) -> Res
     let placement = if *append { OFlag::O_APPEND } else { OFlag::O_TRUNC };
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | placement;
     let opened = HostFile::open(fds, path, flags).await;
-    opened.map(|file| Some(LogFile::new(file, path))).map_err(|error| {
-        let what = match path.starts_with(FdTable::SET_FOLDER) {
-            true => format!("Could not dup FD for {path} flags {:x}", flags.bits()),
-            false => format!("Could not create '{path}'"),
-        };
-        Error::generic(format!("{what}: {}", reason(&error)))
-    })
+    opened
+        .map(|file| Some(LogFile::new(file, path, fds.voice())))
+        .map_err(|error| {
+            let what = match path.starts_with(FdTable::SET_FOLDER) {
+                true => format!("Could not dup FD for {path} flags {:x}", flags.bits()),
+                false => format!("Could not create '{path}'"),
+            };
+            Error::generic(format!("{what}: {}", reason(&error)))
+        })
 }

@@ -49,7 +49,8 @@ impl SocketBackend {
         let first = match address::connect_to(&options.address, fds).await {
             Ok(connected) => Some(connected),
             Err(error) if options.reconnect.is_some() => {
-                report::error(format!("Unable to connect character device {id}: {error}"));
+                fds.voice()
+                    .error(format!("Unable to connect character device {id}: {error}"));
                 None
             }
             Err(error) => return Err(error),

@@ -12,7 +12,7 @@ use super::FdTable;
 use super::host_file::HostFile;
 use super::port::{BackPort, Chunk};
 use crate::qapi::Error;
-use crate::report::{self, reason};
+use crate::report::{Voice, reason};
 
 /// Whether a character device has standard input and output.
 static STDIO_IN_USE: AtomicBool = AtomicBool::new(false);
@@ -27,6 +27,7 @@ pub(super) struct StreamBackend {
     output: HostFile,
     /// What is undone at the end.
     restore: Option<Restore>,
+    voice: Voice,
 }
 
 /// Standard input as it was before.
@@ -55,6 +56,7 @@ impl StreamBackend {
             input,
             output: open(fds, output, flags).await?,
             restore: None,
+            voice: fds.voice(),
         })
     }
 
@@ -72,9 +74,10 @@ impl StreamBackend {
                 input: Some(input),
                 output,
                 restore: None,
+                voice: fds.voice(),
             });
         }
-        Self::both_ways("pipe", both(path).await?, path)
+        Self::both_ways("pipe", both(path).await?, path, fds)
     }
 
     /// A terminal device, set to raw mode.
@@ -88,7 +91,7 @@ impl StreamBackend {
             tcsetattr(&device, SetArg::TCSANOW, &settings)
                 .map_err(|errno| Error::generic(format!("Could not set up '{path}': {}", errno.desc())))?;
         }
-        Self::both_ways("serial", device, path)
+        Self::both_ways("serial", device, path, fds)
     }
 
     /// Standard input and output. A terminal there passes on every key; with `signal` Ctrl-C still ends the emulator.
@@ -111,12 +114,13 @@ impl StreamBackend {
                 input: Some(input),
                 output,
                 restore: Some(restore),
+                voice: fds.voice(),
             })
         });
         opened.map_err(|error| Error::generic(format!("cannot use stdio: {}", reason(&error))))
     }
 
-    fn both_ways(name: &'static str, file: HostFile, path: &str) -> Result<Self, Error> {
+    fn both_ways(name: &'static str, file: HostFile, path: &str, fds: &FdTable) -> Result<Self, Error> {
         let input = file.as_fd().try_clone_to_owned().and_then(HostFile::new);
         let input = input.map_err(|error| cannot_open(path, &error))?;
         Ok(Self {
@@ -125,6 +129,7 @@ impl StreamBackend {
             input: Some(input),
             output: file,
             restore: None,
+            voice: fds.voice(),
         })
     }
 
@@ -153,12 +158,12 @@ impl StreamBackend {
                 let bytes = output.recv().await;
                 let written = self.output.write_all(&bytes).await;
                 match &written {
-                    Err(error) if !fails => report::warning(format!(
+                    Err(error) if !fails => self.voice.warning(format!(
                         "cannot write to '{}': {}; what the guest prints is lost until that changes",
                         self.path,
                         reason(error)
                     )),
-                    Ok(()) if fails => report::warning(format!("'{}' can be written again", self.path)),
+                    Ok(()) if fails => self.voice.warning(format!("'{}' can be written again", self.path)),
                     _ => {}
                 }
                 fails = written.is_err();

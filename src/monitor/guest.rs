@@ -263,7 +263,8 @@ pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Resul
         let id = options.id.clone();
         let added = chardevs.add(options).await.map_err(located)?;
         if let Some(path) = added.pty {
-            let line = format!("char device redirected to {path} (label {id})\n");
+            let voice = chardevs.fds().voice();
+            let line = format!("{}char device redirected to {path} (label {id})\n", voice.label());
             // QEMU starts the guest all the same; whoever manages it asks `query-chardev`.
             if let Err(error) = report::output(&line) {
                 report::warning(format!("{}: {}", line.trim_end(), report::reason(&error)));
@@ -280,7 +281,10 @@ pub async fn wait_for_clients(config: &Config, chardevs: &ChardevRegistry) {
             continue;
         };
         if let Some(address) = chardevs.waiting_for(id) {
-            report::info(format!("QEMU waiting for connection on: {address}"));
+            chardevs
+                .fds()
+                .voice()
+                .info(format!("QEMU waiting for connection on: {address}"));
             chardevs.ready(id).await;
         }
     }

@@ -4,10 +4,10 @@ import os
 import pathlib
 import signal
 
-from harness.checks import check, expect, expect_equal
+from harness.checks import check, eventually, expect, expect_equal
 from harness.qmp import Qmp, QmpError
 
-from .server import Server, exited
+from .server import IDLE, Server, exited
 
 
 def process_name(pid):
@@ -63,3 +63,23 @@ def messages():
         expect(any("guest 'one': terminating on signal 15" in line for line in lines), f"the first one: {lines}")
         expect(any("guest 'two': its worker" in line and "signal 6" in line for line in lines), f"the second one: {lines}")
         expect(all(line.startswith("remuda: ") and ("'one'" in line or "'two'" in line) for line in lines), f"all: {lines}")
+
+
+@check("serve: what the server says for a guest, of its character devices, says which guest")
+def chardev_messages():
+    with Server() as server:
+        for ident in ("one", "two"):
+            nobody = f"socket,id=n,path={server.directory}/nobody,reconnect=60"
+            server.idle(ident, "-chardev", "pty,id=p", "-chardev", nobody, "-chardev", "file,id=f,path=/dev/full")
+            server.control.send({"execute": "guest-create", "arguments": {
+                "id": f"{ident}-waits",
+                "arguments": [*IDLE, "-chardev", f"socket,id=w,path={server.directory}/{ident}.wait,server=on"],
+            }})
+        for ident in ("one", "two"):
+            for text in (
+                f"guest '{ident}': char device redirected to /dev/pts/",
+                f"remuda: guest '{ident}': Unable to connect character device n: ",
+                f"remuda: guest '{ident}-waits': info: QEMU waiting for connection on: ",
+            ):
+                eventually(f"the server says {text!r}", 5, lambda text=text: text in server.said())
+        expect(all("guest '" in line for line in server.said().splitlines()[1:]), f"it said {server.said()!r}")

@@ -165,6 +165,7 @@ impl Guest {
         let mut worker = nursery.spawn(order.name, theirs, messages).await?;
         self.pid.set(Some(worker.pid));
         let (sender, mut started) = oneshot::channel();
+        order.fds.set_voice(report::Voice::of_guest(&self.id));
         let chardevs = ChardevRegistry::new(order.fds);
         let mut monitor = Monitor {
             chardevs: chardevs.0.clone(),
