@@ -27,7 +27,7 @@ def binary(name="qemu-system-x86_64"):
     for candidate in candidates:
         if shutil.which(candidate):
             return str(candidate)
-    raise Skip(f"{name} is not built (cargo build --release)")
+    raise Skip(f"{name} is not built (cargo build --release --bins --examples)")
 
 
 def is_ours(program):

@@ -8,7 +8,7 @@ import threading
 import time
 
 from harness.checks import check, eventually, expect, expect_equal
-from harness.emulator import ROOT
+from harness.emulator import binary
 
 from .server import Server, alive, exited, fails
 
@@ -98,8 +98,7 @@ def bad_guests():
 
 @check("serve: the example client does what it says")
 def example():
-    subprocess.run(["cargo", "build", "-q", "--locked", "--example", "pool"], check=True, cwd=ROOT)
-    client = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "debug", "examples", "pool")
+    client = binary("examples/pool")
     with Server() as server:
         done = subprocess.run([client, server.path], capture_output=True, text=True, timeout=60)
         expect_equal(done.returncode, 0, f"exit status; it said {done.stderr!r}")
