@@ -10,7 +10,10 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::ForkResult;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getppid, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, WaitOptions, getppid, kill_process, pidfd_open, pidfd_send_signal,
+    waitid, waitpid,
+};
 
 /// Which side of a fork this process is.
 #[derive(Debug)]
@@ -33,6 +36,7 @@ pub enum Fate {
 /// Another process: a child, or the parent of this one.
 #[derive(Debug)]
 pub struct Process {
+    number: i32,
     fd: OwnedFd,
 }
 
@@ -51,8 +55,13 @@ pub fn fork() -> io::Result<Fork> {
         ForkResult::Parent { child } => {
             let pid = Pid::from_raw(child.as_raw()).ok_or(Errno::ESRCH)?;
             // Nobody waits for the child before it is held, so the number is still its own.
-            let fd = pidfd_open(pid, PidfdFlags::empty())?;
-            Ok(Fork::Parent(Process { fd }))
+            let held = Process::hold(pid);
+            if held.is_err() {
+                // Nobody could tell it anything, nor hear of its end.
+                let _ = kill_process(pid, Signal::KILL);
+                let _ = waitpid(Some(pid), WaitOptions::empty());
+            }
+            held.map(Fork::Parent)
         }
     }
 }
@@ -162,9 +171,35 @@ impl Process {
     #[must_use]
     pub fn parent() -> Option<Self> {
         let pid = getppid()?;
-        let fd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let held = Self::hold(pid).ok()?;
         // A parent that is still the same has not ended in between, and its number was not given to another.
-        (getppid() == Some(pid)).then_some(Self { fd })
+        (getppid() == Some(pid)).then_some(held)
+    }
+
+    fn hold(pid: Pid) -> io::Result<Self> {
+        let fd = pidfd_open(pid, PidfdFlags::empty())?;
+        Ok(Self {
+            number: pid.as_raw_nonzero().get(),
+            fd,
+        })
+    }
+
+    /// A process that another one has handed over: its number and its pidfd.
+    #[must_use]
+    pub fn from_parts(number: i32, fd: OwnedFd) -> Self {
+        Self { number, fd }
+    }
+
+    /// Its number and its pidfd, to be handed to another process.
+    #[must_use]
+    pub fn into_parts(self) -> (i32, OwnedFd) {
+        (self.number, self.fd)
+    }
+
+    /// The number that people know it by. Once it was waited for, another process may have it.
+    #[must_use]
+    pub fn number(&self) -> i32 {
+        self.number
     }
 
     /// Asks it to end (`SIGTERM`). One that has ended already is as good.
@@ -239,7 +274,7 @@ mod tests {
         let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
         let pid = Pid::from_child(&child);
         let fd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-        let held = Process { fd };
+        let held = Process::from_parts(pid.as_raw_nonzero().get(), fd);
         assert!(!held.wait_for_end(Duration::ZERO));
         held.kill();
         assert!(held.wait_for_end(Duration::from_secs(60)));

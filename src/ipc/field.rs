@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use serde_json::{Map, Value};
 use tokio_util::bytes::{BufMut, BytesMut};
 
+use crate::host::process::{Fate, Process};
 use crate::qapi::qmp::{Event, RunState, ShutdownCause, WorkerCall, find_command};
 use crate::qapi::visit::WireEvent;
 use crate::qapi::{Error, ErrorClass};
@@ -152,7 +153,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(u8 put_u8, u32 put_u32_le, u64 put_u64_le);
+numbers!(u8 put_u8, i32 put_i32_le, u32 put_u32_le, u64 put_u64_le);
 
 impl Field for bool {
     fn put(self, to: &mut Sink<'_>) {
@@ -209,6 +210,39 @@ impl Field for OwnedFd {
 
     fn take(from: &mut Source<'_>) -> Result<Self, Malformed> {
         from.fds.next().ok_or(Malformed::Short("its descriptors"))
+    }
+}
+
+/// The number that people know it by, and the descriptor that holds it.
+impl Field for Process {
+    fn put(self, to: &mut Sink<'_>) {
+        let (number, fd) = self.into_parts();
+        number.put(to);
+        fd.put(to);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Malformed> {
+        let number = i32::take(from)?;
+        Ok(Self::from_parts(number, OwnedFd::take(from)?))
+    }
+}
+
+impl Field for Fate {
+    fn put(self, to: &mut Sink<'_>) {
+        let (how, number) = match self {
+            Self::Exited(status) => (0u8, status),
+            Self::Signaled(signal) => (1, signal),
+        };
+        how.put(to);
+        number.put(to);
+    }
+
+    fn take(from: &mut Source<'_>) -> Result<Self, Malformed> {
+        match u8::take(from)? {
+            0 => i32::take(from).map(Self::Exited),
+            1 => i32::take(from).map(Self::Signaled),
+            other => Err(unknown("end of a process", &other)),
+        }
     }
 }
 

@@ -63,6 +63,7 @@ macro_rules! messages {
     )+};
     (@bind $name:ident; $content:ty) => { $name };
 }
+pub(super) use messages;
 
 messages! {
     /// What a monitor says.
@@ -192,7 +193,7 @@ impl Field for Hello {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::ipc::frame::Codec;
     use tokio_util::bytes::BytesMut;
@@ -203,7 +204,7 @@ mod tests {
     }
 
     /// Sends messages through a codec, and tells what comes out at the other end beside what went in.
-    fn through_a_frame<T: Field + std::fmt::Debug>(messages: Vec<T>) -> (Vec<String>, Vec<String>) {
+    pub(in crate::ipc) fn through_a_frame<T: Field + std::fmt::Debug>(messages: Vec<T>) -> (Vec<String>, Vec<String>) {
         let (mut codec, mut wire) = (Codec::default(), BytesMut::new());
         let mut sent = Vec::new();
         for message in messages {

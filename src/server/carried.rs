@@ -6,6 +6,8 @@ use crate::host::process::HoldsNoDescriptor;
 use crate::machine::config::AccelConfig;
 use crate::target::Target;
 
+use super::zygote::Work;
+
 // SAFETY: texts, numbers and lists of them.
 unsafe impl HoldsNoDescriptor for Config {}
 // SAFETY: a few choices.
@@ -14,3 +16,7 @@ unsafe impl HoldsNoDescriptor for Sandbox {}
 unsafe impl HoldsNoDescriptor for AccelConfig {}
 // SAFETY: a choice.
 unsafe impl HoldsNoDescriptor for Target {}
+// SAFETY: a text.
+unsafe impl HoldsNoDescriptor for String {}
+// SAFETY: a function without captures.
+unsafe impl HoldsNoDescriptor for Work {}

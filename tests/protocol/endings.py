@@ -14,6 +14,7 @@ from harness.checks import Skip, check, eventually, expect, expect_equal
 from harness.emulator import Emulator, binary, is_ours, need_kvm
 from harness.qmp import Qmp
 
+from .devices import error_of
 from .processes import alive, children, two_processes
 from .startup import PAUSED
 
@@ -99,6 +100,29 @@ def slow_reader():
         with open(fifo, "rb") as pipe:
             expect_equal(len(pipe.read()), 5 << 20, "bytes saved")
         expect_equal(qmp.read_reply(), {"return": {}}, "reply")
+
+
+@check("endings: saving much memory keeps nobody waiting, takes one thread, and tells how it fails")
+def much_memory():
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        second = ["-qmp", f"unix:{folder}/second,server=on,wait=off"]
+        with Emulator(*second, guest=False, console=False, paused=True, memory=16) as emulator:
+            qmp = emulator.qmp()
+            for command in ("pmemsave", "memsave"):
+                for path, text in [
+                    ("/dev/full", "writing memory to '/dev/full' failed: No space left on device"),
+                    (f"{folder}/none/x", f"Could not open '{folder}/none/x': No such file or directory"),
+                ]:
+                    expect_equal(error_of(qmp, command, val=0, size=5 << 20, filename=path), text, command)
+            qmp.send({"execute": "pmemsave", "arguments": {"val": 0, "size": 1 << 60, "filename": "/dev/null"}})
+            other = Qmp(f"{folder}/second", timeout=LIMIT)
+            tasks = f"/proc/{emulator.process.pid}/task"
+            before = set(os.listdir(tasks))
+            for _ in range(20):
+                other.command("query-cpus-fast")
+            expect_equal(set(os.listdir(tasks)), before, "threads while it saves")
+            ends_on_sigterm(emulator, "saving without end")
 
 
 @check("endings: a start that waits for a file ends on SIGTERM, and nothing is left")

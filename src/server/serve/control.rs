@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use tokio::io::{AsyncWriteExt, Interest};
@@ -11,6 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::chardev::FdTable;
+use crate::ipc::socket;
 use crate::monitor;
 use crate::qapi::Error;
 use crate::qapi::remuda::{
@@ -19,7 +20,7 @@ use crate::qapi::remuda::{
 };
 use crate::qapi::session::{Config, Output, Request, Session, Ticket};
 use crate::qapi::visit::encoded;
-use crate::worker::channel::receive_with_fds;
+use crate::report;
 
 use super::registry::Registry;
 
@@ -136,12 +137,13 @@ pub(super) async fn serve(registry: Rc<Registry>, mut stream: UnixStream) {
 async fn receive(stream: &UnixStream) -> io::Result<(Vec<u8>, VecDeque<OwnedFd>)> {
     let mut bytes = vec![0; 4096];
     let mut fds = VecDeque::new();
-    let count = stream
-        .async_io(Interest::READABLE, || {
-            receive_with_fds(stream.as_raw_fd(), &mut bytes, &mut fds).map_err(io::Error::from)
-        })
+    let received = stream
+        .async_io(Interest::READABLE, || socket::receive(stream, &mut bytes, &mut fds))
         .await?;
-    bytes.truncate(count);
+    if received.lost_fds {
+        report::warning("serve: a client sent more descriptors than this process has room for");
+    }
+    bytes.truncate(received.bytes);
     Ok((bytes, fds))
 }
 

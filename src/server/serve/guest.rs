@@ -15,18 +15,17 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::process::Signal;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::chardev::ChardevRegistry;
 use crate::host::inherited::Inherited;
+use crate::host::process::Fate;
 use crate::monitor;
 use crate::qapi::Error;
 use crate::qapi::remuda::{GuestExitReason, GuestExitedEvent, GuestInfo, GuestState};
 use crate::report;
-use crate::server::zygote::Fate;
 
 use super::messages;
 use super::nursery::{Nursery, Worker};
@@ -163,7 +162,7 @@ impl Guest {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(out_of_descriptors)?;
         let messages = messages::pipe_for(&self.id).map_err(out_of_descriptors)?;
         let mut worker = nursery.spawn(order.name, theirs, messages).await?;
-        self.pid.set(Some(worker.pid));
+        self.pid.set(Some(worker.process.number()));
         let (sender, mut started) = oneshot::channel();
         order.fds.set_voice(report::Voice::of_guest(&self.id));
         let chardevs = ChardevRegistry::new(order.fds);
@@ -184,7 +183,7 @@ impl Guest {
             biased;
             () = self.told_to_end() => {
                 // It has nothing to lose yet.
-                worker.signal(Signal::KILL);
+                worker.process.kill();
                 monitor.task.abort();
                 self.was_destroyed_early()
             }
@@ -223,7 +222,7 @@ impl Guest {
         };
         self.state.set(GuestState::Ending);
         if asked {
-            worker.signal(Signal::TERM);
+            worker.process.terminate();
         }
         let fate = match fate {
             Some(fate) => {
@@ -243,14 +242,15 @@ impl Guest {
             Some(signal) => {
                 report::error(format!(
                     "guest '{}': its worker {} was ended by signal {signal}",
-                    self.id, worker.pid
+                    self.id,
+                    worker.process.number()
                 ));
                 GuestExitReason::Crashed
             }
         };
         GuestExitedEvent {
             id: self.id.clone(),
-            pid: i64::from(worker.pid),
+            pid: i64::from(worker.process.number()),
             reason,
             status,
             signal,
@@ -264,9 +264,10 @@ impl Guest {
             Err(_) => {
                 report::warning(format!(
                     "guest '{}': its worker {} does not end, and is killed",
-                    self.id, worker.pid
+                    self.id,
+                    worker.process.number()
                 ));
-                worker.signal(Signal::KILL);
+                worker.process.kill();
                 // However long it takes: as long as there is a process, its identifier is taken.
                 worker.ended().await
             }

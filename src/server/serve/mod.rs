@@ -13,6 +13,7 @@ mod order;
 mod registry;
 mod socket;
 
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -24,12 +25,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
 
 use crate::cmdline::{self, Parsed};
+use crate::host::process::spawn;
 use crate::ipc::message::ToWorker;
 use crate::report;
 use crate::target::Target;
 use crate::worker;
 use crate::worker::link::Link;
-use crate::worker::process::{Fork, close_all_but, fork};
 
 use super::{config_file, dropin, zygote};
 use lock::Lock;
@@ -64,21 +65,21 @@ fn run(options: Options) -> Result<u8, String> {
     // The zygote is forked while this process has one thread.
     let (server_end, zygote_end) =
         UnixStream::pair().map_err(|error| format!("cannot make a socket pair: {}", report::reason(&error)))?;
-    match fork().map_err(|errno| format!("cannot fork the zygote: {}", errno.desc()))? {
-        Fork::Child => {
-            drop(server_end);
-            let target = options.target;
-            Ok(zygote::serve(zygote_end, &move |socket| run_worker(target, socket)))
-        }
-        Fork::Parent(_) => {
-            drop(zygote_end);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| format!("cannot start: {}", report::reason(&error)))?;
-            let status = LocalSet::new().block_on(&runtime, serve(options, server_end));
-            // A file that never opens is no reason to stay.
-            runtime.shutdown_background();
-            status
-        }
+    spawn(vec![zygote_end.into()], options.target, be_zygote)
+        .map_err(|error| format!("cannot fork the zygote: {}", report::reason(&error)))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start: {}", report::reason(&error)))?;
+    let status = LocalSet::new().block_on(&runtime, serve(options, server_end));
+    // A file that never opens is no reason to stay.
+    runtime.shutdown_background();
+    status
+}
+
+/// The zygote's process.
+fn be_zygote(fds: Vec<OwnedFd>, target: Target) -> u8 {
+    match <[OwnedFd; 1]>::try_from(fds) {
+        Ok([socket]) => zygote::serve(socket.into(), target, run_worker),
+        Err(_) => 1,
     }
 }
 
@@ -127,9 +128,7 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
 }
 
 /// A new worker: waits for its command line and runs that guest.
-fn run_worker(target: Target, socket: UnixStream) -> u8 {
-    use std::os::fd::AsRawFd;
-    close_all_but(&[socket.as_raw_fd()]);
+fn run_worker(socket: UnixStream, target: Target) -> u8 {
     let link = Link::new(socket);
     let Ok(ToWorker::Start(arguments)) = link.receive() else {
         return 1;

@@ -1,8 +1,5 @@
 //! What the machine is made of: vCPUs and memory, in the schema's types.
 
-use std::fs::File;
-use std::io::Write;
-
 use crate::machine::guest::Guest;
 use crate::machine::info::{EmptySlotInfo, MemdevInfo, VcpuInfo};
 use crate::machine::topology::TopologyIds;
@@ -11,13 +8,7 @@ use crate::qapi::qmp::{
     CpuInfoFast, CpuInfoFastVariant, CpuInfoS390, CpuInstanceProperties, HostMemPolicy, HotpluggableCPU, Memdev,
     MemoryInfo, S390CpuState,
 };
-use crate::report::reason;
 use crate::target::Target;
-
-use crate::worker::blocking::run_blocking;
-
-/// Bytes that `memsave` and `pmemsave` read at once.
-const CHUNK: u64 = 1 << 20;
 
 /// A vCPU as `query-cpus-fast` shows it.
 pub(super) fn cpu(target: Target, qom_type: &str, vcpu: VcpuInfo) -> CpuInfoFast {
@@ -112,32 +103,4 @@ pub(super) fn size_summary(guest: Option<&dyn Guest>) -> MemoryInfo {
         base_memory: regions.iter().map(|region| region.size).sum(),
         plugged_memory: Some(0),
     }
-}
-
-/// Writes `size` bytes of guest memory into a new file, as `read` finds them from `start` on. The file may be slow, or a
-/// pipe that nobody reads; other commands are answered meanwhile.
-///
-/// # Errors
-/// Part of the range has no RAM, or the file cannot be written.
-pub(super) async fn save(
-    filename: &str,
-    start: u64,
-    size: u64,
-    read: impl Fn(u64, &mut [u8]) -> Result<(), Error>,
-) -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::generic(format!("Could not open '{filename}': {}", reason(&error)));
-    let path = filename.to_owned();
-    let mut file = run_blocking(move || File::create(path)).await?.map_err(failed)?;
-    let mut done = 0;
-    while done < size {
-        let count = CHUNK.min(size - done);
-        let mut chunk = vec![0; usize::try_from(count).unwrap_or_default()];
-        let addr = start.checked_add(done);
-        let addr = addr.ok_or_else(|| Error::generic(format!("Invalid addr 0x{start:016x}/size {size} specified")))?;
-        read(addr, &mut chunk)?;
-        let written = run_blocking(move || file.write_all(&chunk).map(|()| file)).await?;
-        file = written.map_err(failed)?;
-        done += count;
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod devices;
 mod machine;
+mod save;
 mod stats;
 
 use std::path::Path;
@@ -163,15 +164,20 @@ impl WorkerCommands for Core {
     async fn memsave(&self, (): &(), args: MemsaveArgs) -> Result<(), Error> {
         let guest = self.guest()?;
         let index = machine::cpu_index(guest, args.cpu_index.unwrap_or(0))?;
-        machine::save(&args.filename, args.val, args.size, |addr, data| {
-            guest.read_virtual(index, addr, data)
+        // What is not mapped is told with the range that was asked for, not with the piece of it.
+        let invalid = |error: Error| match error.desc.starts_with("Invalid addr") {
+            true => Error::generic(format!("Invalid addr 0x{:016x}/size {} specified", args.val, args.size)),
+            false => error,
+        };
+        save::save(&args.filename, args.val, args.size, |addr, data| {
+            guest.read_virtual(index, addr, data).map_err(invalid)
         })
         .await
     }
 
     async fn pmemsave(&self, (): &(), args: PmemsaveArgs) -> Result<(), Error> {
         let guest = self.guest()?;
-        machine::save(&args.filename, args.val, args.size, |addr, data| {
+        save::save(&args.filename, args.val, args.size, |addr, data| {
             guest.read_physical(addr, data)
         })
         .await
