@@ -1,52 +1,6 @@
-//! What a QMP client may send: the first byte says how the rest is split. Commands succeed as soon as they are handed
-//! out. Whatever was sent, the session must come back and answer.
-
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use remuda::qapi::qmp::{self, Call, CommandId};
-use remuda::qapi::session::{Config, Output, Session};
-use remuda::target::Target;
+#[path = "../src/session.rs"]
+mod session;
 
-fuzz_target!(|bytes: &[u8]| {
-    let Some((&size, input)) = bytes.split_first() else {
-        return;
-    };
-    let mut session = Session::new(Config {
-        api: qmp::API,
-        target: Target::X86_64,
-        version: b"{}".to_vec(),
-        oob: size % 2 == 0,
-        pretty: false,
-    });
-    converse(&mut session, b"{'execute': 'qmp_capabilities'}");
-    for chunk in input.chunks(usize::from(size).max(1)) {
-        converse(&mut session, chunk);
-    }
-    let answers = converse(&mut session, b"\x01\n{'execute': 'stop', 'id': 'back'}");
-    assert!(answers.ends_with(b"{\"return\": {}, \"id\": \"back\"}\r\n"));
-});
-
-/// Feeds the session and completes what it hands out; what it sent, each message whole.
-fn converse(session: &mut Session<CommandId>, bytes: &[u8]) -> Vec<u8> {
-    let mut sent = Vec::new();
-    let mut outputs = session.feed(bytes);
-    while !outputs.is_empty() {
-        let mut next = Vec::new();
-        for output in outputs {
-            match output {
-                Output::Send(message) => {
-                    assert!(message.ends_with(b"\r\n"));
-                    assert!(serde_json::from_slice::<serde_json::Value>(&message).is_ok());
-                    sent.extend(message);
-                }
-                Output::Run(request) => {
-                    let result = Call::decode(request.command.id, request.arguments).map(|_| b"{}".to_vec());
-                    next.extend(session.complete(request.ticket, result));
-                }
-            }
-        }
-        outputs = next;
-    }
-    sent
-}
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| session::run(bytes));
