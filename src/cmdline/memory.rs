@@ -108,19 +108,10 @@ pub(super) fn add_backend(builder: &mut Builder) -> Result<(), Error> {
         ));
     }
     let machine = &mut builder.config.machine;
-    let threads = machine.smp.cpus;
-    let prealloc = |backend: &mut Map<String, Value>| {
-        backend.entry("prealloc").or_insert(json!(true));
-        backend.entry("prealloc-threads").or_insert(json!(threads));
-    };
-    let is_backend = |object: &Map<String, Value>| {
-        let id = object.get("id").and_then(Value::as_str);
-        id.is_some_and(|id| is_memory_backend(object, id))
-    };
-    if builder.mem_prealloc {
-        let objects = machine.objects.iter_mut();
-        objects.filter(|object| is_backend(object)).for_each(prealloc);
-    }
+    machine.mem_prealloc = builder.mem_prealloc.then_some(machine.smp.cpus.into());
+    let mut objects = std::mem::take(&mut machine.objects);
+    objects.iter_mut().for_each(|object| machine.preallocate(object));
+    machine.objects = objects;
     let nodes_have_their_own = machine.numa.iter().any(|node| node.parameters.contains_key("memdev"));
     if is_named || nodes_have_their_own || (builder.mem_path.is_none() && !builder.mem_prealloc) {
         return Ok(());
@@ -140,9 +131,7 @@ pub(super) fn add_backend(builder: &mut Builder) -> Result<(), Error> {
     if let Some(path) = builder.mem_path.take() {
         backend.insert("mem-path".to_owned(), json!(path));
     }
-    if builder.mem_prealloc {
-        prealloc(&mut backend);
-    }
+    machine.preallocate(&mut backend);
     machine.objects.push(backend);
     builder.machine.insert("memory-backend".to_owned(), json!(id));
     Ok(())

@@ -24,7 +24,7 @@ use super::info::MemdevInfo;
 use crate::mem::{RamBlock, RamMapping};
 use crate::qapi::Error;
 use crate::qom::Registry;
-use crate::qom::objects::{MemoryBackendConfig, MemorySource, NumaPolicy};
+use crate::qom::objects::{FileAccess, MemoryBackendConfig, MemorySource, NumaPolicy};
 use crate::report::reason;
 
 /// QOM types of memory backends.
@@ -110,7 +110,9 @@ impl Backend {
         let source = config.source.clone();
         backend.config = config;
         match source {
-            MemorySource::File { path, offset, .. } => backend.open_file(&path, offset)?,
+            MemorySource::File {
+                path, offset, access, ..
+            } => backend.open_file(&path, offset, access)?,
             MemorySource::Memfd { huge_page_size, seal } => backend.create_memfd(huge_page_size, seal)?,
             MemorySource::Anonymous if backend.config.share => backend.create(MFdFlags::MFD_CLOEXEC)?,
             MemorySource::Anonymous => {}
@@ -124,6 +126,10 @@ impl Backend {
             Error::generic(format!("cannot set up guest memory '{}': {error}", self.id))
         };
         let size = usize::try_from(self.config.size).map_err(|error| fail(&error))?;
+        let protection = match self.is_rom() {
+            true => libc::PROT_READ,
+            false => libc::PROT_READ | libc::PROT_WRITE,
+        };
         let mut flags = if self.config.share {
             libc::MAP_SHARED
         } else {
@@ -139,11 +145,10 @@ impl Backend {
                 None
             }
         };
-        let region =
-            RamMapping::build(file, size, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(|error| match error {
-                MmapRegionError::Mmap(error) => fail(&reason(&error)),
-                error => fail(&error),
-            })?;
+        let region = RamMapping::build(file, size, protection, flags).map_err(|error| match error {
+            MmapRegionError::Mmap(error) => fail(&reason(&error)),
+            error => fail(&error),
+        })?;
         self.advise(&region)?;
         Ok(RamBlock::new(self.id.as_str(), region))
     }
@@ -195,8 +200,24 @@ impl Backend {
         Ok(())
     }
 
-    fn open_file(&mut self, path: &Path, offset: u64) -> Result<(), Error> {
-        let file = open_backing_file(path).map_err(|error| {
+    /// Whether nobody may write to its memory.
+    pub(crate) fn is_rom(&self) -> bool {
+        let source = &self.config.source;
+        matches!(
+            source,
+            MemorySource::File {
+                access: FileAccess::Rom,
+                ..
+            }
+        )
+    }
+
+    fn open_file(&mut self, path: &Path, offset: u64, access: FileAccess) -> Result<(), Error> {
+        let opened = match access {
+            FileAccess::Writable => open_backing_file(path),
+            FileAccess::Template | FileAccess::Rom => open_template(path),
+        };
+        let file = opened.map_err(|error| {
             Error::generic(format!(
                 "can't open backing store {} for guest RAM: {}",
                 path.display(),
@@ -208,6 +229,13 @@ impl Backend {
         self.check_alignment()?;
         let end = offset.checked_add(self.config.size);
         let end = end.ok_or_else(|| Error::generic("offset and size of the backing store overflow"))?;
+        let len = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        if (1..end).contains(&len) {
+            return Err(Error::generic(format!(
+                "{} backing store size 0x{len:x} is too small for 'size' option 0x{:x} plus 'offset' option 0x{offset:x}",
+                self.id, self.config.size
+            )));
+        }
         grow(&file, end).map_err(|error| {
             Error::generic(format!(
                 "can't resize backing store {} to {end} bytes: {}",
@@ -251,9 +279,14 @@ impl Backend {
         if self.config.size % self.page_size == 0 {
             return Ok(());
         }
+        let (size, unit) = match self.page_size {
+            size if size % (1 << 30) == 0 => (size >> 30, "GiB"),
+            size if size % (1 << 20) == 0 => (size >> 20, "MiB"),
+            size => (size >> 10, "KiB"),
+        };
         Err(Error::generic(format!(
-            "backend '{}' memory size must be multiple of 0x{:x}",
-            self.id, self.page_size
+            "backend '{}' memory size must be multiple of {size} {unit}",
+            self.qom_type
         )))
     }
 }
@@ -299,6 +332,15 @@ fn open_backing_file(path: &Path) -> io::Result<File> {
     options.create(true).open(path)
 }
 
+/// Opens a file that is there for reading only.
+fn open_template(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(nix::errno::Errno::EISDIR.into());
+    }
+    Ok(file)
+}
+
 fn unnamed_file(dir: &Path) -> io::Result<File> {
     let template = dir.join("qemu_back_mem.XXXXXX");
     let (fd, path) = nix::unistd::mkstemp(&template)?;
@@ -306,7 +348,7 @@ fn unnamed_file(dir: &Path) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// Makes a regular file at least `size` bytes long; devices stay as they are.
+/// Makes an empty regular file `size` bytes long; devices stay as they are.
 fn grow(file: &File, size: u64) -> io::Result<()> {
     let metadata = file.metadata()?;
     let kind = metadata.file_type();
@@ -403,11 +445,51 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_only_read_is_a_template_or_rom() {
+        let file = std::env::temp_dir().join(format!("remuda-template-{}", std::process::id()));
+        std::fs::write(&file, [7; 8192]).unwrap();
+        let make = |more: Value| {
+            let mut value = json!({"qom-type": "memory-backend-file", "id": "m", "size": 8192, "mem-path": file});
+            value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            backend(&value)
+        };
+        let template = make(json!({"readonly": true, "rom": "off"})).unwrap();
+        assert!(!template.is_rom());
+        let memory = template.map().unwrap();
+        memory.write(5, &[1]).unwrap();
+        let mut bytes = [0; 2];
+        memory.read(5, &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 7]);
+        assert_eq!(std::fs::read(&file).unwrap(), [7; 8192]);
+        for share in [true, false] {
+            let rom = make(json!({"readonly": true, "share": share})).unwrap();
+            assert!(rom.is_rom());
+            let memory = rom.map().unwrap();
+            memory.read(0, &mut bytes).unwrap();
+            assert_eq!(bytes, [7, 7]);
+        }
+        let large = make(json!({"size": 16384})).unwrap_err().desc;
+        let expected = "m backing store size 0x2000 is too small for 'size' option 0x4000 plus 'offset' option 0x0";
+        assert_eq!(large, expected);
+        for (path, reason) in [
+            ("/nonexistent/f", "No such file or directory"),
+            ("/tmp", "Is a directory"),
+        ] {
+            let missing = make(json!({"mem-path": path, "readonly": true})).unwrap_err().desc;
+            assert_eq!(
+                missing,
+                format!("can't open backing store {path} for guest RAM: {reason}")
+            );
+        }
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
     fn sizes_are_whole_pages() {
         let value = json!({"qom-type": "memory-backend-memfd", "id": "m", "size": 5000});
         assert_eq!(
             backend(&value).unwrap_err().desc,
-            "backend 'm' memory size must be multiple of 0x1000"
+            "backend 'memory-backend-memfd' memory size must be multiple of 4 KiB"
         );
     }
 }

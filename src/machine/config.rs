@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::accel::hostfile;
 use crate::qapi::Error;
+use crate::qom::objects::is_memory_backend;
 use crate::target::Target;
 
 /// Where firmware lies when only its name is given, after the folders of `-L`.
@@ -67,6 +68,8 @@ pub struct MachineConfig {
     pub debug_threads: bool,
     /// `-overcommit mem-lock=on`.
     pub mem_lock: bool,
+    /// All memory backends are filled at once, by so many threads, unless they say otherwise (`-mem-prealloc`).
+    pub mem_prealloc: Option<u64>,
     /// `-overcommit cpu-pm=on`.
     pub cpu_pm: bool,
     /// `-nodefaults`: no default devices.
@@ -78,6 +81,18 @@ impl MachineConfig {
     #[must_use]
     pub fn has_host_cpu(&self, target: Target) -> bool {
         target.is_native() || self.accels.iter().any(|accel| accel.name == hostfile::NAME)
+    }
+
+    /// Lets an object that is asked for be filled at once where that holds for all memory backends and it is one.
+    pub fn preallocate(&self, object: &mut Map<String, Value>) {
+        let Some(threads) = self.mem_prealloc else {
+            return;
+        };
+        let id = object.get("id").and_then(Value::as_str);
+        if id.is_some_and(|id| is_memory_backend(object, id)) {
+            object.entry("prealloc").or_insert(json!(true));
+            object.entry("prealloc-threads").or_insert(json!(threads));
+        }
     }
 }
 

@@ -120,11 +120,13 @@ impl Core {
             .map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()))
             .collect();
         let named_threads = self.config.machine.debug_threads;
+        let mut properties = properties.clone();
+        self.config.machine.preallocate(&mut properties);
         self.objects.borrow_mut().add(
             &mut self.tree.borrow_mut(),
             &self.registry,
             self.guest.as_deref(),
-            (properties, content),
+            (&properties, content),
             &globals,
             named_threads,
         )

@@ -3,6 +3,7 @@
 mod blocking;
 mod commands;
 pub mod core;
+mod discard;
 pub mod executor;
 pub mod inspect;
 mod iothread;

@@ -17,12 +17,15 @@ use crate::qom::tree::{Simple, Tree};
 use crate::qom::{GlobalValue, Registry, Values};
 use crate::report::reason;
 
+use super::discard::Discard;
 use super::iothread::IoThread;
 
 /// The objects under `/objects`.
 #[derive(Default)]
 pub struct Objects {
     objects: BTreeMap<String, UserObject>,
+    /// What is given up with the objects of these ids.
+    discards: BTreeMap<String, Discard>,
 }
 
 enum UserObject {
@@ -76,11 +79,13 @@ impl Objects {
             "secret" => (self.make_secret(&values, content)?, plain),
             "iothread" => start_iothread(id, &values, plain, named_threads)?,
             _ => {
-                MemoryBackendConfig::from_values(qom_type, &values)?;
+                let config = MemoryBackendConfig::from_values(qom_type, &values)?;
                 let spare = match is_used(guest, id) {
                     true => None,
                     false => allocate(registry, properties)?,
                 };
+                self.discards
+                    .extend(Discard::of(&config).map(|discard| (id.to_owned(), discard)));
                 (UserObject::Memory(spare), plain)
             }
         };
@@ -119,8 +124,16 @@ impl Objects {
             return Err(Error::generic(format!("object '{id}' is in use, can not be deleted")));
         }
         self.objects.remove(id);
+        if let Some(discard) = self.discards.remove(id) {
+            discard.run();
+        }
         tree.remove("/objects", id);
         Ok(())
+    }
+
+    /// The guest has ended in order: what its objects leave behind and shall not is given up.
+    pub fn end(&mut self) {
+        std::mem::take(&mut self.discards).into_values().for_each(Discard::run);
     }
 
     /// What the secret of this id says.

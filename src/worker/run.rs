@@ -249,6 +249,7 @@ impl Worker {
     /// Says the last word, with which the monitor ends.
     fn end(self, status: u8) {
         drop(take(&self.pidfile));
+        self.core.objects.borrow_mut().end();
         self.link.send(FromWorker::Ending(status));
     }
 }

@@ -1,6 +1,8 @@
 """What a guest is made of, as options say it: memory, NUMA nodes, boot order. Texts are QEMU's."""
 
+import pathlib
 import subprocess
+import tempfile
 
 from harness.checks import check, expect, expect_equal
 from harness.emulator import Emulator, binary, need_kvm
@@ -89,6 +91,44 @@ def backend_size():
         qmp = emulator.qmp()
         expect_equal(qmp.command("query-memory-size-summary")["base-memory"], 64 << 20, "size")
         expect_equal([(dev["id"], dev["prealloc"]) for dev in qmp.command("query-memdev")], [("m0", True)], "backend")
+        ram = {"qom-type": "memory-backend-ram", "size": 1 << 20}
+        qmp.command("object-add", **ram, id="m1")
+        qmp.command("object-add", **ram, id="m2", prealloc=False)
+        later = {dev["id"]: dev["prealloc"] for dev in qmp.command("query-memdev")}
+        expect_equal(later, {"m0": True, "m1": True, "m2": False}, "backends made later")
+
+
+@check("options: a file of memory that is a template, ROM, or given up with its object")
+def file_backends():
+    with tempfile.NamedTemporaryFile() as file:
+        size = 64 << 20
+        file.truncate(size)
+        file.write(b"template")
+        file.flush()
+        path = f"memory-backend-file,id=m,size=64M,mem-path={file.name}"
+        template = f"{path},readonly=on,rom=off"
+        with bare("-object", template, "-machine", "memory-backend=m", memory=64) as emulator:
+            qmp = emulator.qmp()
+            shown = {name: qmp.command("qom-get", path="/objects/m", property=name) for name in ("readonly", "rom", "discard-data")}
+            expect_equal(shown, {"readonly": True, "rom": "off", "discard-data": False}, "properties")
+            later = {"qom-type": "memory-backend-file", "size": 4096, "mem-path": file.name}
+            qmp.command("object-add", **later, id="rom", readonly=True)
+            qmp.command("object-del", id="rom")
+            expect_equal(pathlib.Path(file.name).read_bytes()[:8], b"template", "what a template holds")
+            qmp.command("object-add", **later, id="kept", share=True)
+            qmp.command("object-del", id="kept")
+            expect_equal(pathlib.Path(file.name).read_bytes()[:8], b"template", "what is kept")
+            qmp.command("object-add", **later, id="gone", share=True, **{"discard-data": True})
+            qmp.command("object-del", id="gone")
+            expect_equal(pathlib.Path(file.name).read_bytes()[:8], bytes(8), "what is given up")
+            expect_equal(pathlib.Path(file.name).stat().st_size, size, "length of the file")
+            file.seek(4)
+            file.write(b"later")
+            file.flush()
+        with bare("-object", f"{path},share=on,discard-data=on", "-machine", "memory-backend=m", memory=64) as emulator:
+            emulator.qmp().command("quit")
+            expect_equal(emulator.wait(), 0, "exit status")
+        expect_equal(pathlib.Path(file.name).read_bytes()[:16], bytes(16), "what a guest leaves")
 
 
 BOOT = [

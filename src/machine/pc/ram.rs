@@ -187,7 +187,13 @@ impl RamRequest<'_> {
         let not_found = || Error::generic(format!("Memory backend '{id}' not found"));
         let object = self.objects.iter().find(|object| is_memory_backend(object, id));
         let backend = Backend::from_object(self.registry, object.ok_or_else(not_found)?, self.defaults)?;
-        backend.ok_or_else(not_found)
+        let backend = backend.ok_or_else(not_found)?;
+        if backend.is_rom() {
+            return Err(Error::generic(format!(
+                "memory backend '{id}' is read-only: guest RAM from it needs 'rom' = 'off'"
+            )));
+        }
+        Ok(backend)
     }
 }
 

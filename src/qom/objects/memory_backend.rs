@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{missing, object, refuses};
 use crate::qapi::Error;
 use crate::qom::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
-use crate::qom::values::Values;
+use crate::qom::values::{OnOffAuto, Values};
 
 /// Host NUMA nodes there may be.
 const MAX_HOST_NODES: u16 = 128;
@@ -78,7 +78,7 @@ const COMMON: [PropertyInfo; 10] = [
     ),
 ];
 
-const FILE: [PropertyInfo; 2] = [
+const FILE: [PropertyInfo; 5] = [
     PropertyInfo::new(
         "mem-path",
         PropertyKind::String,
@@ -90,6 +90,24 @@ const FILE: [PropertyInfo; 2] = [
         PropertyKind::ByteSize,
         Default::Uint(0),
         "Where in the file it starts",
+    ),
+    PropertyInfo::new(
+        "discard-data",
+        PropertyKind::Bool,
+        Default::Bool(false),
+        "Give up what the file holds when the object goes",
+    ),
+    PropertyInfo::new(
+        "readonly",
+        PropertyKind::Bool,
+        Default::Bool(false),
+        "Open the file for reading only",
+    ),
+    PropertyInfo::new(
+        "rom",
+        PropertyKind::OnOffAuto,
+        Default::Str("auto"),
+        "Whether the memory is read-only as well",
     ),
 ];
 
@@ -202,6 +220,10 @@ pub enum MemorySource {
         path: PathBuf,
         /// Where in the file it starts, in bytes.
         offset: u64,
+        /// What may be done with it.
+        access: FileAccess,
+        /// Give up what the file holds when the object goes.
+        discard: bool,
     },
     /// A memfd.
     Memfd {
@@ -210,6 +232,17 @@ pub enum MemorySource {
         /// Forbid changes of its size.
         seal: bool,
     },
+}
+
+/// What may be done with the file of a backend, and with its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileAccess {
+    /// Both are written.
+    Writable,
+    /// The file is opened for reading only; what is written to the memory is private to this process.
+    Template,
+    /// The file is opened for reading only, and the memory is ROM.
+    Rom,
 }
 
 impl MemoryBackendConfig {
@@ -264,6 +297,20 @@ fn placement(values: &Values) -> Result<(NumaPolicy, Vec<u16>), Error> {
     }
 }
 
+fn file_access(values: &Values) -> Result<FileAccess, Error> {
+    match (values.on_off_auto("rom"), values.boolean("readonly")) {
+        (OnOffAuto::Off | OnOffAuto::Auto, false) => Ok(FileAccess::Writable),
+        (OnOffAuto::On | OnOffAuto::Auto, true) => Ok(FileAccess::Rom),
+        (OnOffAuto::Off, true) if !values.boolean("share") => Ok(FileAccess::Template),
+        (OnOffAuto::Off, true) => Err(Error::generic(
+            "property 'rom' = 'off' is incompatible with 'readonly' = 'on' and 'share' = 'on'",
+        )),
+        (OnOffAuto::On, false) => Err(Error::generic(
+            "property 'rom' = 'on' is not supported with 'readonly' = 'off'",
+        )),
+    }
+}
+
 fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
     match type_name {
         "memory-backend-file" => Ok(MemorySource::File {
@@ -272,6 +319,8 @@ fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
                 .map(PathBuf::from)
                 .ok_or_else(|| missing("mem-path"))?,
             offset: values.uint("offset").unwrap_or(0),
+            access: file_access(values)?,
+            discard: values.boolean("discard-data"),
         }),
         "memory-backend-memfd" => {
             let size = values.uint("hugetlbsize").unwrap_or(0);
@@ -382,6 +431,16 @@ mod tests {
                 "Parameter 'mem-path' is unexpected",
             ),
             ("file", json!({"size": 4096}), "Parameter 'mem-path' is missing"),
+            (
+                "file",
+                json!({"size": 4096, "mem-path": "x", "rom": "on"}),
+                "property 'rom' = 'on' is not supported with 'readonly' = 'off'",
+            ),
+            (
+                "file",
+                json!({"size": 4096, "mem-path": "x", "rom": "off", "readonly": true, "share": true}),
+                "property 'rom' = 'off' is incompatible with 'readonly' = 'on' and 'share' = 'on'",
+            ),
             (
                 "memfd",
                 json!({"size": 4096, "hugetlb": true, "hugetlbsize": 3}),

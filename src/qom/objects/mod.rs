@@ -6,7 +6,7 @@ mod memory_backend;
 mod secret;
 
 pub use iothread::IoThreadConfig;
-pub use memory_backend::{MemoryBackendConfig, MemorySource, NumaPolicy, is_memory_backend};
+pub use memory_backend::{FileAccess, MemoryBackendConfig, MemorySource, NumaPolicy, is_memory_backend};
 pub use secret::{SecretConfig, SecretError, SecretFormat, SecretSource};
 
 use serde_json::{Map, Value};
