@@ -30,13 +30,13 @@ impl Random {
     }
 
     fn below(&mut self, limit: usize) -> usize {
-        usize::try_from(self.next() % u64::try_from(limit.max(1)).unwrap()).unwrap()
+        (self.next() % limit.max(1) as u64) as usize
     }
 
     /// Changes, inserts or removes a byte, repeats a part or cuts the rest off.
     fn mutate(&mut self, bytes: &mut Vec<u8>) {
         let at = self.below(bytes.len());
-        let byte = u8::try_from(self.next() & 0xff).unwrap();
+        let byte = self.next().to_le_bytes()[0];
         match self.below(6) {
             _ if bytes.is_empty() => bytes.push(byte),
             0 => bytes[at] = byte,
