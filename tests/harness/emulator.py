@@ -27,7 +27,7 @@ def binary(name="qemu-system-x86_64"):
     for candidate in candidates:
         if shutil.which(candidate):
             return str(candidate)
-    raise Skip(f"{name} is not built (cargo build --release --bins --examples)")
+    raise Skip(f"{name} is not built (cargo build --release --bins --example pool)")
 
 
 def is_ours(program):
