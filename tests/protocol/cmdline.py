@@ -4,7 +4,7 @@ import os
 import subprocess
 
 from harness.checks import Skip, check, expect, expect_equal
-from harness.emulator import ROOT, binary, is_ours, need_kvm
+from harness.emulator import ROOT, Emulator, binary, is_ours, need_kvm
 
 
 def run(*arguments):
@@ -258,3 +258,12 @@ def unwritable_help():
         if is_ours(binary()):
             expect_equal(ended.returncode, 1, f"exit status of {arguments} into a closed pipe")
             expect("Broken pipe" in ended.stderr, f"{arguments}: {ended.stderr!r}")
+
+
+@check("cmdline: what libvirt sets of the chipset, whatever its version, is taken")
+def chipset_globals():
+    need_kvm()
+    settings = ("noreboot=off", "disable_s3=1", "disable_s4=0")
+    words = [word for setting in settings for word in ("-global", f"ICH9-LPC.{setting}")]
+    with Emulator(*words, guest=False, console=False, paused=True) as emulator:
+        expect_equal(emulator.qmp().command("query-status")["status"], "prelaunch", "status")

@@ -47,6 +47,13 @@ pub static LPC: TypeInfo = TypeInfo {
             Default::Uint(0),
             "Leave out sleep state S4",
         ),
+        // There is no TCO timer, so nothing reboots either way; libvirt says what it wants on every command line.
+        PropertyInfo::new(
+            "noreboot",
+            PropertyKind::Bool,
+            Default::Bool(false),
+            "The strap that keeps the TCO timer from rebooting",
+        ),
     ],
 };
 
