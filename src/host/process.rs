@@ -72,8 +72,8 @@ fn has_one_thread() -> bool {
     match unshare(CloneFlags::CLONE_THREAD) {
         // A process with one thread has nothing to unshare; one with more cannot.
         Ok(()) => true,
-        Err(Errno::EINVAL) => false,
-        // A container may forbid the call. A directory of N subdirectories has N + 2 links.
+        // A container may forbid the call, and a user-mode emulator has threads of its own, which /proc does not count in
+        // its guest. A directory of N subdirectories has N + 2 links.
         Err(_) => std::fs::metadata("/proc/self/task").is_ok_and(|task| task.nlink() == 3),
     }
 }

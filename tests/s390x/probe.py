@@ -97,7 +97,7 @@ def crash_and_hang():
             definitions = monitor.definitions()
             took = time.monotonic() - start
             thread.join()
-            expect_equal(len(killed), 1, "probes at one time")
+            expect(0 < len(killed) <= len(listed), f"a probe for each accelerator at most: {killed}")
             expect_equal(entries(definitions["gen16a"]), [("sound", True, False)], "gen16a")
             expect(took < 60, f"took {took:.1f} s")
             again = time.monotonic()
