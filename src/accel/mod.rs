@@ -4,6 +4,7 @@
 //! cannot answer by itself goes to an [`ExitHandler`], which the machine implements.
 
 pub mod choice;
+pub mod controllers;
 pub mod describe;
 mod exit;
 pub mod hostfile;

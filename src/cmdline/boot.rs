@@ -140,7 +140,10 @@ fn in_range(value: i64, least: i64, what: &str) -> Result<i64, Error> {
 }
 
 /// A boot order: letters `a` to `p`, each once.
-fn checked_order(order: &str) -> Result<String, Error> {
+///
+/// # Errors
+/// Names the letter that is no device or was given twice.
+pub(crate) fn checked_order(order: &str) -> Result<String, Error> {
     let mut seen = String::new();
     for letter in order.chars() {
         if !('a'..='p').contains(&letter) {

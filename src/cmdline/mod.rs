@@ -6,7 +6,7 @@
 
 mod absent;
 mod accel;
-mod boot;
+pub(crate) mod boot;
 mod builder;
 mod character;
 mod config;

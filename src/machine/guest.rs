@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::accel::StatValue;
+use crate::accel::controllers::InterruptControllers;
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -96,6 +97,23 @@ pub trait Guest {
     /// # Errors
     /// The machine has no ports.
     fn port_write(&self, port: u16, data: &[u8]) -> Result<(), Error>;
+    /// The NUMA nodes, by number; none where the guest has no NUMA.
+    fn numa_nodes(&self) -> Vec<NodeInfo>;
+    /// The registers of the local APIC of the vCPU with this index: register n is at offset 16 * n.
+    ///
+    /// # Errors
+    /// There is no such vCPU, or it has no local APIC.
+    fn local_apic(&self, index: u32) -> Result<Vec<u32>, Error>;
+    /// The interrupt controllers.
+    ///
+    /// # Errors
+    /// The machine has others than a PC, or the accelerator refuses.
+    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error>;
+    /// Tells firmware in which order to look for what to boot, from the next boot on.
+    ///
+    /// # Errors
+    /// Names the letter that stands for nothing there is, or says that the machine has no such order.
+    fn set_boot_order(&self, order: &str) -> Result<(), Error>;
     /// QOM type name of the vCPUs.
     fn cpu_type(&self) -> String;
     /// The vCPU with this index as an object of the tree.

@@ -1,5 +1,6 @@
 //! What a machine tells about itself, in plain values.
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::topology::TopologyIds;
@@ -17,6 +18,15 @@ pub struct VcpuInfo {
     pub node: Option<u16>,
     /// Its QOM path.
     pub qom_path: String,
+}
+
+/// A NUMA node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct NodeInfo {
+    /// Its number.
+    pub node: u16,
+    /// Bytes of its memory.
+    pub size: u64,
 }
 
 /// A place for a vCPU that is not there yet.

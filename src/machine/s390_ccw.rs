@@ -9,9 +9,10 @@ use serde_json::json;
 
 use super::config::MachineConfig;
 use super::guest::Guest;
-use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use super::registry::{check_properties, registry};
 use super::topology;
+use crate::accel::controllers::InterruptControllers;
 use crate::accel::kvm::s390x::{self as kvm, GuestConfig, GuestError};
 use crate::accel::{StatValue, describe};
 use crate::cpu::s390x::feature::{Switch, find};
@@ -166,6 +167,24 @@ impl Guest for S390Ccw {
 
     fn port_write(&self, _port: u16, _data: &[u8]) -> Result<(), Error> {
         Err(Error::generic("this machine has no ports"))
+    }
+
+    fn numa_nodes(&self) -> Vec<NodeInfo> {
+        Vec::new()
+    }
+
+    fn local_apic(&self, _index: u32) -> Result<Vec<u32>, Error> {
+        Err(Error::generic("this machine has no local APICs"))
+    }
+
+    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error> {
+        Err(Error::generic("this machine has no interrupt controllers of a PC"))
+    }
+
+    fn set_boot_order(&self, _order: &str) -> Result<(), Error> {
+        Err(Error::generic(
+            "no function defined to set boot device list for this architecture",
+        ))
     }
 
     fn cpu_type(&self) -> String {

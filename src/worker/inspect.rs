@@ -73,6 +73,20 @@ pub enum Inspect {
         /// What is written.
         value: u32,
     },
+    /// The NUMA nodes: an array of objects with node and size.
+    NumaNodes,
+    /// The registers of a vCPU's local APIC: an array of numbers.
+    LocalApic {
+        /// Index of the vCPU.
+        cpu: u32,
+    },
+    /// The interrupt controllers of a PC: an object ([`InterruptControllers`](crate::accel::controllers)).
+    InterruptControllers,
+    /// Sets the order in which firmware looks for what to boot.
+    SetBootOrder {
+        /// Letters, as in `-boot order=`.
+        order: String,
+    },
     /// The memory blocks: an array of objects with name, offset, size and host address.
     RamBlocks,
 }
@@ -88,7 +102,7 @@ pub(crate) const MAX_LEN: u64 = 1 << 20;
 /// There is no guest, no such vCPU, or the guest cannot tell.
 pub(super) fn answer(core: &Core, question: &Inspect) -> Result<Value, Error> {
     let guest = core.guest()?;
-    Ok(match *question {
+    Ok(match question.clone() {
         Inspect::Registers { cpu } => json!(guest.dump_registers(cpu)?),
         Inspect::RegisterValues { cpu } => {
             let values = guest.register_values(cpu)?.into_iter();
@@ -117,6 +131,13 @@ pub(super) fn answer(core: &Core, question: &Inspect) -> Result<Value, Error> {
         }
         Inspect::PortWrite { port, size, value } => {
             guest.port_write(port, &value.to_le_bytes()[..usize::from(size.min(4))])?;
+            Value::Null
+        }
+        Inspect::NumaNodes => json!(guest.numa_nodes()),
+        Inspect::LocalApic { cpu } => json!(guest.local_apic(cpu)?),
+        Inspect::InterruptControllers => json!(guest.interrupt_controllers()?),
+        Inspect::SetBootOrder { order } => {
+            guest.set_boot_order(&order)?;
             Value::Null
         }
         Inspect::RamBlocks => ram_blocks(guest),

@@ -208,6 +208,45 @@ def looking_into_a_guest():
         expect_equal(ask("p $nosuch"), 'unknown register\nTry "help p" for more information\n', "a register of no name")
 
 
+@check("human monitor: interrupt controllers in the kernel and outside, NUMA nodes, and the order to boot in")
+def controllers_nodes_and_boot_order():
+    need_kvm()
+    nodes = [word for name in ("a", "b") for word in ("-object", f"memory-backend-ram,id={name},size=64M", "-numa", f"node,memdev={name}")]
+    for chips, version, looks in (("on", "0x11", "on"), ("split", "0x20", "off")):
+        options = ["-machine", f"q35,kernel-irqchip={chips},fd-bootchk={looks}", "-smp", "2", *nodes]
+        with Emulator(*options, console=False, guest=False, paused=True, memory=128) as emulator:
+            monitor = emulator.qmp()
+
+            def ask(line):
+                return monitor.command("human-monitor-command", **{"command-line": line}).replace("\r", "")
+
+            ask("o/b 0x21 0xfb")
+            lines = ask("info pic").splitlines()
+            expect_equal(lines[0], f"ioapic0: ver={version} id=0x00 sel=0x00", f"the I/O APIC with {chips}")
+            masked = "  pin 23 0x0000000000010000 dest=0 vec=0   active-hi edge  masked fixed  physical"
+            expect_equal(lines[24:27], [masked, "  IRR      (none)", "  Remote IRR (none)"], f"its last input with {chips}")
+            expect_equal([line[:5] for line in lines[27:]], ["pic1:", "pic0:"], f"the other controllers with {chips}")
+            if chips == "split":
+                expect("imr=fb" in lines[28], f"the mask that was written: {lines[28]}")
+            for number in (0, 1):
+                lines = ask(f"info lapic {number}").splitlines()
+                expect_equal(lines[0], f"dumping local APIC state for CPU {number} ", "whose local APIC it is")
+                expect_equal(lines[8], "Timer\t DCR=0x0 (divide by 2) initial_count = 0 current_count = 0", "its timer")
+            expect_equal(ask("info lapic 2"), "No CPU available\n", "the local APIC of a vCPU that is not there")
+            sizes = "node 0 size: 64 MB\nnode 0 plugged: 0 MB\nnode 1 cpus:\nnode 1 size: 64 MB\nnode 1 plugged: 0 MB\n"
+            expect_equal(ask("info numa"), f"2 nodes\nnode 0 cpus: 0 1\n{sizes}", "the nodes")
+            expect_equal(ask("boot_set dc"), "boot device list now set to dc\n", "a boot order")
+            ask("o/b 0x70 0x3d")
+            expect_equal(ask("i/b 0x71"), "portb[0x0071] = 0x23\n", "what firmware finds of it")
+            ask("o/b 0x70 0x38")
+            unchecked = {"on": "0x00", "off": "0x01"}[looks]
+            expect_equal(ask("i/b 0x71"), f"portb[0x0071] = {unchecked}\n", f"its third device, with fd-bootchk={looks}")
+            ask("o/b 0x70 0x3d")
+            expect_equal(ask("boot_set q"), "Invalid boot device 'q'\n", "a device that does not exist")
+            expect_equal(ask("boot_set e"), "Invalid boot device for PC: 'e'\n", "a device that a PC does not boot from")
+            expect_equal(ask("i/b 0x71"), "portb[0x0071] = 0x23\n", "the order after a mistake")
+
+
 @check("human monitor: while one client sums up a terabyte, others are answered, and the guest can be ended")
 def long_sums():
     need_kvm()

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Device, DeviceState, MmioDevice, restore_fields, saved_fields};
+use crate::accel::controllers::IoApicInfo;
 use crate::irq::Msi;
 
 /// Version of the saved state.
@@ -93,6 +94,18 @@ impl IoApic {
         Self {
             apics,
             state: State::RESET,
+        }
+    }
+
+    /// Its registers as they are now.
+    #[must_use]
+    pub fn info(&self) -> IoApicInfo {
+        IoApicInfo {
+            version: 0x20,
+            id: u8::try_from(self.state.id >> 24).unwrap_or_default(),
+            select: self.state.select,
+            irr: self.state.lines | self.state.edges,
+            table: self.state.table.to_vec(),
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CASCADE;
+use crate::accel::controllers::PicInfo;
 
 /// First initialisation word: this is one; a fourth one follows; there is one chip only; inputs are level-triggered.
 const ICW1: u8 = 0x10;
@@ -50,6 +51,20 @@ pub(super) struct Chip {
 }
 
 impl Chip {
+    /// The registers as they are now.
+    pub(super) fn info(&self) -> PicInfo {
+        PicInfo {
+            irr: self.irr,
+            imr: self.imr,
+            isr: self.isr,
+            first: self.first,
+            base: self.base,
+            reads_isr: self.reads_isr,
+            elcr: self.elcr,
+            special_nested: self.special_nested,
+        }
+    }
+
     /// Back to the state after power-on, with the inputs at the levels they have.
     pub(super) fn reset(&mut self) {
         *self = Self {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use self::chip::Chip;
 use super::{Device, DeviceState, IrqLine, PioDevice, restore_fields, saved_fields};
+use crate::accel::controllers::PicInfo;
 
 /// Version of the saved state.
 const VERSION: u32 = 1;
@@ -54,6 +55,12 @@ impl Pics {
             output,
             state: State::default(),
         }
+    }
+
+    /// The registers of the first chip and of the second as they are now.
+    #[must_use]
+    pub fn info(&self) -> [PicInfo; 2] {
+        [&self.state.chips[0], &self.state.chips[1]].map(Chip::info)
     }
 
     /// Drives input 0 to 15. Input 2 is the cascade and cannot be driven; inputs from 16 on do not exist.

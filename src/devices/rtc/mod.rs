@@ -254,6 +254,13 @@ impl Rtc {
         self.seen = self.guest_seconds();
     }
 
+    /// Changes a byte of the memory, without the registers of the clock itself, and whatever the guest has chosen.
+    pub fn set_memory(&mut self, at: u8, value: u8) {
+        if at > u8::try_from(D).unwrap_or_default() {
+            self.write_register(usize::from(at & 0x7f), value);
+        }
+    }
+
     /// Puts the present time into the registers, for the guest to change part of it.
     fn hold_time(&mut self) {
         let time = self.time_registers();

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::cpu::CpuObject;
 use super::pci_info::pci_info;
 use super::vm::Vm;
+use crate::accel::controllers::InterruptControllers;
 use crate::accel::{StatValue, hostfile};
 use crate::machine::guest::Guest;
-use crate::machine::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use crate::machine::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -97,6 +98,22 @@ impl Guest for Vm {
     fn port_write(&self, port: u16, data: &[u8]) -> Result<(), Error> {
         self.port_write(port, data);
         Ok(())
+    }
+
+    fn numa_nodes(&self) -> Vec<NodeInfo> {
+        self.numa_nodes()
+    }
+
+    fn local_apic(&self, index: u32) -> Result<Vec<u32>, Error> {
+        self.local_apic(index)
+    }
+
+    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error> {
+        self.interrupt_controllers()
+    }
+
+    fn set_boot_order(&self, order: &str) -> Result<(), Error> {
+        self.set_boot_order(order)
     }
 
     fn cpu_type(&self) -> String {

@@ -105,6 +105,12 @@ impl Ram {
         Ok(mappings)
     }
 
+    /// Bytes of the memory of a NUMA node.
+    pub(crate) fn size_of_node(&self, node: u16) -> u64 {
+        let blocks = self.blocks.iter().filter(|block| block.node == Some(node));
+        blocks.map(|block| block.backend.info().size).sum()
+    }
+
     /// The blocks and where the guest sees them.
     pub(crate) fn regions(&self) -> Vec<MemoryRegionInfo> {
         let region = |block: &Block, piece: &Piece| MemoryRegionInfo {

@@ -142,6 +142,13 @@ impl TimedRtc {
         self.poke(SHUTDOWN_STATUS, WAKES_FROM_SLEEP);
     }
 
+    /// Replaces the boot order that firmware finds.
+    pub(crate) fn set_boot_order(&mut self, order: BootOrder) {
+        for (at, byte) in order.0 {
+            self.clock.with(|clock| clock.set_memory(at, byte));
+        }
+    }
+
     fn poke(&mut self, at: u8, byte: u8) {
         self.clock.pio_write(INDEX, &[at]);
         self.clock.pio_write(DATA, &[byte]);

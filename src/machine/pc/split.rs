@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use super::board::Board;
 use super::layout::IO_APIC;
 use super::lines::{TIMER, TIMER_PIN};
+use crate::accel::controllers::InterruptControllers;
 use crate::devices::ioapic::{IoApic, LocalApics};
 use crate::devices::pic::Pics;
 use crate::devices::{self, SharedDevice};
@@ -67,6 +68,14 @@ impl SplitChips {
     /// The controllers as devices.
     pub(crate) fn devices(&self) -> [SharedDevice; 2] {
         [Arc::clone(&self.pics) as _, Arc::clone(&self.ioapic) as _]
+    }
+
+    /// The registers of the controllers as they are now.
+    pub(crate) fn info(&self) -> InterruptControllers {
+        InterruptControllers {
+            ioapic: lock(&self.ioapic).info(),
+            pics: lock(&self.pics).info(),
+        }
     }
 
     /// Whether the PICs ask for an interrupt.

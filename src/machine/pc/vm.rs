@@ -17,6 +17,7 @@ use super::{
     pci::FunctionView,
     ram::{Ram, RamRequest},
     resources::Resources,
+    rtc::BootOrder,
     split::SplitChips,
     tables::Facts,
     vcpus::Vcpus,
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     accel::{
         ExitHandler, StatValue,
+        controllers::InterruptControllers,
         kvm::{KvmError, x86_64 as kvm},
     },
     cpu::x86::{IrqChip, Processor},
@@ -36,7 +38,7 @@ use crate::{
     irq::{Inputs, Lines, Router},
     machine::{
         config::{MachineConfig, SmpConfig},
-        info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo},
+        info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo},
         numa::Numa,
         topology,
         types::{self, MachineKind},
@@ -59,6 +61,8 @@ pub struct Vm {
     tables: FirmwareTables,
     ram: Ram,
     kvm: Arc<kvm::Vm>,
+    nodes: Vec<NodeInfo>,
+    checks_floppies: bool,
     kvmclock: Mutex<KvmClock>,
     time: Arc<GuestClock>,
     _lines: Lines,
@@ -121,6 +125,11 @@ impl Vm {
         kvm.follow(&board.map.memory, &board.map.ports)
             .map_err(|error| Error::generic(error.to_string()))?;
         let mut mappings = ram.plug_into(&board.map)?;
+        let nodes = numa.nodes.keys().map(|node| NodeInfo {
+            node: *node,
+            size: ram.size_of_node(*node),
+        });
+        let nodes = nodes.collect();
         let boot = Boot::open(config, options.max_firmware)?;
         if let Boot::Firmware(firmware) = &boot {
             mappings.push(firmware.plug_into(&board.map)?);
@@ -202,6 +211,8 @@ impl Vm {
             tables,
             ram,
             kvm,
+            nodes,
+            checks_floppies: options.checks_floppies,
             kvmclock: Mutex::new(KvmClock::Fresh),
             time,
             _lines: lines,
@@ -431,6 +442,43 @@ impl Vm {
     /// When there is no such vCPU.
     pub fn translate(&self, index: u32, linear: u64) -> Result<Option<u64>, Error> {
         self.vcpus.call(index, move |vcpu| vcpu.translate(linear))
+    }
+
+    /// The NUMA nodes, by number.
+    #[must_use]
+    pub fn numa_nodes(&self) -> Vec<NodeInfo> {
+        self.nodes.clone()
+    }
+
+    /// The registers of the local APIC of the vCPU with this index: register n is at offset 16 * n.
+    ///
+    /// # Errors
+    /// When there is no such vCPU, or KVM refuses.
+    pub fn local_apic(&self, index: u32) -> Result<Vec<u32>, Error> {
+        let registers = self.vcpus.call(index, |vcpu| vcpu.local_apic())?;
+        registers.map_err(|error| Error::generic(format!("KVM_GET_LAPIC failed: {}", report::reason(&error))))
+    }
+
+    /// The interrupt controllers, in the kernel or outside.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn interrupt_controllers(&self) -> Result<InterruptControllers, Error> {
+        if let Some(chips) = self.board.chips.get() {
+            return Ok(chips.info());
+        }
+        let controllers = self.kvm.interrupt_controllers();
+        controllers.map_err(|error| Error::generic(format!("KVM_GET_IRQCHIP failed: {}", report::reason(&error))))
+    }
+
+    /// Tells firmware in which order to look for what to boot, from the next boot on.
+    ///
+    /// # Errors
+    /// Names the letter that stands for no device of a PC.
+    pub fn set_boot_order(&self, order: &str) -> Result<(), Error> {
+        let order = BootOrder::new(order, self.checks_floppies)?;
+        lock(&self.devices.rtc).set_boot_order(order);
+        Ok(())
     }
 
     /// Whether a range of physical addresses is RAM or ROM throughout.

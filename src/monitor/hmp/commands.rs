@@ -4,11 +4,12 @@ use serde_json::{Map, Value};
 
 use super::memory::{self, Space};
 use super::table::{self, COMMANDS, Run, TOPICS};
-use super::{Failure, HmpHost, MonitorState, info, paging, pci, stats};
+use super::{Failure, HmpHost, MonitorState, controllers, info, paging, pci, stats};
 use crate::chardev::ChardevOptions;
-use crate::cmdline::keyval;
+use crate::cmdline::{boot, keyval};
 use crate::qapi::qmp::ObjectOptions;
 use crate::qapi::{Error, visit};
+use crate::worker::inspect::Inspect;
 
 /// Runs a command with its arguments. Returns what it prints.
 pub(super) async fn run(
@@ -32,6 +33,7 @@ pub(super) async fn run(
         Run::ChardevChange => chardev_change(host, text(&arguments, "id"), text(&arguments, "args")).await?,
         Run::RingbufRead => ringbuf_read(host, arguments).await?,
         Run::Memsave => memsave(host, state, arguments).await?,
+        Run::BootSet => boot_set(host, text(&arguments, "bootdevice")).await?,
         Run::Print => memory::print(state, &arguments)?,
         Run::DumpPhysical => memory::dump(host, state, Space::Physical, &arguments).await?,
         Run::DumpVirtual => memory::dump(host, state, Space::Virtual, &arguments).await?,
@@ -48,6 +50,7 @@ pub(super) async fn run(
         Run::ShowIothreads => info::iothreads(&query("query-iothreads").await?),
         Run::ShowKvm => info::kvm(&query("query-kvm").await?),
         Run::ShowMappings => paging::ranges(host, state).await?,
+        Run::ShowLocalApic => controllers::local_apic(host, state, &arguments).await?,
         Run::ShowMemdev => info::memdev(&query("query-memdev").await?),
         Run::ShowMemoryDevices => stats::memory_devices(&query("query-memory-devices").await?),
         Run::ShowMigration => stats::migration(&query("query-migrate").await?),
@@ -57,6 +60,11 @@ pub(super) async fn run(
         Run::ShowStats => stats::stats(host, memory::cpu(state), &arguments).await?,
         Run::ShowMemorySize => info::memory_size(&query("query-memory-size-summary").await?),
         Run::ShowName => info::name(&query("query-name").await?),
+        Run::ShowNuma => info::numa(
+            &host.inspect(Inspect::NumaNodes).await?,
+            &query("query-cpus-fast").await?,
+        ),
+        Run::ShowPic => controllers::pic(host).await?,
         Run::ShowPci => pci::show(&query("query-pci").await?),
         Run::ShowQomTree => info::qom_tree(host, text(&arguments, "path")).await?,
         Run::ShowStatus => info::status(&query("query-status").await?),
@@ -202,6 +210,14 @@ async fn memsave(
         arguments.insert("cpu-index".into(), cpu.into());
     }
     Ok(silently(host.qmp("memsave", arguments).await?))
+}
+
+async fn boot_set(host: &impl HmpHost, order: &str) -> Result<String, Failure> {
+    let complain = |text: String| Failure::Usage(format!("{text}\n"));
+    let order = boot::checked_order(order).map_err(|error| complain(error.to_string()))?;
+    let shown = format!("boot device list now set to {order}\n");
+    let set = host.inspect(Inspect::SetBootOrder { order }).await;
+    set.map(|_| shown).map_err(|error| complain(error.desc))
 }
 
 fn pretty(value: &Value) -> String {

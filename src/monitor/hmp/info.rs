@@ -116,6 +116,21 @@ pub(super) fn memory_size(reply: &Value) -> String {
     shown
 }
 
+/// The NUMA nodes with their CPUs and memory, none of which was plugged in.
+pub(super) fn numa(nodes: &Value, cpus: &Value) -> String {
+    let mut shown = format!("{} nodes\n", items(nodes).len());
+    for entry in items(nodes) {
+        let node = number(entry, "node");
+        let belongs = |cpu: &&Value| cpu["props"]["node-id"] == node;
+        let cpus = items(cpus).iter().filter(belongs);
+        let cpus: String = cpus.map(|cpu| format!(" {}", number(cpu, "cpu-index"))).collect();
+        shown += &format!("node {node} cpus:{cpus}\n");
+        shown += &format!("node {node} size: {} MB\n", number(entry, "size") >> 20);
+        shown += &format!("node {node} plugged: 0 MB\n");
+    }
+    shown
+}
+
 pub(super) fn hotpluggable_cpus(reply: &Value) -> String {
     let mut shown = "Hotpluggable CPUs:\n".to_owned();
     for cpu in items(reply) {

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod commands;
+mod controllers;
 mod editor;
 mod expression;
 mod format;

@@ -59,6 +59,7 @@ pub(super) enum Run {
     ChardevChange,
     RingbufRead,
     Memsave,
+    BootSet,
     Print,
     DumpPhysical,
     DumpVirtual,
@@ -75,11 +76,14 @@ pub(super) enum Run {
     ShowIothreads,
     ShowKvm,
     ShowMappings,
+    ShowLocalApic,
     ShowMemdev,
     ShowMemoryDevices,
     ShowMemorySize,
     ShowMigration,
     ShowName,
+    ShowNuma,
+    ShowPic,
     ShowPci,
     ShowQdm,
     ShowQomTree,
@@ -169,6 +173,13 @@ const fn plain(names: &'static [&'static str], help: &'static str, run: Run) -> 
 
 /// The commands, in the order of their names.
 pub(super) const COMMANDS: &[Command] = &[
+    Command {
+        names: &["boot_set"],
+        usage: "bootdevice",
+        arguments: &[word("bootdevice")],
+        help: "set the order in which firmware looks for what to boot, written as for -boot order=",
+        run: Run::BootSet,
+    },
     Command {
         names: &["chardev-add"],
         usage: "args",
@@ -416,6 +427,13 @@ pub(super) const TOPICS: &[Command] = &[
     ),
     plain(&["iothreads"], "the threads that serve devices", Run::ShowIothreads),
     plain(&["kvm"], "whether KVM is used", Run::ShowKvm),
+    Command {
+        names: &["lapic"],
+        usage: "[vcpu]",
+        arguments: &[optional(number("apic-id"))],
+        help: "the local APIC of the vCPU, or of another",
+        run: Run::ShowLocalApic,
+    },
     plain(
         &["mem"],
         "the ranges of virtual memory that are mapped, and how they may be used",
@@ -434,7 +452,9 @@ pub(super) const TOPICS: &[Command] = &[
     ),
     plain(&["migrate"], "whether the guest moves or could", Run::ShowMigration),
     plain(&["name"], "the guest's name", Run::ShowName),
+    plain(&["numa"], "the NUMA nodes, their CPUs and their memory", Run::ShowNuma),
     plain(&["pci"], "the PCI devices", Run::ShowPci),
+    plain(&["pic"], "the interrupt controllers", Run::ShowPic),
     plain(&["qdm"], "the devices that can be made", Run::ShowQdm),
     Command {
         names: &["qom-tree"],

@@ -56,6 +56,10 @@ impl HmpHost for Fake {
             }
             Inspect::PortRead { port, .. } => json!(u32::from(port)),
             Inspect::Registers { cpu } => json!(format!("RAX={cpu}\n")),
+            Inspect::NumaNodes => json!([{"node": 0, "size": 64 << 20}, {"node": 1, "size": 32 << 20}]),
+            Inspect::SetBootOrder { order } if order == "acdn" => {
+                return Err(Error::generic("Too many boot devices for PC"));
+            }
             Inspect::RamBlocks => json!([{"name": "pc.ram", "offset": 0, "size": 4096}]),
             question => {
                 let name = "inspect".to_owned();
@@ -403,6 +407,28 @@ async fn looking_into_a_guest() {
             json!({"PortWrite": {"port": 0x70, "size": 1, "value": 3}})
         ]
     );
+}
+
+#[tokio::test]
+async fn nodes_and_boot_order() {
+    let cpu = |index: u32, node: u32| json!({"cpu-index": index, "props": {"node-id": node}});
+    let host = Fake::with([("query-cpus-fast", json!([cpu(0, 0), cpu(1, 1), cpu(2, 0)]))]);
+    let expected = "2 nodes\nnode 0 cpus: 0 2\nnode 0 size: 64 MB\nnode 0 plugged: 0 MB\n\
+        node 1 cpus: 1\nnode 1 size: 32 MB\nnode 1 plugged: 0 MB\n";
+    assert_eq!(line(&host, "info numa").await, expected.replace('\n', "\r\n"));
+    for (text, shown) in [
+        ("boot_set dc", "boot device list now set to dc\r\n"),
+        ("boot_set z", "Invalid boot device 'z'\r\n"),
+        ("boot_set cc", "Boot device 'c' was given twice\r\n"),
+        ("boot_set acdn", "Too many boot devices for PC\r\n"),
+        (
+            "boot_set",
+            "boot_set: string expected\r\nTry \"help boot_set\" for more information\r\n",
+        ),
+        ("info lapic 3", "No CPU available\r\n"),
+    ] {
+        assert_eq!(line(&host, text).await, shown, "{text}");
+    }
 }
 
 #[tokio::test]

@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use super::*;
 use crate::accel::StatValue;
+use crate::accel::controllers::InterruptControllers;
 use crate::cmdline::{self, Parsed};
 use crate::machine;
-use crate::machine::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
+use crate::machine::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::qapi::qmp::PciInfo;
 use crate::qapi::visit::WireEvent;
 use crate::qom::Object;
@@ -126,6 +127,22 @@ impl Guest for Puppet {
 
     fn port_write(&self, _: u16, _: &[u8]) -> Result<(), Error> {
         unreachable!("nobody looks")
+    }
+
+    fn numa_nodes(&self) -> Vec<NodeInfo> {
+        unreachable!("nobody looks")
+    }
+
+    fn local_apic(&self, _: u32) -> Result<Vec<u32>, Error> {
+        unreachable!("nobody looks")
+    }
+
+    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error> {
+        unreachable!("nobody looks")
+    }
+
+    fn set_boot_order(&self, _: &str) -> Result<(), Error> {
+        unreachable!("nobody boots")
     }
 
     fn describe_host(&self) -> Result<Vec<u8>, Error> {

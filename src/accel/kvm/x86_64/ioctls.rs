@@ -10,7 +10,7 @@ use std::{
 use crate::mem::RamBlock;
 use kvm_bindings::{
     CpuId, KVM_CAP_HYPERV_ENLIGHTENED_VMCS, KVM_MAX_CPUID_ENTRIES, KVMIO, kvm_cpuid2, kvm_device_attr, kvm_enable_cap,
-    kvm_interrupt, kvm_reinject_control, kvm_userspace_memory_region,
+    kvm_interrupt, kvm_irqchip, kvm_reinject_control, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::libc::{SYS_arch_prctl, syscall};
@@ -168,4 +168,16 @@ pub(super) fn set_memory_slot(
 pub(super) fn borrow(fd: &impl AsRawFd) -> BorrowedFd<'_> {
     // SAFETY: the returned value borrows the owner of the descriptor.
     unsafe { BorrowedFd::borrow_raw(fd.as_raw_fd()) }
+}
+
+/// The state of an interrupt controller in the kernel, as `struct kvm_pic_state` or `struct kvm_ioapic_state` lays it out.
+pub(super) fn irqchip(vm: &VmFd, chip_id: u32) -> io::Result<[u8; 512]> {
+    let mut chip = kvm_irqchip {
+        chip_id,
+        ..kvm_irqchip::default()
+    };
+    vm.get_irqchip(&mut chip)?;
+    // SAFETY: the member `dummy` is all bytes of the union, each of which was zero before the kernel wrote to it.
+    let bytes = unsafe { chip.chip.dummy };
+    Ok(bytes.map(|byte| byte as u8))
 }

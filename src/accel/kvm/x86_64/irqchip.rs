@@ -14,6 +14,7 @@ use super::{
     ioctls,
     vm::{LostTickPolicy, Vm},
 };
+use crate::accel::controllers::{InterruptControllers, IoApicInfo, PicInfo};
 use crate::accel::kvm::KvmError;
 use crate::irq::{Chip, Controller, Msi, Route, RouteTo};
 
@@ -56,6 +57,55 @@ impl Controller for Vm {
 
     fn disconnect(&self, gsi: u32, event: &EventFd) -> io::Result<()> {
         self.fd.unregister_irqfd(event, gsi).map_err(io::Error::from)
+    }
+}
+
+impl Vm {
+    /// The interrupt controllers in the kernel.
+    ///
+    /// # Errors
+    /// When KVM refuses (`kernel_irqchip=split` has none there).
+    pub fn interrupt_controllers(&self) -> io::Result<InterruptControllers> {
+        let ioapic = ioctls::irqchip(&self.fd, KVM_IRQCHIP_IOAPIC)?;
+        Ok(InterruptControllers {
+            ioapic: ioapic_info(&ioapic),
+            pics: [
+                pic_info(&ioctls::irqchip(&self.fd, KVM_IRQCHIP_PIC_MASTER)?),
+                pic_info(&ioctls::irqchip(&self.fd, KVM_IRQCHIP_PIC_SLAVE)?),
+            ],
+        })
+    }
+}
+
+/// From a `struct kvm_ioapic_state`.
+fn ioapic_info(bytes: &[u8; 512]) -> IoApicInfo {
+    const TABLE: usize = 24;
+    let number = |at: usize, len: usize| {
+        let bytes = bytes[at..at + len].iter().rev();
+        bytes.fold(0, |number: u64, byte| number << 8 | u64::from(*byte))
+    };
+    let word = |at| u32::try_from(number(at, 4)).unwrap_or_default();
+    IoApicInfo {
+        version: 0x11,
+        id: bytes[12],
+        select: bytes[8],
+        irr: word(16),
+        table: (0..24).map(|pin| number(TABLE + 8 * pin, 8)).collect(),
+    }
+}
+
+/// From a `struct kvm_pic_state`.
+fn pic_info(bytes: &[u8; 512]) -> PicInfo {
+    let [_, irr, imr, isr, first, base, reads_isr, ..] = *bytes;
+    PicInfo {
+        irr,
+        imr,
+        isr,
+        first,
+        base,
+        reads_isr: reads_isr != 0,
+        elcr: bytes[14],
+        special_nested: bytes[12] != 0,
     }
 }
 

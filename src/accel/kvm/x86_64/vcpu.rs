@@ -126,6 +126,24 @@ impl Vcpu {
         registers::values(&self.fd)
     }
 
+    /// The registers of the local APIC: register n is at offset 16 * n.
+    ///
+    /// # Errors
+    /// When KVM refuses.
+    pub fn local_apic(&self) -> io::Result<Vec<u32>> {
+        let page = self.fd.get_lapic()?.regs;
+        let bytes: Vec<u8> = page.iter().map(|byte| *byte as u8).collect();
+        let registers = bytes.chunks_exact(16);
+        Ok(registers
+            .map(|register| {
+                register[..4]
+                    .iter()
+                    .rev()
+                    .fold(0, |word, byte| word << 8 | u32::from(*byte))
+            })
+            .collect())
+    }
+
     /// The guest physical address behind a linear one, with the page tables the vCPU uses now.
     #[must_use]
     pub fn translate(&self, linear: u64) -> Option<u64> {
