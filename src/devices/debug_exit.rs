@@ -1,9 +1,8 @@
 //! `isa-debug-exit`: a port by which a test guest ends the emulator with an exit status.
 
-use serde_json::Value;
-
-use super::{Device, DeviceState, Notice, Notifier, PioDevice};
+use super::{Device, Notice, Notifier, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+use crate::vmstate::{StateError, Visitor};
 
 /// `isa-debug-exit`.
 pub static TYPE: TypeInfo = TypeInfo {
@@ -41,11 +40,7 @@ impl Device for DebugExit {
 
     fn reset(&mut self) {}
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Empty
-    }
-
-    fn restore(&mut self, _: u32, _: &Value) -> Result<(), String> {
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
         Ok(())
     }
 

@@ -1,9 +1,8 @@
 //! The debug console: a port that takes bytes and passes them on (`isa-debugcon`).
 
-use serde_json::Value;
-
-use super::{Device, DeviceState, PioDevice};
+use super::{Device, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+use crate::vmstate::{StateError, Visitor};
 
 /// The QOM type.
 pub static TYPE: TypeInfo = TypeInfo {
@@ -63,12 +62,8 @@ impl Device for Debugcon {
 
     fn reset(&mut self) {}
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Empty
-    }
-
-    fn restore(&mut self, version: u32, _fields: &Value) -> Result<(), String> {
-        Err(format!("isa-debugcon has no state, but version {version} was found"))
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

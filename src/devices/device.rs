@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use crate::vmstate::{StateError, Visitor};
 
 /// Something a device asks of the machine as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,35 +52,21 @@ pub trait MmioDevice {
     fn mmio_write(&mut self, offset: u64, data: &[u8]);
 }
 
-/// What a device has to say about being saved and moved.
-#[derive(Clone, Debug, PartialEq)]
-pub enum DeviceState {
-    /// The device cannot be saved, for this reason.
-    NonMigratable(&'static str),
-    /// The device holds nothing that has to be saved.
-    Empty,
-    /// The device's `State` struct, with the version of its layout.
-    Versioned {
-        /// Version of the layout.
-        version: u32,
-        /// The fields.
-        fields: Value,
-    },
-}
-
 /// A device of the machine.
 pub trait Device: Send {
     /// The QOM type name.
     fn type_name(&self) -> &'static str;
     /// Returns to the state after power-on.
     fn reset(&mut self);
-    /// Its state, for saving.
-    fn state(&self) -> DeviceState;
-    /// Takes back a state saved by [`Device::state`].
+    /// Visits the sections of its saved state, in QEMU's order; none if it remembers nothing.
     ///
     /// # Errors
-    /// Says which field is missing or out of range.
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String>;
+    /// Those of the visitor, passed on.
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError>;
+    /// Why a guest that has this device cannot be saved; none if it can.
+    fn migration_blocker(&self) -> Option<&'static str> {
+        None
+    }
     /// The port view, if the device has ports.
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
         None

@@ -6,9 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
-use super::{Device, DeviceState, IrqLine, Notice, Notifier, PioDevice};
+use super::{Device, IrqLine, Notice, Notifier, PioDevice};
+use crate::vmstate::{StateError, Visitor};
 
 /// The data port; the status and command port is 4 above it.
 pub const DATA_PORT: u16 = 0x60;
@@ -46,16 +45,6 @@ enum Expects {
     Mouse,
     MouseEcho,
 }
-
-const EXPECTATIONS: [Expects; 7] = [
-    Expects::Keyboard,
-    Expects::KeyboardArgument,
-    Expects::CommandByte,
-    Expects::OutputPort,
-    Expects::KeyboardEcho,
-    Expects::Mouse,
-    Expects::MouseEcho,
-];
 
 /// The controller.
 pub struct I8042 {
@@ -184,47 +173,12 @@ impl Device for I8042 {
         self.update_irq();
     }
 
-    fn state(&self) -> DeviceState {
-        let expects = EXPECTATIONS.iter().position(|expects| *expects == self.expects);
-        DeviceState::Versioned {
-            version: 1,
-            fields: json!({
-                "queue": self.queue,
-                "command_byte": self.command_byte,
-                "output_port": self.output_port,
-                "after_command": self.after_command,
-                "expects": expects,
-            }),
-        }
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != 1 {
-            return Err(format!("version {version} of i8042 is not known"));
-        }
-        let wrong = |name: &str| format!("i8042: field '{name}' is missing or out of range");
-        let byte = |value: &Value| value.as_u64().and_then(|value| u8::try_from(value).ok());
-        let queue = fields["queue"]
-            .as_array()
-            .filter(|queue| queue.len() <= QUEUE)
-            .ok_or_else(|| wrong("queue"))?;
-        let queue = queue
-            .iter()
-            .map(byte)
-            .collect::<Option<_>>()
-            .ok_or_else(|| wrong("queue"))?;
-        let expects = fields["expects"].as_u64().and_then(|at| usize::try_from(at).ok());
-        self.expects = *expects
-            .and_then(|at| EXPECTATIONS.get(at))
-            .ok_or_else(|| wrong("expects"))?;
-        self.command_byte = byte(&fields["command_byte"]).ok_or_else(|| wrong("command_byte"))?;
-        self.output_port = byte(&fields["output_port"]).ok_or_else(|| wrong("output_port"))?;
-        self.after_command = fields["after_command"]
-            .as_bool()
-            .ok_or_else(|| wrong("after_command"))?;
-        self.queue = queue;
-        self.update_irq();
-        Ok(())
+    fn migration_blocker(&self) -> Option<&'static str> {
+        Some("its state cannot be written down")
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -299,24 +253,6 @@ mod tests {
             device.pio_write(COMMAND_OFFSET, &[command]);
         }
         assert_eq!(*seen.lock().unwrap(), [Notice::ResetRequest]);
-    }
-
-    #[test]
-    fn a_restored_controller_goes_on_where_it_was() {
-        let (mut one, ..) = controller();
-        one.pio_write(0, &[0xf2]);
-        one.pio_write(COMMAND_OFFSET, &[0x60]);
-        let DeviceState::Versioned { version, fields } = one.state() else {
-            panic!("it can be saved")
-        };
-        let (mut other, line, _) = controller();
-        other.restore(version, &fields).unwrap();
-        assert!(line.is_high());
-        other.pio_write(0, &[0]);
-        assert!(!line.is_high(), "the byte was taken for the command byte");
-        assert_eq!(read(&mut other, 0), 0xfa);
-        let long = json!({"queue": vec![0; 99], "expects": 0});
-        assert!(other.restore(1, &long).unwrap_err().contains("'queue'"));
     }
 
     proptest! {

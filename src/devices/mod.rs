@@ -17,7 +17,6 @@ pub mod pm;
 pub mod port92;
 pub mod pvpanic;
 pub mod rtc;
-mod saved;
 pub mod serial;
 mod shared;
 #[cfg(test)]
@@ -25,8 +24,7 @@ mod testing;
 
 pub use crate::irq::IrqLine;
 pub use clock::Clock;
-pub use device::{Device, DeviceState, MmioDevice, Notice, Notifier, PioDevice};
-use saved::{restore_fields, saved_fields};
+pub use device::{Device, MmioDevice, Notice, Notifier, PioDevice};
 pub use shared::{SharedDevice, ports, registers};
 
 use crate::qom::TypeInfo;

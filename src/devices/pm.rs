@@ -2,14 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
-use super::{Clock, Device, DeviceState, IrqLine, Notice, Notifier, PioDevice};
+use super::{Clock, Device, IrqLine, Notice, Notifier, PioDevice};
+use crate::vmstate::{StateError, Visitor};
 
 /// Frequency of the power management timer in Hz.
 const TIMER_HZ: u128 = 3_579_545;
-/// Version of the saved state.
-const VERSION: u32 = 1;
 
 /// Offsets of the registers.
 const PM1_STATUS: u16 = 0x00;
@@ -265,53 +262,12 @@ impl Device for Pm {
         self.update_sci();
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: VERSION,
-            fields: json!({
-                "pm1_sts": self.current_status(),
-                "pm1_en": self.enable,
-                "pm1_cnt": self.control,
-                "gpe0": self.gpe,
-                "smi_en": self.smi_enable,
-                "apm": self.apm,
-            }),
-        }
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("power management state version {version} is not {VERSION}"));
-        }
-        let number = |name: &str| -> Result<u64, String> {
-            fields
-                .get(name)
-                .and_then(Value::as_u64)
-                .ok_or_else(|| format!("field '{name}' is missing"))
-        };
-        let half = |name: &str| u16::try_from(number(name)?).map_err(|_| format!("field '{name}' is out of range"));
-        let bytes = |name: &str, into: &mut [u8]| -> Result<(), String> {
-            let list = fields
-                .get(name)
-                .and_then(Value::as_array)
-                .filter(|list| list.len() == into.len());
-            let list = list.ok_or_else(|| format!("field '{name}' is missing or has another length"))?;
-            for (byte, value) in into.iter_mut().zip(list) {
-                let value = value.as_u64().and_then(|value| u8::try_from(value).ok());
-                *byte = value.ok_or_else(|| format!("field '{name}' is out of range"))?;
-            }
-            Ok(())
-        };
-        let (status, enable, control) = (half("pm1_sts")?, half("pm1_en")?, half("pm1_cnt")?);
-        bytes("gpe0", &mut self.gpe)?;
-        bytes("apm", &mut self.apm)?;
-        self.smi_enable = u32::try_from(number("smi_en")?).map_err(|_| "field 'smi_en' is out of range")?;
-        self.status = status & STATUS_MASK;
-        self.enable = enable & ENABLE_MASK;
-        self.control = control & CONTROL_MASK;
-        self.carry_base = self.ticks();
-        self.update_sci();
-        Ok(())
+    fn migration_blocker(&self) -> Option<&'static str> {
+        Some("its state cannot be written down")
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -453,19 +409,5 @@ mod tests {
         assert_eq!(pm.control & 1, 1);
         pm.pio_write(Pm::APM_BIAS, &[3]);
         assert_eq!(pm.control & 1, 0);
-    }
-
-    #[test]
-    fn state_survives_saving() {
-        let (mut pm, ..) = pm(PmConfig::default());
-        pm.pio_write(0x02, &[0x20, 0x01]);
-        pm.press_power_button();
-        let DeviceState::Versioned { version, fields } = pm.state() else {
-            panic!()
-        };
-        let (mut other, ..) = self::pm(PmConfig::default());
-        other.restore(version, &fields).unwrap();
-        assert_eq!((other.enable, other.status), (0x120, 0x100));
-        assert!(other.restore(version, &json!({"pm1_sts": 70000})).is_err());
     }
 }

@@ -1,13 +1,10 @@
 //! System control port A at 0x92: a fast reset, and the A20 gate, which does nothing any more.
 
-use serde_json::{Value, json};
-
-use super::{Device, DeviceState, Notice, Notifier, PioDevice};
+use super::{Device, Notice, Notifier, PioDevice};
+use crate::vmstate::{Fields, Layout, StateError, Stateful, Visitor, VmState, section};
 
 /// A change from 0 to 1 resets the machine.
 const FAST_RESET: u8 = 1;
-/// Version of the saved state.
-const VERSION: u32 = 1;
 
 /// The port.
 pub struct Port92 {
@@ -41,6 +38,34 @@ impl PioDevice for Port92 {
     }
 }
 
+/// Section `port92`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port92State {
+    /// What was written last.
+    pub outport: u8,
+}
+
+impl VmState for Port92State {
+    fn layout(&self) -> Layout {
+        Layout::new("port92", 1)
+    }
+
+    fn fields(&mut self, fields: &mut Fields<'_, '_>) -> Result<(), StateError> {
+        fields.int("outport", &mut self.outport)
+    }
+}
+
+impl Stateful<Port92State> for Port92 {
+    fn state(&self) -> Port92State {
+        Port92State { outport: self.value }
+    }
+
+    fn set_state(&mut self, state: Port92State) -> Result<(), StateError> {
+        self.value = state.outport;
+        Ok(())
+    }
+}
+
 impl Device for Port92 {
     fn type_name(&self) -> &'static str {
         "port92"
@@ -50,23 +75,8 @@ impl Device for Port92 {
         self.value = 0;
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: VERSION,
-            fields: json!({ "outport": self.value }),
-        }
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("port92 state version {version} is not {VERSION}"));
-        }
-        let value = fields
-            .get("outport")
-            .and_then(Value::as_u64)
-            .and_then(|value| u8::try_from(value).ok());
-        self.value = value.ok_or("field 'outport' is missing or out of range")?;
-        Ok(())
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<Port92State>(self))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -82,6 +92,8 @@ mod tests {
     };
 
     use super::*;
+    use crate::devices::testing::{move_state, saved};
+    use crate::vmstate::recorded::{check_round_trips, sections};
 
     #[test]
     fn only_a_rising_bit_resets() {
@@ -94,5 +106,15 @@ mod tests {
             port.pio_write(0, &[value]);
         }
         assert_eq!(resets.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn its_section_is_qemus() {
+        check_round_trips("port92", |_| Port92State::default());
+        let mut one = Port92::new(Arc::new(|_| {}));
+        let [section] = sections("q35-10.2-bare", "port92").try_into().unwrap();
+        assert_eq!(saved(&mut one)[0].1, section.bytes());
+        one.pio_write(0, &[2]);
+        move_state(&mut one, &mut Port92::new(Arc::new(|_| {})));
     }
 }

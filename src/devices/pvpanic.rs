@@ -2,10 +2,9 @@
 //!
 //! Reading tells which events are understood, writing reports one.
 
-use serde_json::{Value, json};
-
-use super::{Device, DeviceState, Notice, Notifier, PioDevice};
+use super::{Device, Notice, Notifier, PioDevice};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+use crate::vmstate::{StateError, Visitor};
 
 /// Where it is unless told otherwise.
 pub const PORT: u16 = 0x505;
@@ -61,19 +60,8 @@ impl Device for Pvpanic {
 
     fn reset(&mut self) {}
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: 1,
-            fields: json!({ "events": self.events }),
-        }
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        match (version, fields["events"].as_u64()) {
-            (1, Some(events)) if events == u64::from(self.events) => Ok(()),
-            (1, _) => Err("pvpanic: field 'events' differs from this guest's".to_owned()),
-            _ => Err(format!("version {version} of pvpanic is not known")),
-        }
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{IrqLine, PioDevice};
+use super::{Device, IrqLine, PioDevice};
 use crate::irq::{Msi, MsiSource, MsiVector};
+use crate::vmstate::{Layout, StateError};
 
 /// A line that counts how often it went high.
 #[derive(Debug, Default)]
@@ -113,4 +114,34 @@ pub(crate) fn random_accesses(ports: u16) -> impl Strategy<Value = Vec<Access>> 
     let access = (0..ports, any::<Option<u32>>(), prop::sample::select(vec![1, 2, 4]))
         .prop_map(|(offset, write, size)| Access { offset, write, size });
     prop::collection::vec(access, 0..200)
+}
+
+/// The sections of a device, with what each takes.
+pub(crate) fn saved(device: &mut dyn Device) -> Vec<(Layout, Vec<u8>)> {
+    let mut all = Vec::new();
+    let result = device.sections(&mut |section| {
+        all.push((section.layout(), section.save()?.bytes));
+        Ok(())
+    });
+    result.unwrap();
+    all
+}
+
+/// Gives a device what [`saved`] took from one like it.
+pub(crate) fn restore(device: &mut dyn Device, saved: &[(Layout, Vec<u8>)]) -> Result<(), StateError> {
+    let mut rest = saved.iter();
+    device.sections(&mut |section| {
+        let (layout, bytes) = rest.next().unwrap();
+        assert_eq!(*layout, section.layout());
+        assert_eq!(section.load(layout.version, bytes)?, bytes.len());
+        Ok(())
+    })
+}
+
+/// Moves the state of `one` to `other`, which is like it after a reset, and checks that nothing is lost on the way.
+#[track_caller]
+pub(crate) fn move_state(one: &mut dyn Device, other: &mut dyn Device) {
+    let before = saved(one);
+    restore(other, &before).unwrap();
+    assert_eq!(saved(other), before, "{}", one.type_name());
 }

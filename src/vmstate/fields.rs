@@ -82,12 +82,30 @@ impl Fields<'_, '_> {
         self.element(name, T::TYPE, None, std::slice::from_mut(value))
     }
 
+    /// An integer whose type QEMU calls by a name of its own.
+    ///
+    /// # Errors
+    /// The data end before.
+    pub fn int_as<T: Integer>(
+        &mut self,
+        name: &'static str,
+        kind: &'static str,
+        value: &mut T,
+    ) -> Result<(), StateError> {
+        self.element(name, kind, None, std::slice::from_mut(value))
+    }
+
     /// An array of integers.
     ///
     /// # Errors
     /// The data end before.
     pub fn ints<T: Integer>(&mut self, name: &'static str, values: &mut [T]) -> Result<(), StateError> {
-        self.element(name, T::TYPE, Some(values.len()), values)
+        match values {
+            // Nothing is there to be described.
+            [] => Ok(()),
+            [only] => self.int(name, only),
+            _ => self.element(name, T::TYPE, Some(values.len()), values),
+        }
     }
 
     /// A boolean that QEMU keeps in an integer: 1 for true; every other value but 0 is true as well.
@@ -207,7 +225,7 @@ impl Fields<'_, '_> {
         self.listed_structures(name, states)?;
         if let Mode::Write { described, .. } = &mut self.mode {
             described.truncate(described.len() - count.saturating_sub(1));
-            if let Some(only) = described.last_mut().filter(|_| count > 0) {
+            if let Some(only) = described.last_mut().filter(|_| count > 1) {
                 only.array_len = Some(count);
             }
         }

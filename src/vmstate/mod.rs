@@ -12,6 +12,7 @@ mod integer;
 pub mod pc;
 #[cfg(test)]
 pub(crate) mod recorded;
+mod section;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ pub use describe::{Description, FieldDescription};
 pub use error::{StateError, StateErrorKind};
 pub use fields::{Fields, Subsections};
 pub use integer::Integer;
+pub use section::{Section, Stateful, Visitor, section};
 
 use input::Input;
 

@@ -141,6 +141,16 @@ impl Items {
         file.map(|(_, bytes)| bytes.as_slice())
     }
 
+    /// The file of this name.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        let at = self
+            .files
+            .binary_search_by(|(other, _)| other.as_str().cmp(name))
+            .ok()?;
+        self.files.get(at).map(|(_, bytes)| bytes.as_slice())
+    }
+
     fn update_directory(&mut self) {
         let count = u32::try_from(self.files.len()).unwrap_or_default();
         let mut directory = count.to_be_bytes().to_vec();

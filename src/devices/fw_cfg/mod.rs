@@ -1,15 +1,17 @@
 //! The firmware configuration device: named items that firmware and kernels read (QEMU's docs/specs/fw_cfg.rst).
 
 mod items;
+mod state;
 
 use std::sync::Arc;
 
 pub use items::{Items, Key};
-use serde_json::{Value, json};
+pub use state::FwCfgState;
 
-use super::{Device, DeviceState, PioDevice};
+use super::{Device, PioDevice};
 use crate::mem::AddressSpace;
 use crate::qom::TypeInfo;
+use crate::vmstate::{StateError, Stateful, Visitor, section};
 
 /// Offset of the data port; the selector is at 0.
 const DATA: u16 = 1;
@@ -26,8 +28,8 @@ const CONTROL_SKIP: u32 = 1 << 2;
 const CONTROL_SELECT: u32 = 1 << 3;
 const CONTROL_WRITE: u32 = 1 << 4;
 
-/// Version of the saved state.
-const VERSION: u32 = 1;
+/// Files that ACPI tables are built from.
+const ACPI_FILES: [&str; 3] = ["etc/acpi/tables", "etc/table-loader", "etc/acpi/rsdp"];
 
 /// The QOM type.
 pub static FW_CFG: TypeInfo = TypeInfo {
@@ -167,6 +169,28 @@ impl PioDevice for FwCfg {
     }
 }
 
+impl Stateful<FwCfgState> for FwCfg {
+    fn state(&self) -> FwCfgState {
+        FwCfgState {
+            cur_entry: self.selected,
+            // Beyond the end of any item it does not matter how far.
+            cur_offset: u32::try_from(self.offset).unwrap_or(u32::MAX),
+            dma_addr: u64::from(self.dma_high) << 32,
+            acpi_sizes: ACPI_FILES.map(|name| self.items.file(name).map_or(0, |file| file.len() as u64)),
+        }
+    }
+
+    fn set_state(&mut self, state: FwCfgState) -> Result<(), StateError> {
+        self.selected = state.cur_entry;
+        self.offset =
+            usize::try_from(state.cur_offset).map_err(|_| StateError::out_of_range("cur_offset", state.cur_offset))?;
+        // The lower half starts a transfer, so it never waits.
+        self.dma_high =
+            u32::try_from(state.dma_addr >> 32).map_err(|_| StateError::out_of_range("dma_addr", state.dma_addr))?;
+        Ok(())
+    }
+}
+
 impl Device for FwCfg {
     fn type_name(&self) -> &'static str {
         FW_CFG.name
@@ -177,24 +201,8 @@ impl Device for FwCfg {
         self.dma_high = 0;
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: VERSION,
-            fields: json!({ "cur_entry": self.selected, "cur_offset": self.offset, "dma_addr_high": self.dma_high }),
-        }
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("fw_cfg state version {version} is not {VERSION}"));
-        }
-        let number = |name: &str| fields.get(name).and_then(Value::as_u64);
-        let field = |name: &str| number(name).ok_or_else(|| format!("field '{name}' is missing"));
-        let range = |name: &str| format!("field '{name}' is out of range");
-        self.selected = u16::try_from(field("cur_entry")?).map_err(|_| range("cur_entry"))?;
-        self.offset = usize::try_from(field("cur_offset")?).map_err(|_| range("cur_offset"))?;
-        self.dma_high = u32::try_from(field("dma_addr_high")?).map_err(|_| range("dma_addr_high"))?;
-        Ok(())
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<FwCfgState>(self))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -205,7 +213,10 @@ impl Device for FwCfg {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::testing::move_state;
     use crate::mem::{RamBlock, Region, Topology};
+    use crate::vmstate::load_whole;
+    use crate::vmstate::recorded::{check_round_trips, sections};
 
     fn device() -> (FwCfg, Arc<AddressSpace>) {
         let mut items = Items::default();
@@ -255,6 +266,21 @@ mod tests {
         let mut data = [0xff; 6];
         ram.read_memory(0x200, &mut data).unwrap();
         assert_eq!(&data, b"ello\0\0");
+    }
+
+    #[test]
+    fn its_section_is_qemus() {
+        check_round_trips("fw_cfg", |_| FwCfgState::default());
+        let (mut one, _) = device();
+        let [section] = sections("q35-10.2-bare", "fw_cfg").try_into().unwrap();
+        let mut qemus = FwCfgState::default();
+        load_whole(&mut qemus, section.version, &section.bytes()).unwrap();
+        // The tables of that guest are not of this one.
+        qemus.acpi_sizes = [0; 3];
+        assert_eq!(one.state(), qemus);
+        read(&mut one, 0x21, 3);
+        one.pio_write(4, &7_u32.to_be_bytes());
+        move_state(&mut one, &mut device().0);
     }
 
     #[test]

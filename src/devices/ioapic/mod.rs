@@ -6,15 +6,12 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
-use super::{Device, DeviceState, MmioDevice, restore_fields, saved_fields};
+use super::{Device, MmioDevice};
 use crate::accel::controllers::IoApicInfo;
 use crate::irq::Msi;
+use crate::vmstate::pc::IoApicState;
+use crate::vmstate::{StateError, Stateful, Visitor, section};
 
-/// Version of the saved state.
-const VERSION: u32 = 1;
 /// Number of inputs.
 pub const PINS: u8 = 24;
 
@@ -63,7 +60,7 @@ pub struct IoApic {
     state: State,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct State {
     select: u8,
     id: u32,
@@ -166,6 +163,12 @@ impl IoApic {
         self.apics.deliver(message(entry));
     }
 
+    /// Level-triggered inputs; bit n is input n.
+    fn level_triggered(&self) -> u32 {
+        let pins = self.state.table.iter().enumerate();
+        pins.fold(0, |mask, (pin, entry)| mask | u32::from(entry & LEVEL != 0) << pin)
+    }
+
     /// Level-triggered inputs with a vector, masked ones too: an interrupt that is being handled ends after its mask.
     fn watched(&self) -> Vec<(u8, Msi)> {
         let entries = (0..PINS).zip(self.state.table);
@@ -266,6 +269,41 @@ impl MmioDevice for IoApic {
     }
 }
 
+impl Stateful<IoApicState> for IoApic {
+    fn state(&self) -> IoApicState {
+        let State {
+            select,
+            id,
+            lines,
+            edges,
+            table,
+        } = self.state;
+        IoApicState {
+            // The id has four bits, the highest but four.
+            id: (id >> 24) as u8,
+            ioregsel: select,
+            irr: edges & !self.level_triggered() | lines & self.level_triggered(),
+            ioredtbl: table,
+        }
+    }
+
+    /// Inputs keep the levels that devices drive by now, so this section is to be read after those of the devices.
+    fn set_state(&mut self, state: IoApicState) -> Result<(), StateError> {
+        let id = u32::from(state.id) << 24;
+        if id & !ID_MASK != 0 {
+            return Err(StateError::out_of_range("id", state.id));
+        }
+        self.state.select = state.ioregsel;
+        self.state.id = id;
+        self.state.table = state.ioredtbl;
+        let level = self.level_triggered();
+        self.state.edges = state.irr & !level;
+        self.state.lines = self.state.lines & !level | state.irr & level;
+        self.apics.watch(&self.watched());
+        Ok(())
+    }
+}
+
 impl Device for IoApic {
     fn type_name(&self) -> &'static str {
         "ioapic"
@@ -279,15 +317,8 @@ impl Device for IoApic {
         self.apics.watch(&[]);
     }
 
-    fn state(&self) -> DeviceState {
-        saved_fields(VERSION, &self.state)
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        let state: State = restore_fields("ioapic", (version, VERSION), fields)?;
-        self.state = state;
-        self.apics.watch(&self.watched());
-        Ok(())
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<IoApicState>(self))
     }
 
     fn as_mmio(&mut self) -> Option<&mut dyn MmioDevice> {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::vmstate::{StateError, StateErrorKind};
+
 /// Bytes of a PCI Express function's configuration space.
 const SIZE: usize = 4096;
 /// First byte after the header.
@@ -60,6 +62,8 @@ pub struct ConfigSpace {
     clearable: Box<[u8; SIZE]>,
     bars: [Option<(BarKind, u64)>; 6],
     next_capability: usize,
+    /// Where capabilities are, but for the bytes of them that devices change.
+    capabilities: Vec<Range<usize>>,
     last_pointer: usize,
     last_extended: Option<usize>,
     next_extended: usize,
@@ -76,6 +80,7 @@ impl ConfigSpace {
             clearable: Box::new([0; SIZE]),
             bars: [None; 6],
             next_capability: HEADER_END,
+            capabilities: Vec::new(),
             last_pointer: CAPABILITIES,
             last_extended: None,
             next_extended: EXTENDED,
@@ -153,6 +158,7 @@ impl ConfigSpace {
         self.next_capability = (at + 2 + body.len()).next_multiple_of(4);
         debug_assert!(self.next_capability <= EXTENDED);
         self.bytes[at] = id;
+        self.capabilities.push(at..at + 2 + body.len());
         self.set(at + 2, body);
         self.bytes[self.last_pointer] = u8::try_from(at).unwrap_or_default();
         self.last_pointer = at + 1;
@@ -173,6 +179,17 @@ impl ConfigSpace {
             self.set(last + 2, &(next | u16::from(low)).to_le_bytes());
         }
         at
+    }
+
+    /// Says that the device itself changes bytes of a capability, so that they do not tell one function from another.
+    pub fn vary(&mut self, changing: Range<usize>) {
+        let ranges = std::mem::take(&mut self.capabilities).into_iter();
+        let around = |range: Range<usize>| {
+            let before = range.start..range.end.min(changing.start);
+            let after = range.start.max(changing.end)..range.end;
+            [before, after]
+        };
+        self.capabilities = ranges.flat_map(around).filter(|range| !range.is_empty()).collect();
     }
 
     /// Sets bytes whatever the guest may do to them.
@@ -283,26 +300,36 @@ impl ConfigSpace {
         self.bytes.as_slice()
     }
 
-    /// Takes back saved bytes, as far as the guest may have changed them.
+    /// Takes back saved bytes: all of them, or the 256 of a conventional function.
     ///
     /// # Errors
     /// When the function that was saved is another one: names the first byte that differs.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), String> {
-        if bytes.len() != SIZE {
-            return Err(format!(
-                "configuration space has {} bytes instead of {SIZE}",
-                bytes.len()
-            ));
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), StateError> {
+        let len = bytes.len().min(SIZE);
+        let differs = |at: &usize| {
+            let fixed = self.fixed_bits(*at);
+            (bytes[*at] ^ self.initial[*at]) & fixed != 0
+        };
+        if let Some(at) = (0..len).find(differs) {
+            let kind = StateErrorKind::Different {
+                own: self.initial[at].into(),
+                theirs: bytes[at].into(),
+            };
+            return Err(StateError::new(kind).within(format!("configuration byte {at:#x}")));
         }
-        // The identity of a function never changes.
-        if let Some(at) = (0..4).find(|at| bytes[*at] != self.initial[*at]) {
-            return Err(format!(
-                "configuration byte {at:#x} is {:#04x} instead of {:#04x}",
-                bytes[at], self.initial[at]
-            ));
-        }
-        self.bytes.copy_from_slice(bytes);
+        self.bytes[..len].copy_from_slice(&bytes[..len]);
         Ok(())
+    }
+
+    /// The bits of a byte that say what the function is, and that nothing ever changes.
+    fn fixed_bits(&self, at: usize) -> u8 {
+        let fixed = match at {
+            0..=3 | 8..=11 | HEADER_TYPE | CAPABILITIES => 0xff,
+            STATUS => STATUS_CAPABILITIES.to_le_bytes()[0],
+            _ if self.capabilities.iter().any(|range| range.contains(&at)) => 0xff,
+            _ => 0,
+        };
+        fixed & !self.writable[at] & !self.clearable[at]
     }
 }
 

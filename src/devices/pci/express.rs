@@ -200,6 +200,10 @@ impl Express {
             (SLOT_STATUS, 0x011f),
             (ROOT_STATUS + 2, 0x0001),
         ];
+        // Links come up and go down, and so do devices in slots.
+        for register in [LINK_STATUS, SLOT_STATUS] {
+            config.vary(self.at + register..self.at + register + 2);
+        }
         for (register, mask) in clearable {
             config.allow_clear(self.at + register, &mask.to_le_bytes());
         }

@@ -40,6 +40,12 @@ impl Pin {
         self.refresh(config);
     }
 
+    /// Whether it asks for an interrupt.
+    #[must_use]
+    pub fn is_asked(&self) -> bool {
+        self.asked
+    }
+
     /// Call after the guest wrote to the command register, and after a reset or restore.
     pub fn refresh(&self, config: &ConfigSpace) {
         self.line.set(self.asked && config.allows_intx());

@@ -1,11 +1,10 @@
 //! The ICH9's LPC bridge at 0:1f.0 (Intel I/O Controller Hub 9 datasheet, chapter 13).
 
-use serde_json::{Value, json};
-
-use super::{ConfigSpace, PciFunction, config_state, restore_config};
+use super::{ConfigSpace, PciFunction};
 use crate::{
-    devices::{Device, DeviceState},
+    devices::Device,
     qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
+    vmstate::{StateError, Visitor},
 };
 
 /// Base of the power management ports.
@@ -21,8 +20,6 @@ const PIRQ_OFF: u8 = 0x80;
 const GEN_PMCON: usize = 0xa0;
 /// Root complex registers.
 const RCBA: usize = 0xf0;
-/// Version of the saved state.
-const VERSION: u32 = 1;
 
 /// The QOM type.
 pub static LPC: TypeInfo = TypeInfo {
@@ -109,18 +106,12 @@ impl Device for Lpc {
         }
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: VERSION,
-            fields: json!({ "config": config_state(&self.config) }),
-        }
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("ICH9-LPC state version {version} is not {VERSION}"));
-        }
-        restore_config(&mut self.config, fields)
+    fn migration_blocker(&self) -> Option<&'static str> {
+        Some("its state cannot be written down")
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::ops::Range;
 
-use serde_json::{Value, json};
-
-use super::{ConfigSpace, PciFunction, config_state, restore_config};
+use super::{ConfigSpace, PciFunction, PciState};
 use crate::{
-    devices::{Device, DeviceState},
+    devices::Device,
     qom::TypeInfo,
+    vmstate::{Fields, Layout, StateError, Stateful, Visitor, VmState, section},
 };
 
 /// Base of memory-mapped configuration space.
@@ -20,8 +19,6 @@ const PAM: usize = 0x90;
 const SMRAM: usize = 0x9d;
 /// After power-on: compatible SMRAM at segment A, closed.
 const SMRAM_DEFAULT: u8 = 0x02;
-/// Version of the saved state.
-const VERSION: u32 = 1;
 
 /// The QOM type.
 pub static MCH: TypeInfo = TypeInfo {
@@ -76,6 +73,36 @@ impl Mch {
     }
 }
 
+/// Section `mch`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MchState {
+    /// Configuration space.
+    pub pci: PciState,
+}
+
+impl VmState for MchState {
+    fn layout(&self) -> Layout {
+        Layout::new("mch", 1)
+    }
+
+    fn fields(&mut self, fields: &mut Fields<'_, '_>) -> Result<(), StateError> {
+        fields.structure("parent_obj", &mut self.pci)?;
+        fields.unused("unused", 1)
+    }
+}
+
+impl Stateful<MchState> for Mch {
+    fn state(&self) -> MchState {
+        MchState {
+            pci: PciState::conventional(&self.config, [false; 4]),
+        }
+    }
+
+    fn set_state(&mut self, state: MchState) -> Result<(), StateError> {
+        self.config.restore(&state.pci.config)
+    }
+}
+
 impl Device for Mch {
     fn type_name(&self) -> &'static str {
         MCH.name
@@ -88,18 +115,8 @@ impl Device for Mch {
         }
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: VERSION,
-            fields: json!({ "config": config_state(&self.config) }),
-        }
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("mch state version {version} is not {VERSION}"));
-        }
-        restore_config(&mut self.config, fields)
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<MchState>(self))
     }
 }
 
@@ -116,6 +133,9 @@ impl PciFunction for Mch {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::devices::testing::move_state;
+    use crate::vmstate::load_whole;
+    use crate::vmstate::recorded::{check_round_trips, sections};
 
     #[test]
     fn configuration_space_appears_where_firmware_puts_it() {
@@ -126,5 +146,26 @@ mod tests {
         mch.reset();
         assert_eq!(mch.mmconfig(), None);
         assert_eq!(Mch::new(true).mmconfig(), Some(0xb000_0000..0xc000_0000));
+    }
+
+    #[test]
+    fn its_section_is_qemus() {
+        check_round_trips("mch", |_| Mch::new(false).state());
+        let mut one = Mch::new(false);
+        one.config_mut().write(0x60, &0xe000_0001_u32.to_le_bytes());
+        move_state(&mut one, &mut Mch::new(false));
+        for section in sections("q35-10.2-linux-devices", "mch") {
+            let mut state = one.state();
+            load_whole(&mut state, section.version, &section.bytes()).unwrap();
+            one.set_state(state).unwrap();
+        }
+        assert_eq!(one.mmconfig(), Some(0xb000_0000..0xc000_0000));
+        let mut other = one.state();
+        other.pci.config[2] = 0x18;
+        let error = one.set_state(other).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "configuration byte 0x2: 24 where this machine has 192"
+        );
     }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
-use super::ConfigSpace;
+use super::{ConfigSpace, MsixState};
 use crate::irq::{Msi, MsiSource, MsiVector};
 
 /// Id of the capability.
@@ -181,33 +179,24 @@ impl Msix {
 
     /// Table and pending bits, for saving.
     #[must_use]
-    pub fn state(&self) -> Value {
-        json!({ "table": self.entries, "pending": self.pending })
+    pub fn state(&self) -> MsixState {
+        MsixState {
+            table: self.entries.clone(),
+            pending: self.pending.clone(),
+        }
     }
 
-    /// Takes back what [`Msix::state`] gave.
-    ///
-    /// # Errors
-    /// Says which field is missing, malformed or of another length.
-    pub fn restore(&mut self, config: &ConfigSpace, fields: &Value) -> Result<(), String> {
-        let list = |name: &str| {
-            let list = fields.get(name).and_then(Value::as_array);
-            let list = list.filter(|list| list.len() == self.entries.len());
-            list.ok_or_else(|| format!("field '{name}' is missing or has another length"))
-        };
-        let entry = |value: &Value| -> Option<[u8; ENTRY]> {
-            let bytes = value.as_array()?.iter();
-            let bytes = bytes.map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()));
-            bytes.collect::<Option<Vec<u8>>>()?.try_into().ok()
-        };
-        let entries: Option<Vec<_>> = list("table")?.iter().map(entry).collect();
-        let pending: Option<Vec<_>> = list("pending")?.iter().map(Value::as_bool).collect();
-        (self.entries, self.pending) = (
-            entries.ok_or("field 'table' holds no table entries")?,
-            pending.ok_or("field 'pending' holds no booleans")?,
-        );
+    /// Takes back what [`Msix::state`] gave, for as many vectors as there are.
+    pub fn set_state(&mut self, config: &ConfigSpace, state: MsixState) {
+        self.entries
+            .iter_mut()
+            .zip(state.table)
+            .for_each(|(entry, saved)| *entry = saved);
+        self.pending
+            .iter_mut()
+            .zip(state.pending)
+            .for_each(|(waits, saved)| *waits = saved);
         self.program_all(config);
-        Ok(())
     }
 
     fn deliver(&mut self, config: &ConfigSpace, vector: usize) {
@@ -299,11 +288,11 @@ mod tests {
         let (config, mut one, _) = function();
         write(&mut one, &config, 0x20, 0x1234);
         let (_, mut other, _) = function();
-        other.restore(&config, &one.state()).unwrap();
+        other.set_state(&config, one.state());
         let mut data = [0; 4];
         assert!(other.read(0x20, &mut data));
         assert_eq!(u32::from_le_bytes(data), 0x1234);
-        assert!(other.restore(&config, &json!({"table": [], "pending": []})).is_err());
+        assert_eq!(other.state(), one.state());
     }
 
     proptest! {

@@ -1,9 +1,9 @@
 //! One 8259A.
 
-use serde::{Deserialize, Serialize};
-
 use super::CASCADE;
 use crate::accel::controllers::PicInfo;
+use crate::vmstate::StateError;
+use crate::vmstate::pc::PicState;
 
 /// First initialisation word: this is one; a fourth one follows; there is one chip only; inputs are level-triggered.
 const ICW1: u8 = 0x10;
@@ -17,7 +17,7 @@ const ICW4_SPECIAL_NESTED: u8 = 0x10;
 const OCW3: u8 = 0x08;
 
 /// One chip. Bit n of a mask is input n.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Chip {
     /// Levels of the inputs.
     pub(super) lines: u8,
@@ -63,6 +63,62 @@ impl Chip {
             elcr: self.elcr,
             special_nested: self.special_nested,
         }
+    }
+
+    /// Its registers, for saving.
+    pub(super) fn saved(&self) -> PicState {
+        PicState {
+            last_irr: self.lines,
+            irr: self.irr,
+            imr: self.imr,
+            isr: self.isr,
+            priority_add: self.first,
+            irq_base: self.base,
+            read_reg_select: self.reads_isr,
+            poll: self.poll,
+            special_mask: self.special_mask,
+            // Here words are counted from 1.
+            init_state: self.next_word.saturating_sub(1),
+            auto_eoi: self.auto_end,
+            rotate_on_auto_eoi: self.rotates,
+            special_fully_nested_mode: self.special_nested,
+            init4: self.needs_fourth,
+            single_mode: self.single,
+            elcr: self.elcr,
+            ltim: self.all_level,
+        }
+    }
+
+    /// A chip with these registers.
+    ///
+    /// # Errors
+    /// They are not those of a chip.
+    pub(super) fn restored(state: &PicState) -> Result<Self, StateError> {
+        if state.irq_base & 7 != 0 {
+            return Err(StateError::out_of_range("irq_base", state.irq_base));
+        }
+        Ok(Self {
+            lines: state.last_irr,
+            irr: state.irr,
+            isr: state.isr,
+            imr: state.imr,
+            first: state.priority_add,
+            base: state.irq_base,
+            elcr: state.elcr,
+            all_level: state.ltim,
+            next_word: match state.init_state {
+                0 => 0,
+                state => state + 1,
+            },
+            needs_fourth: state.init4,
+            single: state.single_mode,
+            auto_end: state.auto_eoi,
+            rotates: state.rotate_on_auto_eoi,
+            special_nested: state.special_fully_nested_mode,
+            special_mask: state.special_mask,
+            reads_isr: state.read_reg_select,
+            poll: state.poll,
+        })
     }
 
     /// Back to the state after power-on, with the inputs at the levels they have.

@@ -8,15 +8,12 @@ mod chip;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 use self::chip::Chip;
-use super::{Device, DeviceState, IrqLine, PioDevice, restore_fields, saved_fields};
+use super::{Device, IrqLine, PioDevice};
 use crate::accel::controllers::PicInfo;
+use crate::vmstate::pc::PicState;
+use crate::vmstate::{StateError, Stateful, Visitor, section};
 
-/// Version of the saved state.
-const VERSION: u32 = 1;
 /// The input of the first chip that the second one drives.
 const CASCADE: u8 = 2;
 /// What an input that went away before it was acknowledged counts as.
@@ -28,7 +25,7 @@ pub struct Pics {
     state: State,
 }
 
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 struct State {
     chips: [Chip; 2],
 }
@@ -159,6 +156,21 @@ impl PioDevice for Pics {
     }
 }
 
+/// One of the two chips.
+struct ChipOf<'a>(&'a mut Pics, usize);
+
+impl Stateful<PicState> for ChipOf<'_> {
+    fn state(&self) -> PicState {
+        self.0.state.chips[self.1].saved()
+    }
+
+    fn set_state(&mut self, state: PicState) -> Result<(), StateError> {
+        self.0.state.chips[self.1] = Chip::restored(&state)?;
+        self.0.output.set(self.0.is_pending());
+        Ok(())
+    }
+}
+
 impl Device for Pics {
     fn type_name(&self) -> &'static str {
         "isa-i8259"
@@ -171,19 +183,9 @@ impl Device for Pics {
         self.update();
     }
 
-    fn state(&self) -> DeviceState {
-        saved_fields(VERSION, &self.state)
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        let mut state: State = restore_fields("isa-i8259", (version, VERSION), fields)?;
-        for chip in &mut state.chips {
-            chip.first &= 7;
-            chip.base &= 0xf8;
-        }
-        self.state = state;
-        self.output.set(self.is_pending());
-        Ok(())
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<PicState>(&mut ChipOf(self, 0)))?;
+        visit(&mut section::<PicState>(&mut ChipOf(self, 1)))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

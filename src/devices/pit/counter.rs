@@ -1,7 +1,5 @@
 //! One counter of the timer.
 
-use serde::{Deserialize, Serialize};
-
 /// Counts in a second.
 const FREQUENCY: u128 = 1_193_182;
 const SECOND: u128 = 1_000_000_000;
@@ -14,7 +12,7 @@ const KEEP_COUNT: u8 = 0x20;
 const KEEP_STATUS: u8 = 0x10;
 
 /// A counter. Times are nanoseconds of the guest's clock.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub(super) struct Counter {
     mode: u8,
     access: u8,
@@ -52,13 +50,6 @@ impl Counter {
             kept_count: None,
             kept_status: None,
         }
-    }
-
-    /// Brings what was restored into its range.
-    pub(super) fn confine(&mut self) {
-        self.mode = self.mode.min(5);
-        self.access = (self.access & 3).max(ACCESS_LOW);
-        self.reload = self.reload.clamp(1, 0x1_0000);
     }
 
     /// A control word for this counter.

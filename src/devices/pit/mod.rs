@@ -9,16 +9,12 @@ mod types;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-
 pub use self::types::{KVM_PIT, PIT_COMMON};
 
 use self::counter::Counter;
-use super::{Clock, Device, DeviceState, IrqLine, PioDevice, restore_fields, saved_fields};
+use super::{Clock, Device, IrqLine, PioDevice};
+use crate::vmstate::{StateError, Visitor};
 
-/// Version of the saved state.
-const VERSION: u32 = 1;
 /// Offsets of the ports.
 const CONTROL: u16 = 3;
 const SPEAKER: u16 = 4;
@@ -37,7 +33,7 @@ pub struct Pit {
     state: State,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 struct State {
     counters: [Counter; 3],
     /// The bits of port 0x61 that can be written.
@@ -176,17 +172,12 @@ impl Device for Pit {
         self.irq.set(false);
     }
 
-    fn state(&self) -> DeviceState {
-        saved_fields(VERSION, &self.state)
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        let mut state: State = restore_fields("isa-pit", (version, VERSION), fields)?;
-        state.counters.iter_mut().for_each(Counter::confine);
-        self.state = state;
-        let now = self.clock.nanoseconds();
-        self.irq.set(self.state.counters[0].output(now));
-        Ok(())
+    fn migration_blocker(&self) -> Option<&'static str> {
+        Some("its state cannot be written down")
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

@@ -152,21 +152,6 @@ fn memory_refresh_toggles() {
     assert_ne!(read(&mut pit, 4) & 0x10, before);
 }
 
-#[test]
-fn a_saved_state_comes_back() {
-    let (mut pit, _, time) = pit();
-    program(&mut pit, &[(3, 0x34), (0, 0x9b), (0, 0x2e)]);
-    time.pass(3_000_000);
-    let DeviceState::Versioned { version, fields } = pit.state() else {
-        panic!("not saved")
-    };
-    let line = Arc::new(CountingLine::default());
-    let mut other = Pit::new(line, Arc::clone(&time) as _);
-    other.restore(version, &fields).unwrap();
-    assert_eq!(other.deadline(), pit.deadline());
-    assert!(other.restore(version, &serde_json::json!({ "speaker": 7 })).is_err());
-}
-
 proptest! {
     #[test]
     fn random_accesses_do_not_panic(accesses in random_accesses(5), steps: Vec<u64>) {

@@ -5,10 +5,9 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
-use super::{Device, DeviceState, IrqLine, Notice, Notifier, PioDevice};
+use super::{Device, IrqLine, Notice, Notifier, PioDevice};
 use crate::calendar::{Date, day_of_week};
+use crate::vmstate::{StateError, Visitor};
 
 /// First port: the index; the data port is the next one.
 pub const PORT: u16 = 0x70;
@@ -353,32 +352,12 @@ impl Device for Rtc {
         self.irq.set(false);
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: 1,
-            fields: json!({ "cmos": self.cmos.as_slice(), "index": self.index, "offset": self.offset }),
-        }
+    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
+        Ok(())
     }
 
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != 1 {
-            return Err(format!("version {version} of mc146818rtc is not known"));
-        }
-        let wrong = |name: &str| format!("mc146818rtc: field '{name}' is missing or out of range");
-        let byte = |value: &Value| value.as_u64().and_then(|value| u8::try_from(value).ok());
-        let cmos = fields["cmos"].as_array().ok_or_else(|| wrong("cmos"))?;
-        let cmos: Option<Vec<u8>> = cmos.iter().map(byte).collect();
-        self.cmos = cmos
-            .and_then(|cmos| cmos.try_into().ok())
-            .ok_or_else(|| wrong("cmos"))?;
-        self.index = byte(&fields["index"])
-            .filter(|index| *index < 128)
-            .ok_or_else(|| wrong("index"))?;
-        self.offset = fields["offset"].as_i64().ok_or_else(|| wrong("offset"))?;
-        self.seen = self.guest_seconds();
-        self.restart_periodic();
-        self.irq.set(self.cmos[C] & REQUEST != 0);
-        Ok(())
+    fn migration_blocker(&self) -> Option<&'static str> {
+        Some("its state cannot be written down")
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

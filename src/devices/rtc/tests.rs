@@ -134,26 +134,6 @@ fn interrupts_come_when_due_and_go_when_read() {
     assert_eq!(bench.read(C) & PERIODIC, PERIODIC);
 }
 
-#[test]
-fn a_restored_clock_keeps_its_memory_and_its_offset() {
-    let mut one = Bench::new();
-    one.write(0x40, 0x77);
-    one.write(YEAR, 0x05);
-    let DeviceState::Versioned { version, fields } = one.rtc.state() else {
-        panic!("it can be saved")
-    };
-    let mut other = Bench::new();
-    other.rtc.restore(version, &fields).unwrap();
-    assert_eq!([other.read(0x40), other.read(YEAR)], [0x77, 0x05]);
-    assert!(
-        other
-            .rtc
-            .restore(1, &json!({"cmos": [1]}))
-            .unwrap_err()
-            .contains("'cmos'")
-    );
-}
-
 proptest! {
     #[test]
     fn no_access_does_harm(accesses in random_accesses(2), steps in prop::collection::vec(0i64..10_000_000_000, 200)) {

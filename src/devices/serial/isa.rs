@@ -1,14 +1,10 @@
 //! The port on an ISA bus: eight I/O ports, and its place in the machine's saved state.
 
-use serde_json::Value;
-
 use super::TYPE;
 use super::state::State;
 use super::uart::{Links, Uart};
-use crate::devices::{Device, DeviceState, PioDevice};
-
-/// Version of the saved state, that of QEMU's section.
-const VERSION: u32 = 3;
+use crate::devices::{Device, PioDevice};
+use crate::vmstate::{StateError, Stateful, Visitor, section};
 
 /// A serial port on an ISA bus.
 pub struct IsaSerial {
@@ -30,6 +26,16 @@ impl IsaSerial {
     }
 }
 
+impl Stateful<State> for IsaSerial {
+    fn state(&self) -> State {
+        self.uart.state().clone()
+    }
+
+    fn set_state(&mut self, state: State) -> Result<(), StateError> {
+        self.uart.set_state(state)
+    }
+}
+
 impl Device for IsaSerial {
     fn type_name(&self) -> &'static str {
         TYPE.name
@@ -39,24 +45,8 @@ impl Device for IsaSerial {
         self.uart.reset();
     }
 
-    fn state(&self) -> DeviceState {
-        match serde_json::to_value(self.uart.state()) {
-            Ok(fields) => DeviceState::Versioned {
-                version: VERSION,
-                fields,
-            },
-            Err(_) => DeviceState::NonMigratable("its state cannot be written down"),
-        }
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("version {version} of isa-serial is not known"));
-        }
-        let state: State = serde::Deserialize::deserialize(fields).map_err(|error| format!("isa-serial: {error}"))?;
-        self.uart
-            .set_state(state)
-            .map_err(|reason| format!("isa-serial: {reason}"))
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<State>(self))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
-use super::registers::{IIR_NONE, LSR_TEMT, LSR_THRE, MCR_OUT2, MSR_CONNECTED};
+use super::registers::{IER_THRI, IIR_ID, IIR_NONE, IIR_THRI, LSR_TEMT, LSR_THRE, MCR_OUT2, MSR_CONNECTED};
+use crate::vmstate::{Fields, Layout, StateError, StateErrorKind, Subsections, VmState};
 
 /// How many characters a FIFO holds.
 pub const FIFO_SIZE: usize = 16;
 
-/// A port's state under the names of QEMU's section `serial` (version 3) and its subsections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A port's state: QEMU's section `serial`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     /// Divisor latch.
     pub divider: u16,
@@ -81,20 +80,151 @@ impl State {
     ///
     /// # Errors
     /// Says which field contradicts another one or is out of range.
-    pub fn check(&self) -> Result<(), String> {
-        let too_long = |fifo: &VecDeque<u8>| fifo.len() > FIFO_SIZE;
-        if too_long(&self.recv_fifo) {
-            return Err("field 'recv_fifo' is longer than the FIFO".to_owned());
-        }
-        if too_long(&self.xmit_fifo) {
-            return Err("field 'xmit_fifo' is longer than the FIFO".to_owned());
-        }
-        match (self.tsr_retry, self.lsr & LSR_TEMT) {
-            (0, 0) => {
-                Err("fields 'tsr_retry' and 'lsr' contradict each other: a character waits for nothing".to_owned())
+    pub fn check(&self) -> Result<(), StateError> {
+        for (name, fifo) in [("recv_fifo", &self.recv_fifo), ("xmit_fifo", &self.xmit_fifo)] {
+            if fifo.len() > FIFO_SIZE {
+                return Err(StateError::out_of_range(name, fifo.len() as u64));
             }
-            (1.., 1..) => Err("fields 'tsr_retry' and 'lsr' contradict each other: no character waits".to_owned()),
-            _ => Ok(()),
         }
+        let waits = self.tsr_retry > 0;
+        let is_empty = self.lsr & LSR_TEMT != 0;
+        if waits == is_empty {
+            let reason = format!(
+                "{} refusals of a character, but the transmitter is {}",
+                self.tsr_retry,
+                if is_empty { "empty" } else { "not empty" }
+            );
+            return Err(StateError::new(StateErrorKind::Refused(reason)).within("tsr_retry"));
+        }
+        Ok(())
+    }
+
+    fn identifies_empty_transmitter(&self) -> bool {
+        self.iir & IIR_ID == IIR_THRI
+    }
+}
+
+impl VmState for State {
+    fn layout(&self) -> Layout {
+        Layout::new("serial", 3).since(2)
+    }
+
+    fn fields(&mut self, fields: &mut Fields<'_, '_>) -> Result<(), StateError> {
+        let mut chip = Chip {
+            state: self,
+            tells_thr: false,
+        };
+        fields.structure("state", &mut chip)
+    }
+}
+
+/// The chip, which is a struct of its own in the section.
+struct Chip<'a> {
+    state: &'a mut State,
+    /// A subsection told of `thr_ipending`.
+    tells_thr: bool,
+}
+
+impl VmState for Chip<'_> {
+    fn layout(&self) -> Layout {
+        Layout::new("serial", 3).since(2)
+    }
+
+    fn fields(&mut self, fields: &mut Fields<'_, '_>) -> Result<(), StateError> {
+        if fields.reading() {
+            // What a subsection would tell is as after a reset where none comes.
+            *self.state = State::default();
+        }
+        let state = &mut *self.state;
+        fields.int("divider", &mut state.divider)?;
+        for (name, register) in [
+            ("rbr", &mut state.rbr),
+            ("ier", &mut state.ier),
+            ("iir", &mut state.iir),
+            ("lcr", &mut state.lcr),
+            ("mcr", &mut state.mcr),
+            ("lsr", &mut state.lsr),
+            ("msr", &mut state.msr),
+            ("scr", &mut state.scr),
+        ] {
+            fields.int(name, register)?;
+        }
+        if fields.version() >= 3 {
+            fields.int("fcr_vmstate", &mut state.fcr)?;
+        }
+        Ok(())
+    }
+
+    fn subsections(&mut self, all: &mut Subsections<'_, '_>) -> Result<(), StateError> {
+        let (state, tells_thr) = (&mut *self.state, &mut self.tells_thr);
+        let of = |name| Layout::new(name, 1);
+        let expected = state.identifies_empty_transmitter();
+        let unexpected = state.ier & IER_THRI != 0 && state.thr_ipending != expected;
+        all.section(of("serial/thr_ipending"), unexpected, |fields| {
+            *tells_thr = true;
+            fields.flag::<i32>("thr_ipending", &mut state.thr_ipending)
+        })?;
+        all.section(of("serial/tsr"), state.tsr_retry != 0, |fields| {
+            fields.int("tsr_retry", &mut state.tsr_retry)?;
+            fields.int("thr", &mut state.thr)?;
+            fields.int("tsr", &mut state.tsr)
+        })?;
+        let needed = !state.recv_fifo.is_empty();
+        all.section(of("serial/recv_fifo"), needed, |fields| {
+            fields.structure("recv_fifo", &mut Fifo(&mut state.recv_fifo))
+        })?;
+        let needed = !state.xmit_fifo.is_empty();
+        all.section(of("serial/xmit_fifo"), needed, |fields| {
+            fields.structure("xmit_fifo", &mut Fifo(&mut state.xmit_fifo))
+        })?;
+        let timer = &mut state.fifo_timeout_timer;
+        all.section(of("serial/fifo_timeout_timer"), timer.is_some(), |fields| {
+            fields.timer("fifo_timeout_timer", timer)
+        })?;
+        let pending = &mut state.timeout_ipending;
+        all.section(of("serial/timeout_ipending"), *pending, |fields| {
+            fields.flag::<i32>("timeout_ipending", pending)
+        })?;
+        // The lines of a modem at the other end are nothing that a back end here has.
+        all.section(of("serial/poll"), false, |fields| {
+            fields.int("poll_msl", &mut 0_i32)?;
+            fields.timer("modem_status_poll", &mut None)
+        })
+    }
+
+    fn post_load(&mut self, _version: u32) -> Result<(), StateError> {
+        if !self.tells_thr {
+            self.state.thr_ipending = self.state.identifies_empty_transmitter();
+        }
+        self.state.check()
+    }
+}
+
+/// QEMU's `Fifo8`: a ring of bytes.
+struct Fifo<'a>(&'a mut VecDeque<u8>);
+
+impl VmState for Fifo<'_> {
+    fn layout(&self) -> Layout {
+        Layout::new("Fifo8", 1)
+    }
+
+    fn fields(&mut self, fields: &mut Fields<'_, '_>) -> Result<(), StateError> {
+        let mut ring = [0; FIFO_SIZE];
+        for (place, byte) in ring.iter_mut().zip(self.0.iter()) {
+            *place = *byte;
+        }
+        // `State::check` bounds it.
+        let (mut head, mut count) = (0_u32, self.0.len() as u32);
+        fields.buffer("data", &mut ring)?;
+        fields.int("head", &mut head)?;
+        fields.int("num", &mut count)?;
+        for (name, value, limit) in [("head", head, FIFO_SIZE - 1), ("num", count, FIFO_SIZE)] {
+            if value as usize > limit {
+                return Err(StateError::out_of_range(name, value));
+            }
+        }
+        let bytes = ring.iter().cycle().skip(head as usize).take(count as usize);
+        *self.0 = bytes.copied().collect();
+        Ok(())
     }
 }

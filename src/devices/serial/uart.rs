@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::registers::*;
 use super::state::{FIFO_SIZE, State};
 use crate::devices::{Clock, IrqLine};
+use crate::vmstate::StateError;
 
 /// Nanoseconds of a second.
 const SECOND: u64 = 1_000_000_000;
@@ -73,7 +74,7 @@ impl Uart {
     ///
     /// # Errors
     /// As [`State::check`].
-    pub fn set_state(&mut self, state: State) -> Result<(), String> {
+    pub fn set_state(&mut self, state: State) -> Result<(), StateError> {
         state.check()?;
         self.state = state;
         self.update_interrupt();

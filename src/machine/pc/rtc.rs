@@ -4,15 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::Value;
-
 use super::layout::Split;
 use super::timed::{Timed, Timer};
 use crate::devices::rtc::{Now, Rtc};
-use crate::devices::{Clock, Device, DeviceState, PioDevice};
+use crate::devices::{Clock, Device, PioDevice};
 use crate::machine::config::{RtcBase, RtcClock, RtcConfig};
 use crate::machine::local_time;
 use crate::qapi::Error;
+use crate::vmstate::{StateError, Visitor};
 
 /// CMOS memory: why the machine was reset; this value means that it wakes from sleep.
 const SHUTDOWN_STATUS: u8 = 0x0f;
@@ -187,12 +186,8 @@ impl Device for TimedRtc {
         }
     }
 
-    fn state(&self) -> DeviceState {
-        self.clock.state()
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        self.clock.restore(version, fields)
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        self.clock.sections(visit)
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

@@ -5,12 +5,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use nix::sys::signal::SigSet;
-use serde_json::Value;
-
 use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
-use crate::devices::{Device, DeviceState, PioDevice};
+use crate::devices::{Device, PioDevice};
+use crate::vmstate::{StateError, Visitor};
+use nix::sys::signal::SigSet;
 
 /// A guest that asks for more is called late.
 const SHORTEST_WAIT: Duration = Duration::from_micros(50);
@@ -144,12 +143,12 @@ impl<D: Timer + 'static> Device for Timed<D> {
         self.change(|state| state.device.reset());
     }
 
-    fn state(&self) -> DeviceState {
-        self.shared.lock().device.state()
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        self.change(|state| state.device.sections(visit))
     }
 
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        self.change(|state| state.device.restore(version, fields))
+    fn migration_blocker(&self) -> Option<&'static str> {
+        self.shared.lock().device.migration_blocker()
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

@@ -1,20 +1,22 @@
 //! `pcie-root-port`: a port of the root complex, with a slot behind it.
 
+mod state;
+
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+pub use state::RootPortState;
 
 use super::{
-    BarKind, ConfigSpace, Msix, MsixLayout, PciFunction, Pin, Unplug, UnplugError, config_state,
+    BarKind, ConfigSpace, Msix, MsixLayout, PciFunction, PciState, Pin, Unplug, UnplugError,
     express::{Express, LINK_SPEEDS, LINK_WIDTHS, Link, PortType, Slot},
     reserve::Reserve,
-    restore_config,
     slot::{Effect, HotplugSlot},
 };
 use crate::{
-    devices::{Device, DeviceState},
+    devices::Device,
     irq::{IrqLine, MsiSource},
     qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
+    vmstate::{StateError, Stateful, Visitor, section},
 };
 
 /// Primary, secondary and subordinate bus numbers.
@@ -31,8 +33,6 @@ const VECTORS: MsixLayout = MsixLayout {
     table: 0,
     pending: 0x800,
 };
-/// Version of the saved state.
-const VERSION: u32 = 1;
 
 /// The QOM type.
 pub static ROOT_PORT: TypeInfo = TypeInfo {
@@ -204,6 +204,23 @@ impl RootPort {
     }
 }
 
+impl Stateful<RootPortState> for RootPort {
+    fn state(&self) -> RootPortState {
+        RootPortState {
+            pci: PciState::express(&self.config, [self.pin.is_asked(), false, false, false]),
+            msix: self.msix.state(),
+        }
+    }
+
+    fn set_state(&mut self, state: RootPortState) -> Result<(), StateError> {
+        self.config.restore(&state.pci.config)?;
+        self.msix.set_state(&self.config, state.msix);
+        self.slot.resume(&self.config);
+        self.act(Effect::default());
+        Ok(())
+    }
+}
+
 impl Device for RootPort {
     fn type_name(&self) -> &'static str {
         ROOT_PORT.name
@@ -217,23 +234,8 @@ impl Device for RootPort {
         self.act(Effect::default());
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: VERSION,
-            fields: json!({ "config": config_state(&self.config), "msix": self.msix.state() }),
-        }
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("pcie-root-port state version {version} is not {VERSION}"));
-        }
-        restore_config(&mut self.config, fields)?;
-        let msix = fields.get("msix").ok_or("field 'msix' is missing")?;
-        self.msix.restore(&self.config, msix)?;
-        self.slot.resume(&self.config);
-        self.act(Effect::default());
-        Ok(())
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<RootPortState>(self))
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
-use crate::devices::testing::{CountingLine, Messages};
+use crate::devices::testing::{CountingLine, Messages, move_state};
+use crate::vmstate::recorded::check_round_trips;
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -160,13 +161,23 @@ fn a_slot_without_hot_plug_refuses() {
 fn a_restored_port_goes_on_interrupting() {
     let mut one = Bench::hotplug();
     one.write(SLOT_CONTROL, 0x0030);
-    let DeviceState::Versioned { version, fields } = one.port.state() else {
-        panic!("ports can be saved")
-    };
     let mut other = Bench::hotplug();
-    other.port.restore(version, &fields).unwrap();
+    move_state(&mut one.port, &mut other.port);
     assert!(other.line.is_high());
-    assert!(other.port.restore(version, &json!({})).is_err());
+}
+
+#[test]
+fn recorded_ports_are_read_and_written_alike() {
+    let blank = || Bench::new(RootPortConfig::default()).port.state();
+    check_round_trips("pcie-root-port", |_| blank());
+}
+
+#[test]
+fn a_port_with_a_device_moves_to_one_without() {
+    let mut one = Bench::hotplug();
+    one.port.set_occupied(true);
+    let mut other = Bench::hotplug();
+    move_state(&mut one.port, &mut other.port);
 }
 
 proptest! {

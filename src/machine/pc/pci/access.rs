@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
-
 use super::RootComplex;
 use crate::{
-    devices::{Device, DeviceState, Notice, Notifier, PioDevice},
+    devices::{Device, Notice, Notifier, PioDevice},
     machine::pci::Devfn,
     mem::IoHandler,
+    vmstate::{Fields, Layout, StateError, Stateful, Visitor, VmState, section},
 };
 
 /// The address register's enable bit.
@@ -22,8 +21,6 @@ const RESET: u16 = 1;
 const RESET_CPU: u8 = 1 << 2;
 /// Reset control: bits that stay as written.
 const RESET_KEPT: u8 = 1 << 1;
-/// Version of the saved state.
-const VERSION: u32 = 1;
 
 /// Ports 0xcf8 to 0xcff: configuration address and data, and the reset control register.
 pub(crate) struct ConfigPorts {
@@ -89,6 +86,36 @@ impl PioDevice for ConfigPorts {
     }
 }
 
+/// Section `PCIHost`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PciHostState {
+    /// The address register.
+    pub(crate) config_reg: u32,
+}
+
+impl VmState for PciHostState {
+    fn layout(&self) -> Layout {
+        Layout::new("PCIHost", 1)
+    }
+
+    fn fields(&mut self, fields: &mut Fields<'_, '_>) -> Result<(), StateError> {
+        fields.int("config_reg", &mut self.config_reg)
+    }
+}
+
+impl Stateful<PciHostState> for ConfigPorts {
+    fn state(&self) -> PciHostState {
+        PciHostState {
+            config_reg: self.address,
+        }
+    }
+
+    fn set_state(&mut self, state: PciHostState) -> Result<(), StateError> {
+        self.address = state.config_reg;
+        Ok(())
+    }
+}
+
 impl Device for ConfigPorts {
     fn type_name(&self) -> &'static str {
         "q35-pcihost"
@@ -99,26 +126,8 @@ impl Device for ConfigPorts {
         self.reset = 0;
     }
 
-    fn state(&self) -> DeviceState {
-        DeviceState::Versioned {
-            version: VERSION,
-            fields: json!({ "config_reg": self.address, "reset": self.reset }),
-        }
-    }
-
-    fn restore(&mut self, version: u32, fields: &Value) -> Result<(), String> {
-        if version != VERSION {
-            return Err(format!("host bridge state version {version} is not {VERSION}"));
-        }
-        let field = |name: &str| {
-            fields
-                .get(name)
-                .and_then(Value::as_u64)
-                .ok_or_else(|| format!("field '{name}' is missing"))
-        };
-        self.address = u32::try_from(field("config_reg")?).map_err(|_| "field 'config_reg' is out of range")?;
-        self.reset = u8::try_from(field("reset")?).map_err(|_| "field 'reset' is out of range")?;
-        Ok(())
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<PciHostState>(self))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -163,6 +172,12 @@ impl IoHandler for MmConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vmstate::recorded::check_round_trips;
+
+    #[test]
+    fn its_section_is_qemus() {
+        check_round_trips("PCIHost", |_| PciHostState::default());
+    }
 
     #[test]
     fn a_page_for_each_function() {
