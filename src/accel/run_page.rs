@@ -4,6 +4,8 @@
     reason = "maps `struct kvm_run` a second time and installs a signal handler"
 )]
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::{
     ffi::c_int,
     io,
@@ -12,7 +14,7 @@ use std::{
     ptr::NonNull,
     sync::{
         OnceLock,
-        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -24,12 +26,15 @@ use nix::{
     },
 };
 
+use super::Kick;
+
 /// The signal that interrupts KVM_RUN.
-pub const KICK_SIGNAL: Signal = Signal::SIGUSR1;
+pub(super) const KICK_SIGNAL: Signal = Signal::SIGUSR1;
 
 /// Offset of `immediate_exit` in `struct kvm_run` (linux/kvm.h).
 const IMMEDIATE_EXIT: usize = 1;
 /// Offset of the union of exit descriptions in `struct kvm_run`.
+#[cfg(target_arch = "x86_64")]
 const EXIT_UNION: usize = 32;
 /// The part of `struct kvm_run` that this module reads.
 const MIN_SIZE: usize = 4096;
@@ -39,7 +44,7 @@ const MIN_SIZE: usize = 4096;
 /// It exists because the flag `immediate_exit` is set by one thread while another one, which owns the vCPU, is in
 /// KVM_RUN.
 #[derive(Debug)]
-pub struct RunPage {
+pub(super) struct RunPage {
     base: NonNull<u8>,
     size: NonZeroUsize,
 }
@@ -54,7 +59,7 @@ impl RunPage {
     ///
     /// # Errors
     /// What mmap says; EINVAL when `size` is smaller than a page.
-    pub fn map(fd: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
+    pub(super) fn map(fd: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
         let size = NonZeroUsize::new(size)
             .filter(|size| size.get() >= MIN_SIZE)
             .ok_or(Errno::EINVAL)?;
@@ -75,38 +80,30 @@ impl RunPage {
         })
     }
 
-    /// Makes the running or the next KVM_RUN return EINTR at once, until [`RunPage::clear_immediate_exit`].
-    ///
-    /// A vCPU that already runs guest code needs [`KICK_SIGNAL`] on top.
-    pub fn set_immediate_exit(&self) {
-        self.immediate_exit().store(1, Ordering::SeqCst);
+    fn immediate_exit(&self) -> &AtomicU8 {
+        // SAFETY: in bounds (MIN_SIZE); the kernel and all threads access this byte as a whole.
+        unsafe { self.base.add(IMMEDIATE_EXIT).cast::<AtomicU8>().as_ref() }
     }
+}
 
-    /// Lets KVM_RUN enter the guest again.
-    pub fn clear_immediate_exit(&self) {
-        self.immediate_exit().store(0, Ordering::SeqCst);
-    }
-
+/// What x86_64's exits tell beyond what kvm-ioctls hands on.
+#[cfg(target_arch = "x86_64")]
+impl RunPage {
     /// After KVM_EXIT_IO: bytes in one access, where `rep` instructions report several at once.
     #[must_use]
-    pub fn pio_size(&self) -> u8 {
+    pub(super) fn pio_size(&self) -> u8 {
         // SAFETY: in bounds (MIN_SIZE), and atomics of one byte are always aligned.
         unsafe { self.base.add(EXIT_UNION + 1).cast::<AtomicU8>().as_ref() }.load(Ordering::Relaxed)
     }
 
     /// After KVM_EXIT_INTERNAL_ERROR: the sub-error and the data that came with it.
     #[must_use]
-    pub fn internal_error(&self) -> (u32, Vec<u64>) {
+    pub(super) fn internal_error(&self) -> (u32, Vec<u64>) {
         let count = self.word32(EXIT_UNION + 4).min(16);
         let data = (0..count as usize)
             .map(|i| self.word64(EXIT_UNION + 8 + 8 * i))
             .collect();
         (self.word32(EXIT_UNION), data)
-    }
-
-    fn immediate_exit(&self) -> &AtomicU8 {
-        // SAFETY: in bounds (MIN_SIZE); the kernel and all threads access this byte as a whole.
-        unsafe { self.base.add(IMMEDIATE_EXIT).cast::<AtomicU8>().as_ref() }
     }
 
     fn word32(&self, offset: usize) -> u32 {
@@ -122,6 +119,16 @@ impl RunPage {
     }
 }
 
+impl Kick for RunPage {
+    fn interrupt(&self) {
+        self.immediate_exit().store(1, Ordering::SeqCst);
+    }
+
+    fn clear(&self) {
+        self.immediate_exit().store(0, Ordering::SeqCst);
+    }
+}
+
 impl Drop for RunPage {
     fn drop(&mut self) {
         // SAFETY: mapped by `map` with this size; nobody holds a reference into it any more.
@@ -134,7 +141,7 @@ impl Drop for RunPage {
 ///
 /// # Errors
 /// What sigaction says.
-pub fn install_kick_handler() -> io::Result<()> {
+pub(super) fn install_kick_handler() -> io::Result<()> {
     static RESULT: OnceLock<Result<(), Errno>> = OnceLock::new();
     extern "C" fn interrupt(_: c_int) {}
     let install = || {

@@ -29,17 +29,39 @@ use nix::{
     unistd::gettid,
 };
 
-use super::{
-    install_kick_handler,
-    run_page::{KICK_SIGNAL, RunPage},
-};
+use super::run_page::{KICK_SIGNAL, install_kick_handler};
+
+/// Makes a vCPU leave the guest. Any thread may hold it as long as it likes.
+pub trait Kick: Send + Sync {
+    /// Makes the running or the next [`Processor::run`] return [`Step::Interrupted`] at once, until [`Kick::clear`]. A
+    /// vCPU that already runs guest code needs a signal on top, which its [`VcpuThread`] sends.
+    fn interrupt(&self);
+    /// Lets the vCPU enter the guest again.
+    fn clear(&self);
+}
 
 /// One vCPU, as an accelerator runs it.
-pub trait Processor: Send + 'static {
+pub trait Processor: Send {
     /// Runs guest code until something has to be decided, and answers the exit.
     fn run(&mut self) -> Step;
     /// Completes I/O that the last exit left half-done, without running guest code.
     fn settle(&mut self);
+    /// What makes it leave the guest.
+    fn kick(&self) -> Arc<dyn Kick>;
+}
+
+impl<P: Processor + ?Sized> Processor for Box<P> {
+    fn run(&mut self) -> Step {
+        (**self).run()
+    }
+
+    fn settle(&mut self) {
+        (**self).settle();
+    }
+
+    fn kick(&self) -> Arc<dyn Kick> {
+        (**self).kick()
+    }
 }
 
 /// What a vCPU does after an exit.
@@ -98,12 +120,12 @@ pub struct VcpuThread<P> {
     join: Option<JoinHandle<()>>,
 }
 
-impl<P: Processor> VcpuThread<P> {
+impl<P: Processor + 'static> VcpuThread<P> {
     /// Starts a thread that owns `processor`, paused. `name` becomes the thread's name.
     ///
     /// # Errors
     /// When the host refuses a thread or the kick signal's handler.
-    pub fn spawn(name: Option<String>, run_page: RunPage, processor: P) -> io::Result<Self> {
+    pub fn spawn(name: Option<String>, processor: P) -> io::Result<Self> {
         install_kick_handler()?;
         let shared = Arc::new(Shared {
             mailbox: Mutex::new(Mailbox {
@@ -112,7 +134,7 @@ impl<P: Processor> VcpuThread<P> {
                 jobs: VecDeque::new(),
             }),
             changed: Condvar::new(),
-            run_page,
+            kick: processor.kick(),
             thread: OnceLock::new(),
         });
         let mut builder = Builder::new();
@@ -205,7 +227,7 @@ impl<P> Drop for VcpuThread<P> {
     fn drop(&mut self) {
         self.shared.lock().wanted = Wanted::Exit;
         self.shared.changed.notify_all();
-        self.shared.run_page.set_immediate_exit();
+        self.shared.kick.interrupt();
         if let Some(join) = self.join.take() {
             let _ = pthread_kill(join.as_pthread_t(), KICK_SIGNAL);
             if join.join().is_err() {
@@ -219,7 +241,7 @@ impl<P> Drop for VcpuThread<P> {
 struct Shared<P> {
     mailbox: Mutex<Mailbox<P>>,
     changed: Condvar,
-    run_page: RunPage,
+    kick: Arc<dyn Kick>,
     thread: OnceLock<Pthread>,
 }
 
@@ -252,7 +274,7 @@ impl<P> Shared<P> {
         if !mailbox.running {
             return;
         }
-        self.run_page.set_immediate_exit();
+        self.kick.interrupt();
         if let Some(thread) = self.thread.get() {
             // Fails for a thread that has ended, which needs no kick.
             let _ = pthread_kill(*thread, KICK_SIGNAL);
@@ -323,7 +345,7 @@ impl<P: Processor> Body<P> {
             if step == Step::Continue {
                 continue;
             }
-            self.shared.run_page.clear_immediate_exit();
+            self.shared.kick.clear();
             if let Some(state) = self.serve() {
                 return state;
             }
@@ -362,9 +384,9 @@ impl<P: Processor> Body<P> {
     }
 
     fn park(&mut self) -> State {
-        self.shared.run_page.set_immediate_exit();
+        self.shared.kick.interrupt();
         self.processor.settle();
-        self.shared.run_page.clear_immediate_exit();
+        self.shared.kick.clear();
         AFTER_EXIT.set(AfterExit::RunOn);
         let mut mailbox = self.shared.lock();
         if mailbox.wanted == Wanted::Run {
@@ -384,7 +406,7 @@ fn accept_kicks_only() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, os::fd::AsFd};
+    use std::time::Duration;
 
     use super::*;
 
@@ -409,24 +431,27 @@ mod tests {
         fn settle(&mut self) {
             self.settled += 1;
         }
+
+        fn kick(&self) -> Arc<dyn Kick> {
+            Arc::new(Interrupted)
+        }
+    }
+
+    /// The counter is interrupted anyhow.
+    struct Interrupted;
+
+    impl Kick for Interrupted {
+        fn interrupt(&self) {}
+        fn clear(&self) {}
     }
 
     fn spawn(limit: u64) -> VcpuThread<Counter> {
-        let file: File = tempfile();
-        let page = RunPage::map(file.as_fd(), 4096).unwrap();
         let counter = Counter {
             runs: 0,
             settled: 0,
             limit,
         };
-        VcpuThread::spawn(Some("CPU 0/TEST".into()), page, counter).unwrap()
-    }
-
-    fn tempfile() -> File {
-        let fd = nix::sys::memfd::memfd_create("run", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
-        let file = File::from(fd);
-        file.set_len(4096).unwrap();
-        file
+        VcpuThread::spawn(Some("CPU 0/TEST".into()), counter).unwrap()
     }
 
     #[test]

@@ -24,7 +24,10 @@ pub fn create(
     match target {
         #[cfg(target_arch = "x86_64")]
         Target::X86_64 => {
-            let resources = super::pc::Resources { chardevs };
+            let resources = super::pc::Resources {
+                chardevs,
+                ..super::pc::Resources::default()
+            };
             Ok(Box::new(super::pc::Vm::new(config, resources, notifier)?))
         }
         #[cfg(not(target_arch = "x86_64"))]

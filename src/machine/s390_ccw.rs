@@ -13,7 +13,7 @@ use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeI
 use super::registry::{check_properties, registry};
 use super::topology;
 use crate::accel::controllers::InterruptControllers;
-use crate::accel::kvm::s390x::{self as kvm, GuestConfig, GuestError};
+use crate::accel::s390x::{self, GuestConfig, GuestError, S390Guest};
 use crate::accel::{StatValue, describe};
 use crate::cpu::s390x::feature::{Switch, find};
 use crate::cpu::s390x::{Compat, Error as ModelError, Model, Variant, types};
@@ -26,7 +26,7 @@ use crate::target::Target;
 
 /// A guest of this machine.
 pub(super) struct S390Ccw {
-    guest: kvm::Guest,
+    guest: Box<dyn S390Guest>,
     config: MachineConfig,
 }
 
@@ -40,7 +40,7 @@ impl S390Ccw {
         let compat =
             Compat::of_machine(machine).ok_or_else(|| Error::generic(format!("unknown machine '{machine}'")))?;
         refuse_unknown(config)?;
-        let guest = kvm::Guest::create(GuestConfig {
+        let guest = s390x::create(GuestConfig {
             compat,
             cpu: config.cpu.as_deref(),
             vcpus: config.smp.cpus,
@@ -136,7 +136,7 @@ impl Guest for S390Ccw {
     }
 
     fn vcpu_stats(&self) -> Result<Vec<Vec<StatValue>>, Error> {
-        Ok(self.guest.thread_ids().map(|_| Vec::new()).collect())
+        Ok(self.guest.thread_ids().iter().map(|_| Vec::new()).collect())
     }
 
     fn dump_registers(&self, index: u32) -> Result<String, Error> {

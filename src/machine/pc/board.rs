@@ -7,7 +7,7 @@ use super::memory_map::MemoryMap;
 use super::pace::Pace;
 use super::split::SplitChips;
 use crate::{
-    accel::{ExitHandler, VcpuEvent, delay_current_vcpu, stop_current_vcpu},
+    accel::{VcpuEvent, delay_current_vcpu, stop_current_vcpu, x86_64::X86Exits},
     devices::{Notice, Notifier},
     mem::MapError,
 };
@@ -58,7 +58,7 @@ fn stopping(notifier: Notifier) -> Notifier {
     })
 }
 
-impl ExitHandler for Board {
+impl X86Exits for Board {
     fn pio_read(&self, port: u16, data: &mut [u8]) {
         self.map.ports.read(port.into(), data);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::{
-    accel::kvm::x86_64 as kvm,
+    accel::x86_64::AccelVm,
     cpu::x86::{self, Cpu, Processor, PropValue, WordValue, tables::feature},
     machine::{config::MachineConfig, numa::Numa, pc::layout::Split, processor::ProcessorRequest},
     qapi::Error,
@@ -17,12 +17,12 @@ use crate::{
 };
 
 /// Makes the processor that the command line asks for, and warns about what it does not get.
-pub(super) fn realize(vm: &kvm::Vm, config: &MachineConfig, numa: &Numa, split: Split) -> Result<Processor, Error> {
+pub(super) fn realize(vm: &dyn AccelVm, config: &MachineConfig, numa: &Numa, split: Split) -> Result<Processor, Error> {
     let request = ProcessorRequest::new(config)?;
     for warning in request.arguments.warnings() {
         report::warning(warning.to_string());
     }
-    let host = vm.system().host().map_err(|error| Error::generic(error.to_string()))?;
+    let host = vm.host().map_err(|error| Error::generic(error.to_string()))?;
     let mut warnings = Vec::new();
     let result = request
         .cpus(Some(&host))

@@ -23,6 +23,8 @@ pub(crate) const ONE_MIB: u64 = 0x10_0000;
 pub(crate) const MMCONFIG: Range<u64> = 0xb000_0000..0xc000_0000;
 /// Below 4 GiB, where PCI devices' registers go: from here to the I/O APIC.
 pub(crate) const PCI_HOLE_END: u64 = IO_APIC;
+/// Four pages that the accelerator may have for itself.
+pub(crate) const SCRATCH: Range<u64> = 0xfeff_c000..0xff00_0000;
 /// The I/O APIC's registers.
 pub(crate) const IO_APIC: u64 = 0xfec0_0000;
 /// The local APICs' registers.
@@ -107,18 +109,12 @@ impl Split {
             E820Entry::new(acpi.clone(), Acpi),
             E820Entry::new(acpi.end..self.low, Ram),
             E820Entry::new(MMCONFIG, Reserved),
-            E820Entry::new(kvm_pages(), Reserved),
+            E820Entry::new(SCRATCH, Reserved),
             E820Entry::new(FOUR_GIB..FOUR_GIB + self.high, Ram),
         ];
         entries.retain(|entry| entry.size != 0);
         entries
     }
-}
-
-/// Four pages that KVM may need for itself.
-pub(crate) fn kvm_pages() -> Range<u64> {
-    let start = crate::accel::kvm::x86_64::IDENTITY_MAP;
-    start..start + 0x4000
 }
 
 /// What a range of guest memory is (ACPI 6.5, 15).

@@ -3,7 +3,7 @@
 use super::acpi::Oem;
 use super::layout::{FOUR_GIB, ONE_MIB};
 use crate::{
-    accel::kvm::x86_64::LostTickPolicy,
+    accel::x86_64::LostTickPolicy,
     cpu::x86::IrqChip,
     machine::{
         backend::BackendDefaults,

@@ -2,9 +2,13 @@
 
 use crate::machine::chardevs::Chardevs;
 
+use crate::accel::x86_64::Accelerator;
+
 /// Descriptors for the guest's side of host back ends.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Resources {
     /// Lines whose other ends the back ends of character devices have.
     pub chardevs: Chardevs,
+    /// An accelerator that was opened ahead, if the guest is to run on it.
+    pub accelerator: Option<Box<dyn Accelerator>>,
 }

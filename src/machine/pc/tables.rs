@@ -3,7 +3,7 @@
 use super::{
     acpi::{self, Description},
     boot::{FirmwareTables, acpi_range},
-    layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, direct, kvm_pages},
+    layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, SCRATCH, direct},
     options::{EntryPoint, Options},
     pci::FunctionView,
     ram::Ram,
@@ -130,7 +130,7 @@ impl Facts<'_> {
         let split = self.ram.split;
         let mut entries = vec![
             E820Entry::new(0..split.low, E820Type::Ram),
-            E820Entry::new(kvm_pages(), E820Type::Reserved),
+            E820Entry::new(SCRATCH, E820Type::Reserved),
         ];
         if split.high != 0 {
             entries.push(E820Entry::new(FOUR_GIB..FOUR_GIB + split.high, E820Type::Ram));

@@ -22,7 +22,7 @@ pub(crate) const CODE: u64 = 0x10_0000;
 
 /// Says on standard error that a test was skipped, and why, when this host cannot run guests.
 pub(crate) fn skip_without_kvm(test: &str) -> bool {
-    match crate::accel::kvm::x86_64::System::open() {
+    match crate::accel::x86_64::open("kvm") {
         Ok(_) => false,
         Err(error) => {
             eprintln!("SKIPPED {test}: {error}");

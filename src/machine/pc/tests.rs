@@ -78,15 +78,19 @@ fn with_chardev(id: &str) -> (Resources, OwnedFd) {
     let (ours, peer) = line::line().unwrap();
     let mut chardevs = Chardevs::default();
     chardevs.add(id, ours);
-    (Resources { chardevs }, peer)
+    let resources = Resources {
+        chardevs,
+        ..Resources::default()
+    };
+    (resources, peer)
 }
 
-/// What comes on a line until it holds `end`, or nothing comes for 20 seconds.
+/// What comes on a line until it holds `end`, or nothing comes for a minute.
 fn text_until(peer: &OwnedFd, end: &str) -> String {
     let mut text = String::new();
     while !text.contains(end) {
         let mut fds = [PollFd::new(peer.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, PollTimeout::from(20_000u16)) != Ok(1) {
+        if poll(&mut fds, PollTimeout::from(60_000u16)) != Ok(1) {
             break;
         }
         match line::receive_packet(peer).unwrap() {
@@ -442,4 +446,22 @@ fn whoever_drives_a_line_learns_that_it_was_handled() {
             assert!(resample.event().read().is_err());
         }
     }
+}
+
+#[test]
+fn a_guest_runs_on_an_accelerator_that_was_opened_ahead() {
+    if skip_without_kvm("a_guest_runs_on_an_accelerator_that_was_opened_ahead") {
+        return;
+    }
+    let mut accelerator = crate::accel::x86_64::open("kvm").unwrap();
+    accelerator.make_ready().unwrap();
+    accelerator.make_ready().unwrap();
+    let (_kernel, config) = then_exit(&store(0x20_0000, 7));
+    let (notifier, notices) = notices();
+    let resources = Resources {
+        accelerator: Some(accelerator),
+        ..Resources::default()
+    };
+    let vm = Vm::new(&config, resources, &notifier).unwrap();
+    assert_eq!(run_until_notice(&vm, &notices), Notice::DebugExit(11));
 }

@@ -4,8 +4,8 @@ use std::{io, sync::Arc};
 
 use crate::{
     accel::{
-        ExitHandler, StatValue, VcpuThread,
-        kvm::{KvmError, x86_64 as kvm},
+        AccelError, StatValue, VcpuThread,
+        x86_64::{AccelVm, BootState, VcpuSpec, X86Exits, X86Processor},
     },
     cpu::x86::Processor,
     machine::{
@@ -18,9 +18,12 @@ use crate::{
     qapi::Error,
 };
 
+/// A vCPU of whatever accelerator.
+type Vcpu = Box<dyn X86Processor>;
+
 /// The machine's vCPUs, in the order of their indices.
 pub(crate) struct Vcpus {
-    threads: Vec<VcpuThread<kvm::Vcpu>>,
+    threads: Vec<VcpuThread<Vcpu>>,
     smp: SmpConfig,
     /// The NUMA nodes of all vCPUs there may ever be.
     nodes: Vec<Option<u16>>,
@@ -29,27 +32,28 @@ pub(crate) struct Vcpus {
 impl Vcpus {
     /// Makes all vCPUs that are there from the start, paused.
     pub(crate) fn new(
-        vm: &kvm::Vm,
+        vm: &dyn AccelVm,
         smp: SmpConfig,
         processor: &mut Processor,
         numa: &Numa,
         memory: &Arc<AddressSpace>,
-        handler: &Arc<dyn ExitHandler>,
+        handler: &Arc<dyn X86Exits>,
         debug_threads: bool,
     ) -> Result<Self, Error> {
-        let create = |index| -> Result<VcpuThread<kvm::Vcpu>, KvmError> {
+        let create = |index| -> Result<VcpuThread<Vcpu>, AccelError> {
             let apic_id = processor.topology().apic_id(index);
-            let mut vcpu = vm.create_vcpu(index, apic_id, Arc::clone(handler), Arc::clone(memory))?;
+            let mut vcpu = vm.vcpu(VcpuSpec {
+                index,
+                apic_id,
+                exits: Arc::clone(handler),
+                memory: Arc::clone(memory),
+            })?;
             if index == 0 {
                 processor.learn_tsc_rate(vcpu.tsc_rate());
             }
-            vm.configure(&vcpu, &processor.vcpu(index))?;
-            vcpu.record_power_on_state(vm.system())?;
-            let run_page = vcpu
-                .map_run_page()
-                .map_err(|error| KvmError::request("mmap vcpu state", error))?;
+            vcpu.configure(&processor.vcpu(index))?;
             let name = debug_threads.then(|| format!("CPU {index}/KVM"));
-            VcpuThread::spawn(name, run_page, vcpu).map_err(|error| KvmError::request("vCPU thread", error))
+            VcpuThread::spawn(name, vcpu).map_err(AccelError::Thread)
         };
         let threads: Result<_, _> = (0..smp.cpus).map(create).collect();
         Ok(Self {
@@ -71,7 +75,7 @@ impl Vcpus {
     }
 
     /// Returns all vCPUs to the state after power-on.
-    pub(crate) fn reset(&self, boot: kvm::BootState) -> Result<(), Error> {
+    pub(crate) fn reset(&self, boot: BootState) -> Result<(), Error> {
         self.on_each(move |vcpu| vcpu.reset(boot))
     }
 
@@ -90,7 +94,7 @@ impl Vcpus {
 
     /// The statistics of every vCPU.
     pub(crate) fn stats(&self) -> Result<Vec<Vec<StatValue>>, Error> {
-        let stats = |thread: &VcpuThread<kvm::Vcpu>| thread.call(|vcpu| vcpu.stats()).map_err(io::Error::other)?;
+        let stats = |thread: &VcpuThread<Vcpu>| thread.call(|vcpu| vcpu.stats()).map_err(io::Error::other)?;
         self.threads
             .iter()
             .map(stats)
@@ -102,7 +106,7 @@ impl Vcpus {
     pub(crate) fn call<R: Send + 'static>(
         &self,
         index: u32,
-        job: impl FnOnce(&mut kvm::Vcpu) -> R + Send + 'static,
+        job: impl FnOnce(&mut Vcpu) -> R + Send + 'static,
     ) -> Result<R, Error> {
         let thread = usize::try_from(index).ok().and_then(|index| self.threads.get(index));
         let thread = thread.ok_or_else(|| Error::generic("Invalid CPU index"))?;
@@ -140,7 +144,7 @@ impl Vcpus {
             .collect()
     }
 
-    fn on_each(&self, job: impl Fn(&mut kvm::Vcpu) -> io::Result<()> + Clone + Send + 'static) -> Result<(), Error> {
+    fn on_each(&self, job: impl Fn(&mut Vcpu) -> io::Result<()> + Clone + Send + 'static) -> Result<(), Error> {
         for thread in &self.threads {
             let job = job.clone();
             let result = thread.call(move |vcpu| job(vcpu)).map_err(io::Error::other);

@@ -11,7 +11,7 @@ use super::{
     cpu,
     devices::{self, Devices, Surroundings},
     firmware_config,
-    layout::Split,
+    layout::{SCRATCH, Split},
     lines,
     options::Options,
     pci::FunctionView,
@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{
     accel::{
-        ExitHandler, StatValue,
+        StatValue,
         controllers::InterruptControllers,
-        kvm::{KvmError, x86_64 as kvm},
+        x86_64::{self, AccelVm, Accelerator, VmSpec, X86Exits},
     },
     cpu::x86::{IrqChip, Processor},
     devices::{
@@ -60,7 +60,7 @@ pub struct Vm {
     boot: Mutex<Boot>,
     tables: FirmwareTables,
     ram: Ram,
-    kvm: Arc<kvm::Vm>,
+    accel: Arc<dyn AccelVm>,
     nodes: Vec<NodeInfo>,
     checks_floppies: bool,
     kvmclock: Mutex<KvmClock>,
@@ -95,7 +95,7 @@ impl Vm {
     ///
     /// # Errors
     /// Names the option, object, file or host resource that does not work.
-    pub fn new(config: &MachineConfig, resources: Resources, notifier: &Notifier) -> Result<Self, Error> {
+    pub fn new(config: &MachineConfig, mut resources: Resources, notifier: &Notifier) -> Result<Self, Error> {
         let machine = find_machine(config)?;
         let registry = devices::registry();
         devices::check_globals(&registry, config)?;
@@ -103,10 +103,11 @@ impl Vm {
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
         let numa = Numa::from_entries(&config.numa, &config.objects, &smp)?;
         numa.warnings.iter().for_each(report::warning);
-        let kvm = Arc::new(open_kvm(config, &options, smp)?);
+        let accel = open_vm(config, &options, smp, resources.accelerator.take())?;
         let split = Split::of(config.memory.size, options.max_low_ram);
-        let mut processor = cpu::realize(&kvm, config, &numa, split)?;
-        kvm.prepare(&processor.vm())
+        let mut processor = cpu::realize(&*accel, config, &numa, split)?;
+        accel
+            .prepare(&processor.vm())
             .map_err(|error| Error::generic(error.to_string()))?;
         if config.mem_lock {
             lock_memory()?;
@@ -122,7 +123,8 @@ impl Vm {
         })?;
         let board = Board::new(notifier).map_err(|error| Error::generic(error.to_string()))?;
         let board = Arc::new(board);
-        kvm.follow(&board.map.memory, &board.map.ports)
+        Arc::clone(&accel)
+            .follow(&board.map.memory, &board.map.ports)
             .map_err(|error| Error::generic(error.to_string()))?;
         let mut mappings = ram.plug_into(&board.map)?;
         let nodes = numa.nodes.keys().map(|node| NodeInfo {
@@ -134,9 +136,10 @@ impl Vm {
         if let Boot::Firmware(firmware) = &boot {
             mappings.push(firmware.plug_into(&board.map)?);
         }
-        kvm.create_irqchip()
+        accel
+            .create_interrupt_controllers()
             .map_err(|error| Error::generic(error.to_string()))?;
-        let router = Router::new(Arc::clone(&kvm) as _);
+        let router = Router::new(Arc::clone(&accel).interrupts());
         let time = Arc::new(GuestClock::default());
         let chips = match options.irqchip {
             IrqChip::Kernel => {
@@ -170,9 +173,9 @@ impl Vm {
             direct_boot: boot.is_direct(),
         };
         let mut devices = Devices::new(&surroundings, resources)?;
-        let handler: Arc<dyn ExitHandler> = Arc::clone(&board) as _;
+        let handler: Arc<dyn X86Exits> = Arc::clone(&board) as _;
         let vcpus = Vcpus::new(
-            &kvm,
+            &*accel,
             smp,
             &mut processor,
             &numa,
@@ -210,7 +213,7 @@ impl Vm {
             boot: Mutex::new(boot),
             tables,
             ram,
-            kvm,
+            accel,
             nodes,
             checks_floppies: options.checks_floppies,
             kvmclock: Mutex::new(KvmClock::Fresh),
@@ -232,8 +235,9 @@ impl Vm {
         lock(&self.boot).complete(&self.board.map.memory.ram())?;
         let mut clock = lock(&self.kvmclock);
         if let KvmClock::Stopped(at) = *clock {
-            self.kvm
-                .set_clock(at)
+            self.accel
+                .clock()
+                .set(at)
                 .map_err(|error| Error::generic(format!("KVM_SET_CLOCK failed: {}", report::reason(&error))))?;
             self.vcpus.mark_clock_paused()?;
         }
@@ -256,8 +260,9 @@ impl Vm {
         let mut clock = lock(&self.kvmclock);
         if *clock == KvmClock::Running {
             let now = self
-                .kvm
+                .accel
                 .clock()
+                .get()
                 .map_err(|error| Error::generic(format!("KVM_GET_CLOCK failed: {}", report::reason(&error))))?;
             *clock = KvmClock::Stopped(now);
         }
@@ -415,7 +420,7 @@ impl Vm {
     /// # Errors
     /// When the kernel offers none.
     pub fn vm_stats(&self) -> Result<Vec<StatValue>, Error> {
-        self.kvm
+        self.accel
             .stats()
             .map_err(|error| Error::generic(format!("KVM stats: {}", report::reason(&error))))
     }
@@ -467,7 +472,7 @@ impl Vm {
         if let Some(chips) = self.board.chips.get() {
             return Ok(chips.info());
         }
-        let controllers = self.kvm.interrupt_controllers();
+        let controllers = self.accel.interrupt_controllers();
         controllers.map_err(|error| Error::generic(format!("KVM_GET_IRQCHIP failed: {}", report::reason(&error))))
     }
 
@@ -550,29 +555,32 @@ fn checked_smp(smp: SmpConfig, limit: u32, machine: &str) -> Result<SmpConfig, E
     Ok(smp)
 }
 
-/// Tries the accelerators in order.
-fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result<kvm::Vm, Error> {
+/// Makes a VM of the first accelerator that can be used. `opened` is one that was opened ahead.
+fn open_vm(
+    config: &MachineConfig,
+    options: &Options,
+    smp: SmpConfig,
+    mut opened: Option<Box<dyn Accelerator>>,
+) -> Result<Arc<dyn AccelVm>, Error> {
     let mut names: Vec<&str> = config.accels.iter().map(|accel| accel.name.as_str()).collect();
     if names.is_empty() {
         names.push("kvm");
     }
+    let spec = VmSpec {
+        irqchip: options.irqchip,
+        lost_ticks: options.lost_ticks,
+        max_vcpus: smp.max_cpus,
+        max_apic_id: topology::apic_id(smp.max_cpus.saturating_sub(1), &smp),
+        keep_idle: config.cpu_pm,
+        shadow_memory: options.shadow_memory,
+        scratch: SCRATCH,
+    };
     let mut failures = Vec::new();
     for name in names {
-        if name != "kvm" {
-            failures.push(format!("invalid accelerator {name}"));
-            continue;
-        }
-        let vm_options = kvm::VmOptions {
-            irqchip: options.irqchip,
-            lost_ticks: options.lost_ticks,
-            max_vcpus: smp.max_cpus,
-            max_apic_id: topology::apic_id(smp.max_cpus.saturating_sub(1), &smp),
-            keep_idle: config.cpu_pm,
-            shadow_memory: options.shadow_memory,
-        };
-        let made = kvm::System::open().and_then(|system| {
-            warn_of_many(&system, smp);
-            kvm::Vm::new(system, vm_options)
+        let ready = opened.take_if(|accelerator| accelerator.name() == name);
+        let made = ready.map_or_else(|| x86_64::open(name), Ok).and_then(|accelerator| {
+            warn_of_many(&*accelerator, smp);
+            accelerator.create(&spec)
         });
         match made {
             Ok(vm) => {
@@ -582,16 +590,15 @@ fn open_kvm(config: &MachineConfig, options: &Options, smp: SmpConfig) -> Result
                 }
                 return Ok(vm);
             }
-            Err(error @ KvmError::TooManyVcpus { .. }) => failures.push(error.to_string()),
-            Err(error) => failures.push(format!("{error}\nfailed to initialize kvm: {}", error.os_text())),
+            Err(error) => failures.push(error.startup_text()),
         }
     }
     Err(Error::generic(failures.join("\n")))
 }
 
 /// Says when there are, or may be, more vCPUs than KVM recommends for this host.
-fn warn_of_many(system: &kvm::System, smp: SmpConfig) {
-    let recommended = system.recommended_vcpus();
+fn warn_of_many(accelerator: &dyn Accelerator, smp: SmpConfig) {
+    let recommended = accelerator.recommended_vcpus();
     for (kind, count) in [("SMP", smp.cpus), ("hotpluggable", smp.max_cpus)] {
         if usize::try_from(count).is_ok_and(|count| count > recommended) {
             report::warning(format!(

@@ -2,13 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use super::apply::{Applied, apply, apply_without_model};
 use super::control::ControlError;
 use super::host::{host, prepare};
 use super::system::{System, VmFd};
 use crate::accel::kvm::KvmError;
-use crate::accel::{Processor, RunPage, Step, VcpuThread};
+use crate::accel::run_page::RunPage;
+use crate::accel::s390x::S390Guest;
+use crate::accel::{Kick, Processor, Step, VcpuThread};
 use crate::cpu::s390x::{self, Compat, Cpus, Host, Inconsistency, Model};
 
 /// What a guest's CPUs are to be.
@@ -94,38 +97,6 @@ impl Guest {
         &self.host
     }
 
-    /// The guest's model; none on a kernel that knows no CPU models.
-    #[must_use]
-    pub fn model(&self) -> Option<&Model> {
-        self.model.as_ref()
-    }
-
-    /// What the kernel made of the model.
-    #[must_use]
-    pub fn applied(&self) -> Option<Applied> {
-        self.applied
-    }
-
-    /// What is odd about the model.
-    #[must_use]
-    pub fn inconsistencies(&self) -> &[Inconsistency] {
-        &self.inconsistencies
-    }
-
-    /// The kernel's ids of the vCPU threads.
-    pub fn thread_ids(&self) -> impl Iterator<Item = i32> + '_ {
-        self.vcpus.iter().map(VcpuThread::thread_id)
-    }
-
-    /// Lets the guest run: not possible, as a guest finds neither memory size nor devices without SCLP and channels.
-    ///
-    /// # Errors
-    /// Always `NotRunnable`.
-    pub fn start(&self) -> Result<(), GuestError> {
-        let model = self.model.map_or("host", |model| model.name());
-        Err(GuestError::NotRunnable { model })
-    }
-
     fn set_model(&mut self, config: GuestConfig<'_>) -> Result<(), GuestError> {
         let Some(offered) = self.host.model else {
             // Only the host's own CPUs can be had, as they are.
@@ -163,15 +134,49 @@ impl Guest {
             let page = RunPage::map(fd.as_fd(), bytes).map_err(thread)?;
             let name = config.debug_threads.then(|| format!("CPU {id}/KVM"));
             self.vcpus
-                .push(VcpuThread::spawn(name, page, Vcpu { _fd: fd }).map_err(thread)?);
+                .push(VcpuThread::spawn(name, Vcpu::new(fd, page)).map_err(thread)?);
         }
         Ok(())
     }
 }
 
-/// A vCPU on its thread. It parks instead of running, see [`Guest::start`].
+impl S390Guest for Guest {
+    fn model(&self) -> Option<&Model> {
+        self.model.as_ref()
+    }
+
+    fn applied(&self) -> Option<Applied> {
+        self.applied
+    }
+
+    fn inconsistencies(&self) -> &[Inconsistency] {
+        &self.inconsistencies
+    }
+
+    fn thread_ids(&self) -> Vec<i32> {
+        self.vcpus.iter().map(VcpuThread::thread_id).collect()
+    }
+
+    /// Not possible: a guest finds neither memory size nor devices without SCLP and channels.
+    fn start(&self) -> Result<(), GuestError> {
+        let model = self.model.map_or("host", |model| model.name());
+        Err(GuestError::NotRunnable { model })
+    }
+}
+
+/// A vCPU on its thread. It parks instead of running, see [`S390Guest::start`].
 struct Vcpu {
     _fd: OwnedFd,
+    page: Arc<RunPage>,
+}
+
+impl Vcpu {
+    fn new(fd: OwnedFd, page: RunPage) -> Self {
+        Self {
+            _fd: fd,
+            page: Arc::new(page),
+        }
+    }
 }
 
 impl Processor for Vcpu {
@@ -180,6 +185,10 @@ impl Processor for Vcpu {
     }
 
     fn settle(&mut self) {}
+
+    fn kick(&self) -> Arc<dyn Kick> {
+        Arc::clone(&self.page) as _
+    }
 }
 
 /// What accelerator `kvm` offers to CPU models on this host. Makes a VM for the question and drops it.

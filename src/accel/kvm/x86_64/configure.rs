@@ -23,7 +23,7 @@ impl Vm {
     /// # Errors
     /// When the kernel refuses the permission for state that the model has, or the filter for registers that KVM leaves
     /// to us.
-    pub fn prepare(&self, realized: &RealizedVm) -> Result<(), KvmError> {
+    pub(super) fn prepare(&self, realized: &RealizedVm) -> Result<(), KvmError> {
         if let Some(component) = realized.xcomp_permission {
             ioctls::permit_xcomp(component).map_err(|error| KvmError::request("ARCH_REQ_XCOMP_GUEST_PERM", error))?;
         }
@@ -53,15 +53,17 @@ impl Vm {
             .set_msr_filter(MsrFilterDefaultAction::ALLOW, &[denied])
             .map_err(|error| KvmError::request("KVM_X86_SET_MSR_FILTER", error))
     }
+}
 
+impl Vcpu {
     /// Makes a vCPU a processor of a CPU model. Once, before it first runs.
     ///
     /// # Errors
     /// When the host cannot give the time stamp counter the rate that was asked for, or KVM refuses a request.
-    pub fn configure(&self, vcpu: &Vcpu, realized: &RealizedVcpu) -> Result<(), KvmError> {
-        let fd = vcpu.fd();
+    pub(super) fn set_model(&self, realized: &RealizedVcpu) -> Result<(), KvmError> {
+        let fd = &self.fd;
         if let Some(khz) = realized.tsc_khz {
-            self.set_tsc_rate(vcpu, khz)?;
+            self.set_tsc_rate(khz)?;
         }
         if let Some(only_in_kernel) = realized.hyperv_synic {
             let number = if only_in_kernel {
@@ -95,21 +97,13 @@ impl Vm {
 
     /// A rate that is the host's already needs no scaling. Without scaling KVM would make a slower counter up by
     /// exits, at a cost nobody asked for.
-    fn set_tsc_rate(&self, vcpu: &Vcpu, khz: u32) -> Result<(), KvmError> {
-        let scales = self.fd.check_extension_raw(KVM_CAP_TSC_CONTROL.into()) > 0;
-        let host = vcpu.tsc_rate();
-        if scales && vcpu.fd().set_tsc_khz(khz).is_ok() || host == khz {
+    fn set_tsc_rate(&self, khz: u32) -> Result<(), KvmError> {
+        let scales = self.system.kvm.check_extension_raw(KVM_CAP_TSC_CONTROL.into()) > 0;
+        let host = self.fd.get_tsc_khz().unwrap_or_default();
+        if scales && self.fd.set_tsc_khz(khz).is_ok() || host == khz {
             return Ok(());
         }
         Err(KvmError::TscRate { asked: khz, host })
-    }
-}
-
-impl Vcpu {
-    /// The rate of its time stamp counter in kHz; 0 where KVM does not tell.
-    #[must_use]
-    pub fn tsc_rate(&self) -> u32 {
-        self.fd().get_tsc_khz().unwrap_or_default()
     }
 }
 

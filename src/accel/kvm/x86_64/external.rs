@@ -6,7 +6,7 @@ use kvm_ioctls::VcpuFd;
 use nix::errno::Errno;
 
 use super::ioctls;
-use crate::accel::ExitHandler;
+use crate::accel::x86_64::X86Exits;
 
 /// What is between the PICs and the vCPU whose local APIC they are wired to.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ impl ExternalInput {
     ///
     /// # Errors
     /// When KVM refuses the interrupt.
-    pub(super) fn offer(&mut self, fd: &mut VcpuFd, handler: &dyn ExitHandler) -> io::Result<()> {
+    pub(super) fn offer(&mut self, fd: &mut VcpuFd, handler: &dyn X86Exits) -> io::Result<()> {
         let is_ready = fd.get_kvm_run().ready_for_interrupt_injection != 0;
         if is_ready && (self.vector.is_some() || handler.has_external_interrupt()) {
             self.vector = self.vector.or_else(|| handler.take_external_interrupt());

@@ -10,12 +10,9 @@ use kvm_bindings::{
 use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{
-    ioctls,
-    vm::{LostTickPolicy, Vm},
-};
+use super::{ioctls, vm::Vm};
 use crate::accel::controllers::{InterruptControllers, IoApicInfo, PicInfo};
-use crate::accel::kvm::KvmError;
+use crate::accel::{kvm::KvmError, x86_64::LostTickPolicy};
 use crate::irq::{Chip, Controller, Msi, Route, RouteTo};
 
 /// Pins of the I/O APIC that `kernel_irqchip=split` reserves routes for.
@@ -60,21 +57,16 @@ impl Controller for Vm {
     }
 }
 
-impl Vm {
-    /// The interrupt controllers in the kernel.
-    ///
-    /// # Errors
-    /// When KVM refuses (`kernel_irqchip=split` has none there).
-    pub fn interrupt_controllers(&self) -> io::Result<InterruptControllers> {
-        let ioapic = ioctls::irqchip(&self.fd, KVM_IRQCHIP_IOAPIC)?;
-        Ok(InterruptControllers {
-            ioapic: ioapic_info(&ioapic),
-            pics: [
-                pic_info(&ioctls::irqchip(&self.fd, KVM_IRQCHIP_PIC_MASTER)?),
-                pic_info(&ioctls::irqchip(&self.fd, KVM_IRQCHIP_PIC_SLAVE)?),
-            ],
-        })
-    }
+/// The interrupt controllers in the kernel.
+pub(super) fn read(fd: &VmFd) -> io::Result<InterruptControllers> {
+    let ioapic = ioctls::irqchip(fd, KVM_IRQCHIP_IOAPIC)?;
+    Ok(InterruptControllers {
+        ioapic: ioapic_info(&ioapic),
+        pics: [
+            pic_info(&ioctls::irqchip(fd, KVM_IRQCHIP_PIC_MASTER)?),
+            pic_info(&ioctls::irqchip(fd, KVM_IRQCHIP_PIC_SLAVE)?),
+        ],
+    })
 }
 
 /// From a `struct kvm_ioapic_state`.

@@ -16,7 +16,7 @@ mod vm;
 mod xsave;
 
 pub use host::probe;
-pub use initial::{BootState, EntryMode};
 pub use system::System;
-pub use vcpu::Vcpu;
-pub use vm::{IDENTITY_MAP, LostTickPolicy, Vm, VmOptions};
+
+/// Its name on the command line.
+pub(in crate::accel) const NAME: &str = "kvm";

@@ -8,8 +8,9 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, Kvm, KvmNestedStateBuffer, VcpuFd};
 
-use super::initial::BootState;
+use super::initial;
 use super::xsave::XsaveState;
+use crate::accel::x86_64::BootState;
 
 /// Time stamp counter and its deadline: they run on over a reset.
 const RUNNING_MSRS: [u32; 3] = [0x10, 0x6e0, HYPERV_TIME_REF_COUNT];
@@ -56,7 +57,7 @@ impl PowerOnState {
     /// Puts the state back. `boot` is for the boot vCPU; the others wait for a start-up interrupt.
     pub(super) fn restore(&self, fd: &VcpuFd, boot: BootState) -> io::Result<()> {
         let (mut regs, mut sregs) = (self.regs, self.sregs);
-        boot.apply(&mut regs, &mut sregs);
+        initial::apply(boot, &mut regs, &mut sregs);
         // First: a vCPU in VMX operation does not take the control registers of one that is not.
         if let Some(nested) = &self.nested {
             fd.set_nested_state(nested)?;

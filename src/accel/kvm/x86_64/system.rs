@@ -1,10 +1,16 @@
 //! `/dev/kvm`: what the host's KVM can do.
 
-use std::io;
+use std::{io, sync::Arc};
 
-use kvm_ioctls::{Cap, Kvm};
+use kvm_ioctls::{Cap, Kvm, VmFd};
 
-use crate::accel::kvm::KvmError;
+use super::vm::{self, Vm};
+use crate::accel::{
+    AccelError,
+    kvm::KvmError,
+    x86_64::{AccelVm, Accelerator, VmSpec},
+};
+use crate::cpu::x86::Host;
 
 /// The version of the interface that every kernel since 2.6.22 speaks.
 const API_VERSION: i32 = 12;
@@ -26,6 +32,8 @@ const REQUIRED: [(Cap, &str); 9] = [
 #[derive(Debug)]
 pub struct System {
     pub(super) kvm: Kvm,
+    /// A VM made ahead, of which nothing is known yet.
+    pub(super) ready: Option<VmFd>,
 }
 
 impl System {
@@ -42,7 +50,7 @@ impl System {
         if let Some((_, name)) = REQUIRED.into_iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
             return Err(KvmError::MissingCapability(name));
         }
-        Ok(Self { kvm })
+        Ok(Self { kvm, ready: None })
     }
 
     /// The handle for everything else one may ask of `/dev/kvm`.
@@ -51,15 +59,34 @@ impl System {
         &self.kvm
     }
 
-    /// vCPUs that all VMs together should not exceed.
-    #[must_use]
-    pub fn recommended_vcpus(&self) -> usize {
-        self.kvm.get_nr_vcpus()
-    }
-
     /// vCPUs one VM may have.
     #[must_use]
     pub fn max_vcpus(&self) -> usize {
         self.kvm.get_max_vcpus()
+    }
+}
+
+impl Accelerator for System {
+    fn name(&self) -> &'static str {
+        super::NAME
+    }
+
+    fn host(&self) -> Result<Host, AccelError> {
+        Ok(Self::host(self)?)
+    }
+
+    fn recommended_vcpus(&self) -> usize {
+        self.kvm.get_nr_vcpus()
+    }
+
+    fn make_ready(&mut self) -> Result<(), AccelError> {
+        if self.ready.is_none() {
+            self.ready = Some(vm::create(&self.kvm)?);
+        }
+        Ok(())
+    }
+
+    fn create(self: Box<Self>, spec: &VmSpec) -> Result<Arc<dyn AccelVm>, AccelError> {
+        Ok(Arc::new(Vm::new(*self, spec)?))
     }
 }

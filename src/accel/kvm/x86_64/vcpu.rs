@@ -7,10 +7,16 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc::{EAGAIN, EINTR};
 
 use super::{
-    configure::CORE_THREAD_COUNT, external::ExternalInput, initial::BootState, ioctls, registers, reset::PowerOnState,
-    reset::read_msrs, stats, system::System,
+    configure::CORE_THREAD_COUNT, external::ExternalInput, ioctls, registers, reset::PowerOnState, reset::read_msrs,
+    stats, system::System, vm::Vm,
 };
-use crate::accel::{ExitHandler, Processor, RunPage, StatValue, Step, VcpuEvent, kvm::KvmError};
+use crate::accel::{
+    AccelError, Kick, Processor, StatValue, Step, VcpuEvent,
+    kvm::KvmError,
+    run_page::RunPage,
+    x86_64::{BootState, VcpuSpec, X86Exits, X86Processor},
+};
+use crate::cpu::x86::RealizedVcpu;
 use crate::mem::AddressSpace;
 use crate::report;
 
@@ -18,13 +24,13 @@ use crate::report;
 const SETTLE_ATTEMPTS: u32 = 64;
 
 /// A vCPU. It is made on one thread, configured, then moved to its own.
-pub struct Vcpu {
-    fd: VcpuFd,
+pub(super) struct Vcpu {
+    pub(super) fd: VcpuFd,
+    pub(super) system: Arc<System>,
     index: u32,
-    handler: Arc<dyn ExitHandler>,
+    handler: Arc<dyn X86Exits>,
     memory: Arc<AddressSpace>,
-    run_page: RunPage,
-    run_size: usize,
+    run_page: Arc<RunPage>,
     power_on: Option<PowerOnState>,
     core_thread_count: Option<u64>,
     /// On the vCPU that PICs outside the kernel are wired to.
@@ -32,135 +38,25 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    pub(super) fn new(
-        fd: VcpuFd,
-        index: u32,
-        handler: Arc<dyn ExitHandler>,
-        memory: Arc<AddressSpace>,
-        run_size: usize,
-        core_thread_count: Option<u64>,
-    ) -> Result<Self, KvmError> {
-        let run_page =
-            RunPage::map(ioctls::borrow(&fd), run_size).map_err(|error| KvmError::request("mmap vcpu state", error))?;
+    /// Makes a vCPU of `vm`; with `takes_external` the one that PICs outside the kernel are wired to.
+    pub(super) fn new(vm: &Vm, spec: VcpuSpec, takes_external: bool) -> Result<Self, KvmError> {
+        let fd = vm
+            .fd
+            .create_vcpu(u64::from(spec.apic_id))
+            .map_err(|error| KvmError::request("KVM_CREATE_VCPU", error))?;
+        let run_page = RunPage::map(ioctls::borrow(&fd), vm.fd.run_size())
+            .map_err(|error| KvmError::request("mmap vcpu state", error))?;
         Ok(Self {
             fd,
-            index,
-            handler,
-            memory,
-            run_page,
-            run_size,
+            system: Arc::clone(&vm.system),
+            index: spec.index,
+            handler: spec.exits,
+            memory: spec.memory,
+            run_page: Arc::new(run_page),
             power_on: None,
-            core_thread_count,
-            external: None,
+            core_thread_count: vm.core_thread_count.get().copied(),
+            external: takes_external.then(ExternalInput::default),
         })
-    }
-
-    /// Makes this the vCPU that PICs outside the kernel are wired to.
-    pub(super) fn take_external_interrupts(&mut self) {
-        self.external = Some(ExternalInput::default());
-    }
-
-    /// The vCPU's descriptor, to set its CPUID and feature registers before it first runs.
-    #[must_use]
-    pub fn fd(&self) -> &VcpuFd {
-        &self.fd
-    }
-
-    /// Another mapping of the run page, for the thread handle.
-    ///
-    /// # Errors
-    /// When the host refuses the mapping.
-    pub fn map_run_page(&self) -> io::Result<RunPage> {
-        RunPage::map(ioctls::borrow(&self.fd), self.run_size)
-    }
-
-    /// Records the state every reset returns to. Once, after the CPU model has been set.
-    ///
-    /// # Errors
-    /// When KVM does not tell.
-    pub fn record_power_on_state(&mut self, system: &System) -> Result<(), KvmError> {
-        let state = PowerOnState::record(&system.kvm, &self.fd)
-            .map_err(|error| KvmError::request("recording the vCPU's initial state", error))?;
-        self.power_on = Some(state);
-        Ok(())
-    }
-
-    /// Returns to the state after power-on; the boot vCPU starts as `boot` says.
-    ///
-    /// # Errors
-    /// When KVM refuses; EINVAL before [`Vcpu::record_power_on_state`].
-    pub fn reset(&mut self, boot: BootState) -> io::Result<()> {
-        if let Some(external) = &mut self.external {
-            *external = ExternalInput::default();
-        }
-        let boot = if self.index == 0 { boot } else { BootState::PowerOn };
-        let state = self.power_on.as_ref().ok_or(nix::errno::Errno::EINVAL)?;
-        state.restore(&self.fd, boot)
-    }
-
-    /// Tells the guest's watchdogs that the vCPU stood still (KVM_KVMCLOCK_CTRL). Guests without a paravirtual clock
-    /// do not mind.
-    pub fn mark_clock_paused(&self) {
-        if let Err(error) = self.fd.kvmclock_ctrl() {
-            tracing::trace!(vcpu = self.index, %error, "KVM_KVMCLOCK_CTRL");
-        }
-    }
-
-    /// Injects a non-maskable interrupt.
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn inject_nmi(&self) -> io::Result<()> {
-        self.fd.nmi().map_err(io::Error::from)
-    }
-
-    /// Registers and code bytes as text.
-    #[must_use]
-    pub fn dump(&self) -> String {
-        registers::dump(&self.fd, &self.memory)
-    }
-
-    /// The registers that expressions may name; none that cannot be read.
-    #[must_use]
-    pub fn register_values(&self) -> Vec<(&'static str, u64)> {
-        registers::values(&self.fd)
-    }
-
-    /// The registers of the local APIC: register n is at offset 16 * n.
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn local_apic(&self) -> io::Result<Vec<u32>> {
-        let page = self.fd.get_lapic()?.regs;
-        let bytes: Vec<u8> = page.iter().map(|byte| *byte as u8).collect();
-        let registers = bytes.chunks_exact(16);
-        Ok(registers
-            .map(|register| {
-                register[..4]
-                    .iter()
-                    .rev()
-                    .fold(0, |word, byte| word << 8 | u32::from(*byte))
-            })
-            .collect())
-    }
-
-    /// The guest physical address behind a linear one, with the page tables the vCPU uses now.
-    #[must_use]
-    pub fn translate(&self, linear: u64) -> Option<u64> {
-        let kvm_translation {
-            physical_address,
-            valid,
-            ..
-        } = self.fd.translate_gva(linear).ok()?;
-        (valid != 0).then_some(physical_address)
-    }
-
-    /// The vCPU's statistics, with their values.
-    ///
-    /// # Errors
-    /// When the kernel has none to offer or its answer is malformed.
-    pub fn stats(&self) -> io::Result<Vec<StatValue>> {
-        stats::read(&self.fd)
     }
 
     fn event(&self, event: VcpuEvent) -> Step {
@@ -169,7 +65,10 @@ impl Vcpu {
     }
 
     fn fail(&self, reason: &str) -> Step {
-        self.event(VcpuEvent::Failed(format!("{reason}\n{}", self.dump())))
+        self.event(VcpuEvent::Failed(format!(
+            "{reason}\n{}",
+            registers::dump(&self.fd, &self.memory)
+        )))
     }
 
     fn system_event(&self, kind: u32) -> Step {
@@ -209,7 +108,80 @@ impl Vcpu {
     }
 }
 
+impl X86Processor for Vcpu {
+    fn tsc_rate(&self) -> u32 {
+        self.fd.get_tsc_khz().unwrap_or_default()
+    }
+
+    fn configure(&mut self, realized: &RealizedVcpu) -> Result<(), AccelError> {
+        self.set_model(realized)?;
+        let state = PowerOnState::record(&self.system.kvm, &self.fd)
+            .map_err(|error| KvmError::request("recording the vCPU's initial state", error))?;
+        self.power_on = Some(state);
+        Ok(())
+    }
+
+    fn reset(&mut self, boot: BootState) -> io::Result<()> {
+        if let Some(external) = &mut self.external {
+            *external = ExternalInput::default();
+        }
+        let boot = if self.index == 0 { boot } else { BootState::PowerOn };
+        let state = self.power_on.as_ref().ok_or(nix::errno::Errno::EINVAL)?;
+        state.restore(&self.fd, boot)
+    }
+
+    /// KVM_KVMCLOCK_CTRL.
+    fn mark_clock_paused(&mut self) {
+        if let Err(error) = self.fd.kvmclock_ctrl() {
+            tracing::trace!(vcpu = self.index, %error, "KVM_KVMCLOCK_CTRL");
+        }
+    }
+
+    fn inject_nmi(&mut self) -> io::Result<()> {
+        self.fd.nmi().map_err(io::Error::from)
+    }
+
+    fn dump(&mut self) -> String {
+        registers::dump(&self.fd, &self.memory)
+    }
+
+    fn register_values(&mut self) -> Vec<(&'static str, u64)> {
+        registers::values(&self.fd)
+    }
+
+    fn local_apic(&mut self) -> io::Result<Vec<u32>> {
+        let page = self.fd.get_lapic()?.regs;
+        let bytes: Vec<u8> = page.iter().map(|byte| *byte as u8).collect();
+        let registers = bytes.chunks_exact(16);
+        Ok(registers
+            .map(|register| {
+                register[..4]
+                    .iter()
+                    .rev()
+                    .fold(0, |word, byte| word << 8 | u32::from(*byte))
+            })
+            .collect())
+    }
+
+    fn translate(&mut self, linear: u64) -> Option<u64> {
+        let kvm_translation {
+            physical_address,
+            valid,
+            ..
+        } = self.fd.translate_gva(linear).ok()?;
+        (valid != 0).then_some(physical_address)
+    }
+
+    fn stats(&mut self) -> io::Result<Vec<StatValue>> {
+        stats::read(&self.fd)
+    }
+}
+
 impl Processor for Vcpu {
+    fn kick(&self) -> Arc<dyn Kick> {
+        Arc::clone(&self.run_page) as _
+    }
+
     fn run(&mut self) -> Step {
         if let Some(external) = &mut self.external {
             if let Err(error) = external.offer(&mut self.fd, &*self.handler) {

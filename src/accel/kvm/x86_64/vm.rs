@@ -6,7 +6,7 @@ use std::{
 };
 
 use kvm_bindings::{KVM_CAP_X86_DISABLE_EXITS, kvm_clock_data, kvm_enable_cap};
-use kvm_ioctls::{Cap, VmFd};
+use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use super::{
     ioctls, irqchip,
@@ -15,49 +15,27 @@ use super::{
     system::System,
     vcpu::Vcpu,
 };
-use crate::accel::{ExitHandler, StatValue, kvm::KvmError};
-use crate::cpu::x86::IrqChip;
+use crate::accel::{
+    AccelError, StatValue,
+    controllers::InterruptControllers,
+    kvm::KvmError,
+    x86_64::{AccelVm, LostTickPolicy, VcpuSpec, VmClock, VmSpec, X86Processor},
+};
+use crate::cpu::x86::{Host, IrqChip, RealizedVm};
+use crate::irq::Controller;
 use crate::mem::{AddressSpace, ListenerError};
 
-/// Where KVM puts the page table it needs for real mode on some Intel processors. The three pages of the task state
-/// segment follow. Firmware must keep the guest off all four.
-pub const IDENTITY_MAP: u64 = 0xfeff_c000;
-const TSS: usize = 0xfeff_d000;
-
-/// What happens to timer ticks the guest could not take in time (`kvm-pit.lost_tick_policy`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LostTickPolicy {
-    /// They are injected later.
-    #[default]
-    Delay,
-    /// They are lost.
-    Discard,
-}
-
-/// How to make a VM.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct VmOptions {
-    /// Who emulates the interrupt controllers.
-    pub irqchip: IrqChip,
-    /// What the PIT does about lost ticks.
-    pub lost_ticks: LostTickPolicy,
-    /// vCPUs there may ever be.
-    pub max_vcpus: u32,
-    /// The largest id a local APIC may ever have.
-    pub max_apic_id: u32,
-    /// Idle vCPUs keep their host CPU (`-overcommit cpu-pm=on`).
-    pub keep_idle: bool,
-    /// Bytes the kernel may use to shadow the guest's page tables; none for as much as it thinks fit.
-    pub shadow_memory: Option<u64>,
-}
+/// Offset of the task state segment's three pages behind the page with the page table; both are what KVM needs for real
+/// mode on some Intel processors.
+const TSS_OFFSET: u64 = 0x1000;
 
 /// A virtual machine.
 #[derive(Debug)]
-pub struct Vm {
+pub(super) struct Vm {
     // Declared first, so that the VM goes before the memory it points to.
     pub(super) fd: VmFd,
     pub(super) slots: SlotTable,
-    system: System,
+    pub(super) system: Arc<System>,
     irqchip: IrqChip,
     lost_ticks: LostTickPolicy,
     /// Messages may have destinations of 32 bits.
@@ -71,135 +49,110 @@ impl Vm {
     ///
     /// # Errors
     /// When KVM refuses a request, or cannot run that many vCPUs.
-    pub fn new(system: System, options: VmOptions) -> Result<Self, KvmError> {
+    pub(super) fn new(mut system: System, spec: &VmSpec) -> Result<Self, KvmError> {
         let limit = system.max_vcpus();
-        if usize::try_from(options.max_vcpus).is_ok_and(|max| max > limit) {
+        if usize::try_from(spec.max_vcpus).is_ok_and(|max| max > limit) {
             return Err(KvmError::TooManyVcpus {
-                requested: options.max_vcpus,
+                requested: spec.max_vcpus,
                 limit,
             });
         }
-        let fd = create(&system)?;
+        let fd = match system.ready.take() {
+            Some(fd) => fd,
+            None => create(&system.kvm)?,
+        };
         let identity_map = Cap::SetIdentityMapAddr;
         if system.kvm.check_extension(identity_map) {
-            fd.set_identity_map_address(IDENTITY_MAP)
+            fd.set_identity_map_address(spec.scratch.start)
                 .map_err(|error| KvmError::request("KVM_SET_IDENTITY_MAP_ADDR", error))?;
         }
-        fd.set_tss_address(TSS)
+        let tss = usize::try_from(spec.scratch.start + TSS_OFFSET).unwrap_or(usize::MAX);
+        fd.set_tss_address(tss)
             .map_err(|error| KvmError::request("KVM_SET_TSS_ADDR", error))?;
-        let wide_ids = irqchip::widen_ids(&fd, options.max_apic_id)?;
-        if let Some(bytes) = options.shadow_memory {
+        let wide_ids = irqchip::widen_ids(&fd, spec.max_apic_id)?;
+        if let Some(bytes) = spec.shadow_memory {
             ioctls::set_shadow_pages(&fd, bytes / 4096)
                 .map_err(|error| KvmError::request("KVM_SET_NR_MMU_PAGES", error))?;
         }
-        if options.keep_idle {
+        if spec.keep_idle {
             disable_idle_exits(&fd)?;
         }
         Ok(Self {
             fd,
             slots: SlotTable::default(),
-            system,
-            irqchip: options.irqchip,
-            lost_ticks: options.lost_ticks,
+            system: Arc::new(system),
+            irqchip: spec.irqchip,
+            lost_ticks: spec.lost_ticks,
             wide_ids,
             core_thread_count: OnceLock::new(),
         })
     }
+}
 
-    /// Makes the interrupt chips: after all memory, before vCPUs. The kernel retires what a chip's registration replaces
-    /// in its own time, some milliseconds, and whoever changes memory slots next waits for that.
-    ///
-    /// # Errors
-    /// When KVM refuses a request.
-    pub fn create_irqchip(&self) -> Result<(), KvmError> {
-        match self.irqchip {
+impl AccelVm for Vm {
+    fn host(&self) -> Result<Host, AccelError> {
+        Ok(self.system.host()?)
+    }
+
+    fn prepare(&self, realized: &RealizedVm) -> Result<(), AccelError> {
+        Ok(self.prepare(realized)?)
+    }
+
+    fn follow(self: Arc<Self>, memory: &AddressSpace, ports: &AddressSpace) -> Result<(), ListenerError> {
+        memory.listen(Arc::new(MemorySlots::new(&self)))?;
+        ports.listen(Arc::new(PortDoorbells(self)))
+    }
+
+    /// The kernel retires what a chip's registration replaces in its own time, some milliseconds, and whoever changes
+    /// memory slots next waits for that.
+    fn create_interrupt_controllers(&self) -> Result<(), AccelError> {
+        Ok(match self.irqchip {
             IrqChip::Kernel => irqchip::create_in_kernel(&self.fd, self.lost_ticks),
             IrqChip::Split => irqchip::create_split(&self.fd),
-        }
+        }?)
     }
 
-    /// Makes vCPU number `index`, whose APIC id is `apic_id`. Guest memory is for crash reports.
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn create_vcpu(
-        &self,
-        index: u32,
-        apic_id: u32,
-        handler: Arc<dyn ExitHandler>,
-        memory: Arc<AddressSpace>,
-    ) -> Result<Vcpu, KvmError> {
-        let fd = self
-            .fd
-            .create_vcpu(u64::from(apic_id))
-            .map_err(|error| KvmError::request("KVM_CREATE_VCPU", error))?;
-        let core_thread_count = self.core_thread_count.get().copied();
-        let mut vcpu = Vcpu::new(fd, index, handler, memory, self.fd.run_size(), core_thread_count)?;
-        if index == 0 && self.irqchip == IrqChip::Split {
-            vcpu.take_external_interrupts();
-        }
-        Ok(vcpu)
+    fn interrupt_controllers(&self) -> io::Result<InterruptControllers> {
+        irqchip::read(&self.fd)
     }
 
-    /// Makes the VM's memory and doorbells those of these address spaces, now and whenever they change.
-    ///
-    /// # Errors
-    /// KVM refuses a memory slot.
-    pub fn follow(self: &Arc<Self>, memory: &AddressSpace, ports: &AddressSpace) -> Result<(), ListenerError> {
-        memory.listen(Arc::new(MemorySlots::new(self)))?;
-        ports.listen(Arc::new(PortDoorbells(Arc::clone(self))))
+    fn interrupts(self: Arc<Self>) -> Arc<dyn Controller> {
+        self
     }
 
-    /// Who emulates the interrupt controllers.
-    #[must_use]
-    pub fn irqchip(&self) -> IrqChip {
-        self.irqchip
+    fn vcpu(&self, spec: VcpuSpec) -> Result<Box<dyn X86Processor>, AccelError> {
+        let takes_external = spec.index == 0 && self.irqchip == IrqChip::Split;
+        Ok(Box::new(Vcpu::new(self, spec, takes_external)?))
     }
 
-    /// The VM's descriptor, for ioeventfds, irqfds and dirty logs.
-    #[must_use]
-    pub fn fd(&self) -> &VmFd {
-        &self.fd
+    fn clock(&self) -> &dyn VmClock {
+        self
     }
 
-    /// The host's KVM, which made this VM.
-    #[must_use]
-    pub fn system(&self) -> &System {
-        &self.system
-    }
-
-    /// The paravirtual clock in nanoseconds (KVM_GET_CLOCK).
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn clock(&self) -> io::Result<u64> {
-        Ok(self.fd.get_clock()?.clock)
-    }
-
-    /// Sets the paravirtual clock, in nanoseconds.
-    ///
-    /// # Errors
-    /// When KVM refuses.
-    pub fn set_clock(&self, clock: u64) -> io::Result<()> {
-        let data = kvm_clock_data {
-            clock,
-            ..kvm_clock_data::default()
-        };
-        self.fd.set_clock(&data).map_err(io::Error::from)
-    }
-
-    /// The VM's statistics, with their values.
-    ///
-    /// # Errors
-    /// When the kernel has none to offer or its answer is malformed.
-    pub fn stats(&self) -> io::Result<Vec<StatValue>> {
+    fn stats(&self) -> io::Result<Vec<StatValue>> {
         stats::read(&self.fd)
     }
 }
 
-fn create(system: &System) -> Result<VmFd, KvmError> {
+/// KVM_GET_CLOCK and KVM_SET_CLOCK.
+impl VmClock for Vm {
+    fn get(&self) -> io::Result<u64> {
+        Ok(self.fd.get_clock()?.clock)
+    }
+
+    fn set(&self, nanoseconds: u64) -> io::Result<()> {
+        let data = kvm_clock_data {
+            clock: nanoseconds,
+            ..kvm_clock_data::default()
+        };
+        self.fd.set_clock(&data).map_err(io::Error::from)
+    }
+}
+
+/// A VM of which nothing is known yet.
+pub(super) fn create(kvm: &Kvm) -> Result<VmFd, KvmError> {
     loop {
-        match system.kvm.create_vm() {
+        match kvm.create_vm() {
             Ok(fd) => return Ok(fd),
             // A signal came while the kernel waited for something; QEMU tries again as well.
             Err(error) if error.errno() == nix::libc::EINTR => {}

@@ -7,7 +7,7 @@ use vm_memory::{Address, GuestAddress};
 
 use super::{Handover, Image, entry, put};
 use crate::{
-    accel::kvm::x86_64::EntryMode,
+    accel::x86_64::EntryMode,
     machine::pc::layout::{ONE_MIB, direct},
     qapi::Error,
 };

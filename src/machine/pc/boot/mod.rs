@@ -16,7 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use super::layout::{E820Entry, ONE_MIB, Split, direct};
 use crate::{
-    accel::kvm::x86_64::{BootState, EntryMode},
+    accel::x86_64::{BootState, EntryMode},
     machine::config::{KernelConfig, MachineConfig},
     mem::GuestRam,
     qapi::Error,

@@ -2,7 +2,7 @@
 
 use super::{Handover, Image, elf, entry, put};
 use crate::{
-    accel::kvm::x86_64::EntryMode,
+    accel::x86_64::EntryMode,
     machine::pc::layout::{ONE_MIB, direct},
     qapi::Error,
 };

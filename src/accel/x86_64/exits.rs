@@ -1,22 +1,9 @@
-//! Where guest accesses that the accelerator does not answer itself go.
+//! Where accesses go that the accelerator does not answer itself.
 
-/// Something that happened to a vCPU and that the machine has to decide about. The vCPU has parked itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum VcpuEvent {
-    /// The guest ended in a state it cannot leave (x86: triple fault).
-    Shutdown,
-    /// The guest asked for power-off through the accelerator.
-    SystemShutdown,
-    /// The guest asked for a reset through the accelerator.
-    SystemReset,
-    /// The guest told the accelerator that it crashed, with the parameters of a Hyper-V crash if it gave any.
-    SystemCrash(Option<[u64; 5]>),
-    /// The accelerator cannot go on. The text holds what an administrator needs: reason, registers and code bytes.
-    Failed(String),
-}
+use crate::accel::VcpuEvent;
 
-/// Answers a vCPU's exits. Called on vCPU threads, several at a time.
-pub trait ExitHandler: Send + Sync {
+/// Answers an x86_64 vCPU's exits. Called on vCPU threads, several at a time.
+pub trait X86Exits: Send + Sync {
     /// Fills `data` (1, 2 or 4 bytes) from an I/O port.
     fn pio_read(&self, port: u16, data: &mut [u8]);
     /// Takes `data` (1, 2 or 4 bytes) for an I/O port.
