@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
+use tokio::task::JoinHandle;
 
 use super::FdTable;
 use super::address::{self, Listener};
@@ -247,16 +248,17 @@ async fn say_the_rest(
     }
 }
 
-/// A front end over one connection, and no character device: both end together.
+/// A front end over one connection, and no character device: both end together. The task ends when the last of what is
+/// sent has gone out, or cannot.
 ///
 /// # Errors
 /// The socket cannot be watched.
-pub fn connection(name: &str, socket: OwnedFd) -> std::io::Result<FrontEnd> {
+pub fn connection(name: &str, socket: OwnedFd) -> std::io::Result<(FrontEnd, JoinHandle<()>)> {
     let stream = SocketStream::new(socket)?;
     let (port, mut back) = Port::new(name, None);
     let front = port.attach().ok_or(std::io::ErrorKind::AddrInUse)?;
     let name = name.to_owned();
-    tokio::spawn(async move {
+    let carrier = tokio::spawn(async move {
         back.input.opened(name.as_str());
         let BackPort { input, output } = &mut back;
         let outward = async {
@@ -282,5 +284,5 @@ pub fn connection(name: &str, socket: OwnedFd) -> std::io::Result<FrontEnd> {
             }
         }
     });
-    Ok(front)
+    Ok((front, carrier))
 }

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 
 from harness.checks import check, eventually, expect, expect_equal
@@ -140,3 +141,36 @@ def slow_client():
             sleeper.wait()
         server.control.command("guest-destroy", id="one")
         expect_equal(server.workers(), [], "workers")
+
+
+@check("serve: a client of the control socket that hangs up at once is obeyed, and one that only stops talking is answered")
+def hung_up():
+    with Server() as server:
+        hasty = server.client()
+        for ident in ("one", "two"):
+            hasty.send({"execute": "guest-create", "arguments": {"id": ident, "arguments": IDLE}})
+        hasty.close()
+        eventually("both guests are made", 20, lambda: [guest["state"] for guest in server.control.command("query-guests")] == ["created"] * 2)
+        polite = server.client()
+        for ident in ("one", "two"):
+            polite.send({"execute": "guest-destroy", "id": ident, "arguments": {"id": ident}})
+        polite.socket.shutdown(socket.SHUT_WR)
+        for ident in ("one", "two"):
+            expect_equal(polite.read_reply()["id"], ident, "the reply")
+            told = [event["data"]["id"] for event in polite.events if event["event"] == "GUEST_EXITED"]
+            expect_equal(told[-1:], [ident], "the event before the reply to what caused it")
+        expect_equal(polite.read_line(), b"", "the end")
+
+
+@check("serve: the last thing that every client hears is the server's end, and who ended it is answered first")
+def farewell():
+    with Server() as server:
+        other = server.client()
+        server.idle("one")
+        server.control.send({"execute": "quit", "id": "q"})
+        expect_equal(server.control.read_reply(), {"return": {}, "id": "q"}, "the reply to quit")
+        exited(server, "one")
+        expect_equal(other.read()["event"], "GUEST_EXITED", "what the other client hears")
+        for client in (server.control, other):
+            expect_equal(client.read_line(), b"", "the end")
+        expect_equal(server.process.wait(12), 0, "exit status")

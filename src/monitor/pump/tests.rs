@@ -116,7 +116,7 @@ async fn with_client(conversation: impl AsyncFnOnce(Rc<Post>, UnixStream)) -> Rc
     let (ours, theirs) = StdStream::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
     let client = UnixStream::from_std(ours).unwrap();
-    let front = chardev::connection("test", theirs.into()).unwrap();
+    let (front, _) = chardev::connection("test", theirs.into()).unwrap();
     let all = async {
         let pump = tokio::task::spawn_local(serve(Rc::new(Counter(Rc::clone(&post))), front));
         conversation(Rc::clone(&post), client).await;

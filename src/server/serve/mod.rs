@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::LocalSet;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
 
 use crate::cmdline::{self, Parsed};
 use crate::host::process::spawn;
@@ -40,6 +41,8 @@ use registry::Registry;
 
 /// How long to wait when the host is out of descriptors or memory for a client.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long clients of the control socket may take to read their last replies and events.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Runs the server with the arguments that follow `serve`.
 #[must_use]
@@ -97,14 +100,18 @@ async fn serve(options: Options, zygote: UnixStream) -> Result<u8, String> {
     let listener = UnixListener::from_std(listener)
         .map_err(|error| format!("{}: {}", control.display(), report::reason(&error)))?;
     report::info(format!("serve: listening on {}", control.display()));
+    let mut clients = JoinSet::new();
     let status = loop {
         tokio::select! {
             client = listener.accept() => match client {
-                Ok((stream, _)) => drop(tokio::task::spawn_local(control::serve(Rc::clone(&registry), stream))),
+                Ok((stream, _)) => drop(clients.spawn_local(control::serve(Rc::clone(&registry), stream))),
                 Err(error) => {
-                    report::warning(format!("serve: a control connection failed: {}", report::reason(&error)));
+                    warn_of_connection(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
+            },
+            Some(ended) = clients.join_next() => if let Ok(Err(error)) = ended {
+                warn_of_connection(&error);
             },
             () = registry.orphaned() => {
                 report::error("serve: the zygote is gone: there can be no more guests");
@@ -117,8 +124,16 @@ async fn serve(options: Options, zygote: UnixStream) -> Result<u8, String> {
             () = registry.told_to_quit() => break 0,
         }
     };
+    drop(listener);
     registry.close().await;
+    // What clients are still to read, the reply to `quit` among it. Who does not read loses it.
+    let farewell = async { while clients.join_next().await.is_some() {} };
+    let _ = timeout(FAREWELL, farewell).await;
     Ok(status)
+}
+
+fn warn_of_connection(error: &std::io::Error) {
+    report::warning(format!("serve: a control connection failed: {}", report::reason(error)));
 }
 
 fn with_ending(path: &Path, ending: &str) -> PathBuf {

@@ -125,7 +125,7 @@ impl Registry {
         self.quit.notified().await;
     }
 
-    /// Ends every guest, within a limit.
+    /// Ends every guest, within a limit, and then the events.
     pub(super) async fn close(&self) {
         self.closing.set(true);
         let guests: Vec<_> = self.guests.borrow().values().cloned().collect();
@@ -138,6 +138,7 @@ impl Registry {
                 report::error(error.desc);
             }
         }
+        self.events.close();
     }
 
     /// One guest from its first moment to its last.
