@@ -1,7 +1,11 @@
 //! `isa-debug-exit`: a port by which a test guest ends the emulator with an exit status.
 
-use super::{Device, Notice, Notifier, PioDevice};
-use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+use std::sync::{Arc, Mutex};
+
+use super::class::{self, DeviceClass, Realize, RealizeError, Site};
+use super::{Device, Notice, Notifier, PioDevice, SharedDevice, ports};
+use crate::mem::Access;
+use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo, Values};
 use crate::vmstate::{StateError, Visitor};
 
 /// `isa-debug-exit`.
@@ -19,6 +23,20 @@ pub static TYPE: TypeInfo = TypeInfo {
         PropertyInfo::new("iosize", PropertyKind::Uint32, Default::Uint(2), "How many ports"),
     ],
 };
+
+/// The class.
+pub static CLASS: DeviceClass = DeviceClass {
+    info: &TYPE,
+    realize: Realize::Isa(realize),
+};
+
+fn realize(values: &Values, site: &mut dyn Site) -> Result<SharedDevice, RealizeError> {
+    let device: SharedDevice = Arc::new(Mutex::new(DebugExit::new(site.notifier())));
+    let len = class::port(values, "iosize")?;
+    let region = ports("isa-debug-exit", len, Access::UP_TO_FOUR, &device, 0);
+    site.map_ports(class::port(values, "iobase")?, &region)?;
+    Ok(device)
+}
 
 /// The port.
 pub struct DebugExit {
@@ -65,7 +83,6 @@ impl PioDevice for DebugExit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
 
     #[test]
     fn the_status_is_odd_and_made_of_the_low_bits() {

@@ -1,7 +1,11 @@
 //! The debug console: a port that takes bytes and passes them on (`isa-debugcon`).
 
-use super::{Device, PioDevice};
-use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+use std::sync::{Arc, Mutex};
+
+use super::class::{self, DeviceClass, Realize, RealizeError, Site};
+use super::{Device, PioDevice, SharedDevice, ports};
+use crate::mem::Access;
+use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo, Values};
 use crate::vmstate::{StateError, Visitor};
 
 /// The QOM type.
@@ -25,6 +29,30 @@ pub static TYPE: TypeInfo = TypeInfo {
         PropertyInfo::new("readback", PropertyKind::Uint32, Default::Uint(0xe9), ""),
     ],
 };
+
+/// The class.
+pub static CLASS: DeviceClass = DeviceClass {
+    info: &TYPE,
+    realize: Realize::Isa(realize),
+};
+
+/// It was given no character device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("Can't create debugcon device, empty char device")]
+pub struct NotConnected;
+
+fn realize(values: &Values, site: &mut dyn Site) -> Result<SharedDevice, RealizeError> {
+    let characters = site.characters(values.text("chardev"))?;
+    if !characters.is_connected {
+        return Err(RealizeError::of(NotConnected));
+    }
+    let [readback, ..] = values.uint("readback").unwrap_or_default().to_le_bytes();
+    let console = Debugcon::new(Box::new(move |bytes| characters.sink.send_all(bytes)), readback);
+    let device: SharedDevice = Arc::new(Mutex::new(console));
+    let region = ports("isa-debugcon", 1, Access::BYTES, &device, 0);
+    site.map_ports(class::port(values, "iobase")?, &region)?;
+    Ok(device)
+}
 
 /// The device.
 pub struct Debugcon {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use crate::vmstate::{StateError, Visitor};
 
 /// Something a device asks of the machine as a whole.
@@ -29,6 +31,8 @@ pub enum Notice {
     DebugExit(u8),
     /// The accelerator cannot run the guest any further; the log says why.
     InternalError,
+    /// The guest let go of a device in a slot, which may now be taken out.
+    SlotReleased,
     /// The guest set its clock; the new offset from the configured base in seconds.
     RtcChange(i64),
 }
@@ -52,6 +56,15 @@ pub trait MmioDevice {
     fn mmio_write(&mut self, offset: u64, data: &[u8]);
 }
 
+/// How firmware's tables tell of a device that nobody could find otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcpiDevice {
+    /// A serial port: its first port and its interrupt.
+    SerialPort(u16, u8),
+    /// The port of a panic device.
+    PanicPort(u16),
+}
+
 /// A device of the machine.
 pub trait Device: Send {
     /// The QOM type name.
@@ -65,6 +78,16 @@ pub trait Device: Send {
     fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError>;
     /// Why a guest that has this device cannot be saved; none if it can.
     fn migration_blocker(&self) -> Option<&'static str> {
+        None
+    }
+    /// What it makes of a property beyond the value that it was given: a choice of its own, or what changes while the guest
+    /// runs. None where the value that it was given stands.
+    fn property(&self, name: &str) -> Option<Value> {
+        let _ = name;
+        None
+    }
+    /// How firmware's tables tell of it, if they do.
+    fn acpi(&self) -> Option<AcpiDevice> {
         None
     }
     /// The port view, if the device has ports.

@@ -3,6 +3,8 @@
 //! A device is a plain value that answers guest accesses. It knows neither KVM nor QMP: interrupts leave through
 //! [`IrqLine`], everything the run-state machine must hear about leaves through [`Notifier`].
 
+pub mod characters;
+pub mod class;
 mod clock;
 pub mod debug_exit;
 pub mod debugcon;
@@ -23,34 +25,49 @@ mod shared;
 mod testing;
 
 pub use crate::irq::IrqLine;
+use class::DeviceClass;
 pub use clock::Clock;
-pub use device::{Device, MmioDevice, Notice, Notifier, PioDevice};
+pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice};
 pub use shared::{SharedDevice, ports, registers};
 
 use crate::qom::TypeInfo;
 use crate::target::Target;
 
 /// The devices that guests of `target` can have.
-pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
-    let types: &'static [&'static TypeInfo] = match target {
+pub fn classes(target: Target) -> impl Iterator<Item = &'static DeviceClass> {
+    let classes: &'static [&'static DeviceClass] = match target {
         Target::X86_64 => X86_64,
         Target::S390x => &[],
     };
-    types.iter().copied()
+    classes.iter().copied()
 }
 
-static X86_64: &[&TypeInfo] = &[
-    &serial::TYPE,
-    &debug_exit::TYPE,
-    &debugcon::TYPE,
-    &pvpanic::TYPE,
-    &fw_cfg::FW_CFG,
-    &pit::PIT_COMMON,
-    &pit::KVM_PIT,
-    &VMPORT,
-    &pci::MCH,
-    &pci::LPC,
+/// The class of this name.
+#[must_use]
+pub fn class(target: Target, name: &str) -> Option<&'static DeviceClass> {
+    classes(target).find(|class| class.info.name == name)
+}
+
+/// The types of these devices, with those that only serve as parents.
+pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
+    let parents = match target {
+        Target::X86_64 => Some(&pit::PIT_COMMON),
+        Target::S390x => None,
+    };
+    parents.into_iter().chain(classes(target).map(|class| class.info))
+}
+
+static X86_64: &[&DeviceClass] = &[
+    &serial::CLASS,
+    &debug_exit::CLASS,
+    &debugcon::CLASS,
+    &pvpanic::CLASS,
     &pci::ROOT_PORT,
+    &DeviceClass::built_in(&fw_cfg::FW_CFG),
+    &DeviceClass::built_in(&pit::KVM_PIT),
+    &DeviceClass::built_in(&VMPORT),
+    &DeviceClass::built_in(&pci::MCH),
+    &DeviceClass::built_in(&pci::LPC),
 ];
 
 /// VMware's port. It is not there, and `-machine vmport=off` says so: clients take the type for the sign that they may.

@@ -2,8 +2,12 @@
 //!
 //! Reading tells which events are understood, writing reports one.
 
-use super::{Device, Notice, Notifier, PioDevice};
-use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo};
+use std::sync::{Arc, Mutex};
+
+use super::class::{self, DeviceClass, Realize, RealizeError, Site};
+use super::{AcpiDevice, Device, Notice, Notifier, PioDevice, SharedDevice, ports};
+use crate::mem::Access;
+use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo, Values};
 use crate::vmstate::{StateError, Visitor};
 
 /// Where it is unless told otherwise.
@@ -36,17 +40,33 @@ pub static TYPE: TypeInfo = TypeInfo {
     ],
 };
 
+/// The class.
+pub static CLASS: DeviceClass = DeviceClass {
+    info: &TYPE,
+    realize: Realize::Isa(realize),
+};
+
+fn realize(values: &Values, site: &mut dyn Site) -> Result<SharedDevice, RealizeError> {
+    let port = class::port(values, "ioport")?;
+    let [events, ..] = values.uint("events").unwrap_or_default().to_le_bytes();
+    let device: SharedDevice = Arc::new(Mutex::new(Pvpanic::new(port, events, site.notifier())));
+    site.map_ports(port, &ports("pvpanic", 1, Access::BYTES, &device, 0))?;
+    Ok(device)
+}
+
 /// The port.
 pub struct Pvpanic {
+    port: u16,
     events: u8,
     notifier: Notifier,
 }
 
 impl Pvpanic {
-    /// A port that says it understands `events`. What the guest reports goes to `notifier`, also what it was not told of.
+    /// The port of this number, which says it understands `events`. What the guest reports goes to `notifier`, also what it was not told of.
     #[must_use]
-    pub fn new(events: u8, notifier: Notifier) -> Self {
+    pub fn new(port: u16, events: u8, notifier: Notifier) -> Self {
         Self {
+            port,
             events: events & (PANICKED | CRASH_LOADED | SHUTDOWN),
             notifier,
         }
@@ -66,6 +86,10 @@ impl Device for Pvpanic {
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
         Some(self)
+    }
+
+    fn acpi(&self) -> Option<AcpiDevice> {
+        Some(AcpiDevice::PanicPort(self.port))
     }
 }
 
@@ -95,13 +119,13 @@ impl PioDevice for Pvpanic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{Arc, Mutex};
 
     #[test]
     fn each_event_is_told_once_whether_or_not_the_guest_was_told_of_it() {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&seen);
         let mut device = Pvpanic::new(
+            PORT,
             PANICKED | SHUTDOWN,
             Arc::new(move |notice| sink.lock().unwrap().push(notice)),
         );

@@ -67,7 +67,8 @@ pub struct NoSuchLine {
     pub gsi: u8,
 }
 
-/// All interrupt lines of a machine, by number.
+/// All interrupt lines of a machine, by number. Clones are the same lines.
+#[derive(Clone)]
 pub struct Lines {
     wires: Vec<Arc<Wire>>,
 }

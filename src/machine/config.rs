@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::accel::hostfile;
 use crate::qapi::Error;
+use crate::qom::GlobalValue;
 use crate::qom::objects::is_memory_backend;
 use crate::target::Target;
 
@@ -170,6 +171,14 @@ pub struct Global {
     pub property: String,
     /// Value as text.
     pub value: String,
+}
+
+impl Global {
+    /// Type, property and value, as a registry takes them.
+    #[must_use]
+    pub fn as_value(&self) -> GlobalValue<'_> {
+        (&self.driver, &self.property, &self.value)
+    }
 }
 
 /// Direct kernel boot.

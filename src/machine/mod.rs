@@ -3,6 +3,7 @@
 #[cfg(target_arch = "x86_64")]
 pub mod backend;
 pub mod chardevs;
+pub mod compat;
 pub mod config;
 mod create;
 mod fields;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::types::{PropertyInfo, TypeInfo};
+use super::values::GlobalValue;
 use super::{base, objects};
 
 /// A type in a registry: as a [`TypeInfo`], but its names may have been made at run time, as those of CPU models are.
@@ -72,6 +73,7 @@ pub struct DuplicateType(pub String);
 #[derive(Clone, Debug)]
 pub struct Registry {
     types: BTreeMap<Cow<'static, str>, Type>,
+    compat: Vec<GlobalValue<'static>>,
 }
 
 impl std::default::Default for Registry {
@@ -86,7 +88,10 @@ impl Registry {
     pub fn new() -> Self {
         let known = base::TYPES.iter().chain(objects::types());
         let types = known.map(|info| (Cow::Borrowed(info.name), Type::from(info))).collect();
-        Self { types }
+        Self {
+            types,
+            compat: Vec::new(),
+        }
     }
 
     /// Adds types, static or made at run time.
@@ -102,6 +107,16 @@ impl Registry {
             self.types.insert(new.name.clone(), new);
         }
         Ok(())
+    }
+
+    /// Sets what a machine type has instead of defaults: type, property and value, those that win last.
+    pub fn set_compat(&mut self, compat: impl IntoIterator<Item = GlobalValue<'static>>) {
+        self.compat = compat.into_iter().collect();
+    }
+
+    /// What the machine type has instead of defaults.
+    pub(super) fn compat(&self) -> impl Iterator<Item = GlobalValue<'static>> + '_ {
+        self.compat.iter().copied()
     }
 
     /// The type of this name.

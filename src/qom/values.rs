@@ -1,4 +1,4 @@
-//! What the properties of one object are set to: defaults, then `-global`, then what was given.
+//! What the properties of one object are set to: defaults, those of an older machine, then `-global`, then what was given.
 
 use std::collections::BTreeMap;
 
@@ -64,7 +64,8 @@ const NOT_PROPERTIES: [&str; 4] = ["driver", "bus", "id", "qom-type"];
 pub type GlobalValue<'a> = (&'a str, &'a str, &'a str);
 
 impl Registry {
-    /// Values for an object of `type_name`: defaults, then `globals` in order, then `given`, whose values may be texts
+    /// Values for an object of `type_name`: defaults, then what older machines have instead
+    /// ([`Registry::set_compat`]), then `globals` in order, then `given`, whose values may be texts
     /// or JSON values whatever the type of the property. The keys `driver`, `bus`, `id` and `qom-type` are skipped.
     ///
     /// # Errors
@@ -81,6 +82,13 @@ impl Registry {
                 values.values.insert(property.name, default);
             }
         }
+        for (driver, name, text) in self.compat() {
+            if self.is_a(type_name, driver) {
+                self.assign(&mut values, type_name, name, &json!(text))?;
+            }
+        }
+        // What older machines start from is nobody's wish.
+        values.given.clear();
         for (driver, name, text) in globals {
             if self.is_a(type_name, driver) {
                 self.assign(&mut values, type_name, name, &json!(text))
@@ -198,9 +206,9 @@ impl Values {
         })
     }
 
-    /// Names and values, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        self.values.iter().map(|(name, value)| (*name, value))
+    /// Names of the properties that have a value.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + '_ {
+        self.values.keys().copied()
     }
 }
 

@@ -259,6 +259,7 @@ impl Core {
             Notice::GuestCrashLoaded => self.force(Machine::crash_loaded),
             Notice::GuestPvShutdown => self.force(Machine::pv_shutdown),
             Notice::InternalError => self.force(Machine::broken),
+            Notice::SlotReleased => tracing::info!("the guest switched a slot off; the device in it stays"),
             Notice::RtcChange(offset) => {
                 let qom_path = "/machine/rtc".to_owned();
                 self.emit(Event::RtcChange(RtcChangeEvent { offset, qom_path }));

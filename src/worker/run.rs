@@ -166,7 +166,8 @@ impl Worker {
         }
         let outbox = Rc::clone(&link);
         let outbox = Box::new(move |message: FromWorker| outbox.send(message));
-        let registry = machine::registry(config.target, true);
+        let mut registry = machine::registry(config.target, true);
+        registry.set_compat(machine::compat::of(machine));
         let core = Core::new(config, Some(guest), registry, machine, outbox).map_err(|error| error.desc)?;
         let core = Rc::new(core);
         // What a monitor has to know of a guest that exists; one that comes later learns it the same way.

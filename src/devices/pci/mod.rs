@@ -14,12 +14,12 @@ mod vmstate;
 
 pub use config::{BarKind, ConfigSpace};
 pub use express::Link;
-pub use function::PciFunction;
+pub use function::{PciFunction, PciPlace, Port, SharedFunction, SlotNumber};
 pub use interrupt::Pin;
 pub use lpc::{LPC, Lpc};
 pub use mch::{MCH, Mch, MchState};
 pub use msix::{Msix, MsixLayout};
 pub use reserve::{Reserve, ReserveError};
-pub use root_port::{ROOT_PORT, RootPort, RootPortConfig, RootPortLinks, RootPortState};
+pub use root_port::{CLASS as ROOT_PORT, RootPort, RootPortConfig, RootPortLinks, RootPortState};
 pub use slot::{Unplug, UnplugError};
 pub use vmstate::{MsixState, PciState};

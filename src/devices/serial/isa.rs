@@ -1,22 +1,37 @@
 //! The port on an ISA bus: eight I/O ports, and its place in the machine's saved state.
 
+use serde_json::{Value, json};
+
 use super::TYPE;
 use super::state::State;
 use super::uart::{Links, Uart};
-use crate::devices::{Device, PioDevice};
+use crate::devices::{AcpiDevice, Device, PioDevice};
 use crate::vmstate::{StateError, Stateful, Visitor, section};
+
+/// Where a port is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Which of a machine's serial ports it is, from 0.
+    pub index: usize,
+    /// Its first port.
+    pub start: u16,
+    /// Its interrupt.
+    pub irq: u8,
+}
 
 /// A serial port on an ISA bus.
 pub struct IsaSerial {
     uart: Uart,
+    place: Place,
 }
 
 impl IsaSerial {
     /// A port after power-on. `baudbase` is its rate with divisor 1.
     #[must_use]
-    pub fn new(links: Links, baudbase: u32) -> Self {
+    pub fn new(links: Links, baudbase: u32, place: Place) -> Self {
         Self {
             uart: Uart::new(links, baudbase),
+            place,
         }
     }
 
@@ -47,6 +62,19 @@ impl Device for IsaSerial {
 
     fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
         visit(&mut section::<State>(self))
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        Some(match name {
+            "index" => json!(self.place.index),
+            "iobase" => json!(self.place.start),
+            "irq" => json!(self.place.irq),
+            _ => return None,
+        })
+    }
+
+    fn acpi(&self) -> Option<AcpiDevice> {
+        Some(AcpiDevice::SerialPort(self.place.start, self.place.irq))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::state::State;
 use super::uart::{Line, Links};
-use super::{IsaSerial, PORTS};
+use super::{IsaSerial, PORTS, Place};
 use crate::devices::serial::FIFO_SIZE;
 use crate::devices::testing::{CountingLine, random_accesses};
 use crate::devices::testing::{move_state, saved};
@@ -72,7 +72,15 @@ impl Bench {
                 counter.fetch_add(1, Ordering::Relaxed);
             })),
         };
-        let port = IsaSerial::new(links, 115_200);
+        let port = IsaSerial::new(
+            links,
+            115_200,
+            Place {
+                index: 0,
+                start: 0x3f8,
+                irq: 4,
+            },
+        );
         Self {
             port,
             irq,

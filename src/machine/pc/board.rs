@@ -51,7 +51,7 @@ fn stopping(notifier: Notifier) -> Notifier {
             | Notice::GuestPvShutdown
             | Notice::InternalError
             | Notice::DebugExit(_) => stop_current_vcpu(),
-            Notice::WakeupRequest => {}
+            Notice::WakeupRequest | Notice::SlotReleased => {}
             Notice::GuestCrashLoaded | Notice::RtcChange(_) => delay_current_vcpu(pace.event(Instant::now())),
         }
         notifier(notice);

@@ -1,12 +1,13 @@
 //! The devices of a machine: the chipset's, and those that `-device` names.
 
 mod chipset;
+mod instance;
 mod plug;
+mod site;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::board::Board;
 use super::clock::GuestClock;
@@ -19,25 +20,31 @@ use super::split::SplitChips;
 use super::timed::Timed;
 use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
-use crate::devices::{self, Device, SharedDevice};
-use crate::irq::{IrqLine, Lines, Router};
-use crate::machine::chardevs::Chardevs;
-use crate::machine::config::MachineConfig;
+use crate::devices::{self, AcpiDevice, Device, SharedDevice};
+use crate::irq::{Lines, Router};
+use crate::machine::compat;
+use crate::machine::config::{Global, MachineConfig};
 use crate::machine::info::DeviceInfo;
 use crate::machine::registry::blame_device;
-use crate::machine::streams::{Streams, StreamsBuilder};
+use crate::machine::streams::Streams;
+use crate::machine::types::{self, MachineType};
 use crate::mem::{Mapping, Region};
 use crate::qapi::Error;
-use crate::qom::{Registry, TypeInfo, Values};
+use crate::qom::{Registry, Type, Values};
 use crate::report::reason;
 use crate::target::Target;
 
+use instance::Instance;
+use site::{Connections, Wiring};
+
 /// The types the machine's `-device` and `-object` entries are checked against.
-pub(crate) fn registry() -> Registry {
+pub(crate) fn registry(machine: &MachineType) -> Registry {
     let mut registry = Registry::new();
-    if let Err(error) = registry.add(devices::types(Target::X86_64)) {
+    let machines = types::qom_types(Target::X86_64).map(Type::from);
+    if let Err(error) = registry.add(machines.chain(devices::types(Target::X86_64).map(Type::from))) {
         tracing::error!(%error, "device types");
     }
+    registry.set_compat(compat::of(machine));
     registry
 }
 
@@ -60,27 +67,32 @@ pub(crate) struct Surroundings<'a> {
 }
 
 impl Surroundings<'_> {
-    /// A driver of an interrupt line.
-    fn line(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, Error> {
-        let driver = self.lines.driver(gsi);
-        driver.map_err(|error| Error::generic(error.to_string()))
+    /// What devices are connected to for as long as the machine lives.
+    fn wiring(&self) -> Wiring {
+        Wiring {
+            registry: self.registry.clone(),
+            globals: self.config.globals.clone(),
+            data_dirs: self.config.data_dirs.clone(),
+            board: Arc::clone(self.board),
+            lines: self.lines.clone(),
+            router: Arc::clone(self.router),
+            clock: Arc::clone(self.clock),
+        }
     }
 }
 
 /// The devices of a machine.
 pub(crate) struct Devices {
+    /// The machine's own, apart from PCI functions.
     all: Vec<SharedDevice>,
-    pub(crate) infos: Vec<DeviceInfo>,
+    /// What users plugged in.
+    instances: Mutex<Vec<Instance>>,
     pub(crate) pci: Arc<RootComplex>,
     pub(crate) pm: Arc<Mutex<Timed<Pm>>>,
     pub(crate) rtc: Arc<Mutex<TimedRtc>>,
-    /// Serial ports: first port and interrupt.
-    pub(crate) serials: Vec<(u16, u8)>,
-    /// Port of the panic device.
-    pub(crate) pvpanic: Option<u16>,
     /// The timer, when it is not in the kernel.
     pit: Option<Arc<Mutex<Timed<Pit>>>>,
-    // What the guest reaches the devices by.
+    // What the guest reaches the machine's own devices by.
     _mappings: Vec<Mapping>,
     /// Between the devices and the back ends of their character devices.
     streams: Streams,
@@ -98,19 +110,31 @@ impl Devices {
         let pit = assembly.add_timer()?;
         // They come last, so that they forget what other devices' resets did to their lines.
         assembly.all.extend(with.chips.iter().flat_map(|chips| chips.devices()));
-        let streams = assembly.streams.start(with.config.debug_threads);
+        let streams = assembly.connections.streams.start(with.config.debug_threads);
         Ok(Self {
             all: assembly.all,
-            infos: assembly.infos,
+            instances: Mutex::new(assembly.instances),
             pci: assembly.pci,
             pm: assembly.pm,
             rtc: assembly.rtc,
-            serials: assembly.serials,
-            pvpanic: assembly.pvpanic,
             pit,
             _mappings: assembly.mappings,
             streams: streams.map_err(|error| Error::generic(format!("stream thread: {}", reason(&error))))?,
         })
+    }
+
+    fn instances(&self) -> std::sync::MutexGuard<'_, Vec<Instance>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The devices that users plugged in.
+    pub(crate) fn infos(&self) -> Vec<DeviceInfo> {
+        self.instances().iter().map(Instance::info).collect()
+    }
+
+    /// What firmware's tables have to tell of devices.
+    pub(crate) fn acpi(&self) -> Vec<AcpiDevice> {
+        self.instances().iter().filter_map(Instance::acpi).collect()
     }
 
     /// Adds a device that was made later.
@@ -138,47 +162,47 @@ impl Devices {
 
     /// Returns all devices to the state after power-on, in the order they were made.
     pub(crate) fn reset(&self) {
-        for device in &self.all {
-            device.lock().unwrap_or_else(PoisonError::into_inner).reset();
-        }
+        let reset = |device: &SharedDevice| device.lock().unwrap_or_else(PoisonError::into_inner).reset();
+        self.instances()
+            .iter()
+            .filter(|instance| instance.place.is_none())
+            .for_each(|instance| reset(&instance.device));
+        self.all.iter().for_each(reset);
         self.pci.reset();
     }
 }
-
-/// Types of the devices that the machine makes by itself and that `-global` reaches.
-const BUILT_IN: [&str; 4] = ["ICH9-LPC", "fw_cfg_io", "kvm-pit", "mch"];
 
 /// Checks what `-global` says about the machine's own devices.
 ///
 /// # Errors
 /// Names the property that one of them lacks, or that does not take its value.
 pub(crate) fn check_globals(registry: &Registry, config: &MachineConfig) -> Result<(), Error> {
-    let globals = config.globals.iter();
-    let globals = globals.map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()));
-    for known in BUILT_IN {
-        registry.values(known, &Map::new(), globals.clone())?;
+    let built_in = devices::classes(Target::X86_64).filter(|class| class.is_built_in());
+    for class in built_in {
+        built_in_values(registry, config, class.info.name)?;
     }
     Ok(())
+}
+
+/// The properties of a device that the machine makes by itself.
+///
+/// # Errors
+/// Names what `-global` says and the device does not take.
+pub(crate) fn built_in_values(registry: &Registry, config: &MachineConfig, type_name: &str) -> Result<Values, Error> {
+    let globals = config.globals.iter().map(Global::as_value);
+    registry.values(type_name, &Map::new(), globals)
 }
 
 /// Devices in the making.
 struct Assembly<'a> {
     with: &'a Surroundings<'a>,
-    streams: StreamsBuilder,
-    chardevs: Chardevs,
+    wiring: Wiring,
+    connections: Connections,
     all: Vec<SharedDevice>,
-    infos: Vec<DeviceInfo>,
+    instances: Vec<Instance>,
     pci: Arc<RootComplex>,
     pm: Arc<Mutex<Timed<Pm>>>,
     rtc: Arc<Mutex<TimedRtc>>,
-    serials: Vec<(u16, u8)>,
-    pvpanic: Option<u16>,
-    /// Numbers of chassis and slot that ports have.
-    slots: BTreeSet<(u8, u16)>,
-    /// `acpi-index` of PCI devices.
-    acpi_indices: BTreeSet<u64>,
-    /// Properties that the device being made fills in.
-    filled_in: Map<String, Value>,
     mappings: Vec<Mapping>,
 }
 
@@ -194,23 +218,5 @@ impl Assembly<'_> {
         let device = Arc::new(Mutex::new(device));
         self.all.push(Arc::clone(&device) as SharedDevice);
         device
-    }
-
-    /// Enters a device that has been made into the list.
-    fn note(&mut self, known: &'static TypeInfo, entry: &Map<String, Value>, values: &Values) {
-        let id = entry.get("id").and_then(Value::as_str).map(str::to_owned);
-        let anonymous = self.infos.iter().filter(|info| info.id.is_none()).count();
-        let path = match &id {
-            Some(id) => format!("/machine/peripheral/{id}"),
-            None => format!("/machine/peripheral-anon/device[{anonymous}]"),
-        };
-        let filled_in = std::mem::take(&mut self.filled_in);
-        let properties = values.iter().map(|(name, value)| (name.to_owned(), value.clone()));
-        self.infos.push(DeviceInfo {
-            id,
-            qom_type: known.name,
-            path,
-            properties: properties.chain(filled_in).collect(),
-        });
     }
 }

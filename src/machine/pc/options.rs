@@ -1,6 +1,9 @@
 //! `-machine` properties and `-global` values of a PC.
 
+use serde_json::Map;
+
 use super::acpi::Oem;
+use super::devices::built_in_values;
 use super::layout::{FOUR_GIB, ONE_MIB};
 use crate::{
     accel::x86_64::LostTickPolicy,
@@ -12,6 +15,7 @@ use crate::{
         types::{self, MachineType},
     },
     qapi::{Error, text},
+    qom::Registry,
 };
 
 /// What `-machine` and `-global` ask for, checked.
@@ -24,8 +28,7 @@ pub(crate) struct Options {
     pub(crate) memory_backend: Option<String>,
     pub(crate) backends: BackendDefaults,
     pub(crate) acpi: bool,
-    /// None for what is usual of the machine type.
-    pub(crate) smbios_entry_point: Option<EntryPoint>,
+    pub(crate) smbios_entry_point: EntryPoint,
     /// There is a keyboard controller.
     pub(crate) i8042: bool,
     /// Most RAM below 4 GiB, in bytes.
@@ -56,7 +59,8 @@ pub(crate) enum EntryPoint {
 
 impl Options {
     /// Reads the properties in the order given.
-    pub(crate) fn new(machine: &MachineType, config: &MachineConfig) -> Result<Self, Error> {
+    pub(crate) fn new(machine: &MachineType, config: &MachineConfig, registry: &Registry) -> Result<Self, Error> {
+        let usual = registry.values(machine.qom_type.name, &Map::new(), [])?;
         let mut options = Self {
             irqchip: IrqChip::Kernel,
             lost_ticks: LostTickPolicy::Delay,
@@ -67,7 +71,8 @@ impl Options {
                 dump: true,
             },
             acpi: true,
-            smbios_entry_point: None,
+            smbios_entry_point: entry_point(usual.text("smbios-entry-point-type").unwrap_or_default())
+                .unwrap_or_default(),
             i8042: true,
             max_low_ram: FOUR_GIB,
             max_firmware: types::MAX_FIRMWARE,
@@ -87,9 +92,7 @@ impl Options {
         for (name, value) in &config.machine_props {
             options.machine_property(machine, name, value)?;
         }
-        for global in &config.globals {
-            options.global(&global.driver, &global.property, &global.value)?;
-        }
+        options.built_in_devices(registry, config)?;
         Ok(options)
     }
 
@@ -162,12 +165,7 @@ impl Options {
                 "sata=on: the machine has no SATA controller of its own",
             )?,
             "smbios-entry-point-type" => {
-                self.smbios_entry_point = Some(match value {
-                    "auto" => EntryPoint::Auto,
-                    "32" => EntryPoint::Bits32,
-                    "64" => EntryPoint::Bits64,
-                    _ => return Err(bad_value(name, value)),
-                });
+                self.smbios_entry_point = entry_point(value).ok_or_else(|| bad_value(name, value))?;
             }
             _ => {
                 return Err(Error::generic(format!(
@@ -179,20 +177,18 @@ impl Options {
         Ok(())
     }
 
-    fn global(&mut self, driver: &str, property: &str, value: &str) -> Result<(), Error> {
-        match (driver, property) {
-            ("kvm-pit", "lost_tick_policy") => {
-                self.lost_ticks = match value {
-                    "delay" => LostTickPolicy::Delay,
-                    "discard" => LostTickPolicy::Discard,
-                    _ => return Err(bad_value("kvm-pit.lost_tick_policy", value)),
-                }
-            }
-            ("ICH9-LPC", "disable_s3") => self.disable_s3 = switch("ICH9-LPC.disable_s3", value)?,
-            ("ICH9-LPC", "disable_s4") => self.disable_s4 = switch("ICH9-LPC.disable_s4", value)?,
-            // Globals of devices are their business; one for a type the machine does not have is ignored, as in QEMU.
-            _ => {}
-        }
+    /// What the machine's own devices are set to.
+    fn built_in_devices(&mut self, registry: &Registry, config: &MachineConfig) -> Result<(), Error> {
+        let timer = built_in_values(registry, config, "kvm-pit")?;
+        self.lost_ticks = match timer.text("lost_tick_policy") {
+            Some("discard") => LostTickPolicy::Discard,
+            Some("slew") => return Err(bad_value("kvm-pit.lost_tick_policy", "slew")),
+            _ => LostTickPolicy::Delay,
+        };
+        let bridge = built_in_values(registry, config, "ICH9-LPC")?;
+        let is_set = |name| bridge.uint(name).is_some_and(|value| value != 0);
+        self.disable_s3 = is_set("disable_s3");
+        self.disable_s4 = is_set("disable_s4");
         Ok(())
     }
 
@@ -230,12 +226,12 @@ fn flag(name: &str, value: &str) -> Result<bool, Error> {
     text::parse_bool(value).ok_or_else(|| Error::generic(format!("Parameter '{name}' expects 'on' or 'off'")))
 }
 
-/// 0 and 1, or on and off.
-fn switch(name: &str, value: &str) -> Result<bool, Error> {
+fn entry_point(value: &str) -> Option<EntryPoint> {
     match value {
-        "0" => Ok(false),
-        "1" => Ok(true),
-        _ => flag(name, value),
+        "auto" => Some(EntryPoint::Auto),
+        "32" => Some(EntryPoint::Bits32),
+        "64" => Some(EntryPoint::Bits64),
+        _ => None,
     }
 }
 
@@ -307,6 +303,7 @@ fn bad_value(name: &str, value: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::pc::devices::registry;
     use crate::{
         machine::{config::Global, types},
         target::Target,
@@ -325,7 +322,8 @@ mod tests {
             }],
             ..MachineConfig::default()
         };
-        Options::new(types::find(Target::X86_64, "pc-q35-7.2").unwrap(), &config)
+        let machine = types::find(Target::X86_64, "pc-q35-7.2").unwrap();
+        Options::new(machine, &config, &registry(machine))
     }
 
     #[test]
@@ -351,7 +349,8 @@ mod tests {
                 }],
                 ..MachineConfig::default()
             };
-            let options = Options::new(types::find(Target::X86_64, "q35").unwrap(), &config);
+            let machine = types::find(Target::X86_64, "q35").unwrap();
+            let options = Options::new(machine, &config, &registry(machine));
             options.map(|options| options.shadow_memory).map_err(|error| error.desc)
         };
         assert_eq!(read("kvm-shadow-mem", "16777216"), Ok(Some(16 << 20)));

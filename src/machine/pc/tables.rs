@@ -4,23 +4,16 @@ use super::{
     acpi::{self, Description},
     boot::{FirmwareTables, acpi_range},
     layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, SCRATCH, direct},
-    options::{EntryPoint, Options},
+    options::Options,
     pci::FunctionView,
     ram::Ram,
     smbios::{Inventory, Smbios, Spot},
 };
 use crate::{
+    devices::AcpiDevice,
     machine::{config::MachineConfig, config::SmpConfig, numa::Numa, topology, types::MachineType},
     qapi::Error,
 };
-
-/// The SMBIOS entry point of machine types by the ends of their names; all others have whichever fits.
-const ENTRY_POINTS: [(&str, EntryPoint); 4] = [
-    ("-7.2", EntryPoint::Bits32),
-    ("-8.0", EntryPoint::Bits32),
-    ("-8.1", EntryPoint::Bits64),
-    ("-8.2", EntryPoint::Bits64),
-];
 
 /// What the tables are made from.
 pub(crate) struct Facts<'a> {
@@ -34,10 +27,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) processor_id: u64,
     /// The PCI functions.
     pub(crate) pci: &'a [FunctionView],
-    /// Serial ports: first port and interrupt.
-    pub(crate) serials: Vec<(u16, u8)>,
-    /// Port of the panic device.
-    pub(crate) pvpanic: Option<u16>,
+    /// Devices that nobody could find otherwise.
+    pub(crate) devices: Vec<AcpiDevice>,
 }
 
 impl Facts<'_> {
@@ -82,9 +73,6 @@ impl Facts<'_> {
     }
 
     fn smbios(&self) -> Result<Smbios, Error> {
-        let mut usual = ENTRY_POINTS.iter();
-        let usual = usual.find(|(end, _)| self.machine.name.ends_with(end));
-        let usual = usual.map_or(EntryPoint::Auto, |(_, entry_point)| *entry_point);
         Smbios::new(&Inventory {
             machine_type: self.machine.name,
             product: self.machine.description,
@@ -93,7 +81,7 @@ impl Facts<'_> {
             processor_id: self.processor_id,
             ram: (self.ram.split.low, self.ram.split.high),
             options: &self.config.smbios,
-            entry_point: self.options.smbios_entry_point.unwrap_or(usual),
+            entry_point: self.options.smbios_entry_point,
             find_device: &|id| find_device(self.pci, id),
         })
     }
@@ -116,9 +104,8 @@ impl Facts<'_> {
             ram: ram.collect(),
             pci_holes32: self.ram.split.pci_holes32().collect(),
             pci_hole64: self.ram.split.pci_hole64(memory_end),
-            serials: self.serials.clone(),
+            devices: &self.devices,
             keyboard: self.options.i8042,
-            pvpanic: self.pvpanic,
             s3: !self.options.disable_s3,
             s4: !self.options.disable_s4,
             legacy_start,

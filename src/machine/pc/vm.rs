@@ -97,9 +97,9 @@ impl Vm {
     /// Names the option, object, file or host resource that does not work.
     pub fn new(config: &MachineConfig, mut resources: Resources, notifier: &Notifier) -> Result<Self, Error> {
         let machine = find_machine(config)?;
-        let registry = devices::registry();
+        let registry = devices::registry(machine);
         devices::check_globals(&registry, config)?;
-        let options = Options::new(machine, config)?;
+        let options = Options::new(machine, config, &registry)?;
         let smp = checked_smp(config.smp, machine.cpu_max, machine.name)?;
         let numa = Numa::from_entries(&config.numa, &config.objects, &smp)?;
         numa.warnings.iter().for_each(report::warning);
@@ -195,8 +195,7 @@ impl Vm {
             ram: &ram,
             processor_id: processor.cpu().processor_id(),
             pci: &devices.pci.view(),
-            serials: devices.serials.clone(),
-            pvpanic: devices.pvpanic,
+            devices: devices.acpi(),
         };
         let tables = match &boot {
             Boot::Direct(_) => facts.for_kernel()?,
@@ -342,7 +341,7 @@ impl Vm {
     /// The devices that `-device` made.
     #[must_use]
     pub fn devices(&self) -> Vec<DeviceInfo> {
-        self.devices.infos.clone()
+        self.devices.infos()
     }
 
     /// The PCI functions, bus by bus.

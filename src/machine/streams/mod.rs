@@ -21,6 +21,7 @@ use std::{
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::devices::characters::{Input, Sink};
 pub use outlet::Outlet;
 use outlet::Stream;
 use service::Service;
@@ -31,24 +32,6 @@ const QUEUE_LIMIT: usize = 8 << 10;
 const HOLD: Duration = Duration::from_millis(1);
 /// How long the last characters may take to get to the back end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// A device that takes characters from the host. Called on the thread that serves the lines; may lock the device.
-pub trait Input: Send {
-    /// How many characters the device can take now.
-    fn room(&mut self) -> usize;
-    /// Takes characters, at most as many as there is room for.
-    fn receive(&mut self, bytes: &[u8]);
-    /// A break condition came.
-    fn broke(&mut self) {}
-    /// The back end takes characters again, after it took fewer than it was given.
-    fn ready(&mut self) {}
-    /// How long until [`Input::expire`] is to be called; none for never.
-    fn time_left(&mut self) -> Option<Duration> {
-        None
-    }
-    /// Does what is due.
-    fn expire(&mut self) {}
-}
 
 /// The lines of a machine, before the thread starts.
 pub struct StreamsBuilder {
@@ -186,6 +169,19 @@ impl Attention {
     /// Makes the thread look.
     pub fn call(&self) {
         self.0.wake();
+    }
+}
+
+/// Connected to nothing: what is sent is gone, and the device is looked at all the same.
+impl Sink for Attention {
+    fn send(&self, bytes: &[u8]) -> usize {
+        bytes.len()
+    }
+
+    fn send_all(&self, _bytes: &[u8]) {}
+
+    fn attend(&self) {
+        self.call();
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{Attention, HOLD, QUEUE_LIMIT, lock};
 use crate::chardev::line::{self, PACKET_DATA};
+use crate::devices::characters::Sink;
 
 /// A device's side of its line. Clones are the same one.
 #[derive(Clone)]
@@ -44,35 +45,6 @@ impl Outlet {
         Self { stream, attention }
     }
 
-    /// Takes as many of `bytes` as there is room for, and says how many. A device whose characters were refused is told
-    /// when there is room.
-    #[must_use]
-    pub fn send(&self, bytes: &[u8]) -> usize {
-        let mut state = lock(&self.stream.state);
-        let room = QUEUE_LIMIT.saturating_sub(state.queue.len());
-        let count = if state.closed {
-            bytes.len()
-        } else {
-            bytes.len().min(room)
-        };
-        state.refused |= count < bytes.len();
-        self.put(&mut state, &bytes[..count]);
-        count
-    }
-
-    /// Takes all of `bytes`, waiting for as long as there is no room and the guest runs.
-    pub fn send_all(&self, bytes: &[u8]) {
-        let state = lock(&self.stream.state);
-        let is_full = |state: &mut State| state.patient && !state.closed && state.queue.len() >= QUEUE_LIMIT;
-        let state = self.stream.changed.wait_while(state, is_full);
-        self.put(&mut state.unwrap_or_else(PoisonError::into_inner), bytes);
-    }
-
-    /// Makes the thread look at the device.
-    pub fn attend(&self) {
-        self.attention.call();
-    }
-
     fn put(&self, state: &mut State, bytes: &[u8]) {
         if state.closed || bytes.is_empty() {
             return;
@@ -87,6 +59,32 @@ impl Outlet {
             state.known = true;
             self.attention.call();
         }
+    }
+}
+
+impl Sink for Outlet {
+    fn send(&self, bytes: &[u8]) -> usize {
+        let mut state = lock(&self.stream.state);
+        let room = QUEUE_LIMIT.saturating_sub(state.queue.len());
+        let count = if state.closed {
+            bytes.len()
+        } else {
+            bytes.len().min(room)
+        };
+        state.refused |= count < bytes.len();
+        self.put(&mut state, &bytes[..count]);
+        count
+    }
+
+    fn send_all(&self, bytes: &[u8]) {
+        let state = lock(&self.stream.state);
+        let is_full = |state: &mut State| state.patient && !state.closed && state.queue.len() >= QUEUE_LIMIT;
+        let state = self.stream.changed.wait_while(state, is_full);
+        self.put(&mut state.unwrap_or_else(PoisonError::into_inner), bytes);
+    }
+
+    fn attend(&self) {
+        self.attention.call();
     }
 }
 

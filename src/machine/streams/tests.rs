@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 
 use super::*;
 use crate::chardev::line::{self, Packet};
+use crate::devices::characters::Sink as _;
 
 /// Takes `room` bytes and no more.
 #[derive(Clone, Default)]

@@ -1,5 +1,6 @@
 //! `pcie-root-port`: a port of the root complex, with a slot behind it.
 
+mod class;
 mod state;
 
 use std::sync::Arc;
@@ -7,17 +8,19 @@ use std::sync::Arc;
 pub use state::RootPortState;
 
 use super::{
-    BarKind, ConfigSpace, Msix, MsixLayout, PciFunction, PciState, Pin, Unplug, UnplugError,
-    express::{Express, LINK_SPEEDS, LINK_WIDTHS, Link, PortType, Slot},
+    BarKind, ConfigSpace, Msix, MsixLayout, PciFunction, PciState, Pin, Port, SlotNumber, Unplug, UnplugError,
+    express::{Express, Link, PortType, Slot},
     reserve::Reserve,
     slot::{Effect, HotplugSlot},
 };
 use crate::{
     devices::Device,
     irq::{IrqLine, MsiSource},
-    qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
     vmstate::{StateError, Stateful, Visitor, section},
 };
+
+pub use class::CLASS;
+use class::ROOT_PORT;
 
 /// Primary, secondary and subordinate bus numbers.
 const SECONDARY_BUS: usize = 0x19;
@@ -34,60 +37,13 @@ const VECTORS: MsixLayout = MsixLayout {
     pending: 0x800,
 };
 
-/// The QOM type.
-pub static ROOT_PORT: TypeInfo = TypeInfo {
-    name: "pcie-root-port",
-    parent: Some("pci-device"),
-    is_abstract: false,
-    interfaces: &["pci-express-device"],
-    bus: Some("PCI"),
-    user_creatable: true,
-    hotpluggable: false,
-    description: "PCI Express Root Port",
-    properties: &[
-        PropertyInfo::new("port", PropertyKind::Uint8, Default::Uint(0), "Number of the port"),
-        PropertyInfo::new(
-            "chassis",
-            PropertyKind::Uint8,
-            Default::Uint(0),
-            "Chassis the slot is in",
-        ),
-        PropertyInfo::new("slot", PropertyKind::Uint16, Default::Uint(0), "Number of the slot"),
-        PropertyInfo::new(
-            "hotplug",
-            PropertyKind::Bool,
-            Default::Bool(true),
-            "Devices may come and go",
-        ),
-        reserve("bus-reserve", PropertyKind::Uint32, u32::MAX as u64),
-        reserve("io-reserve", PropertyKind::Size, u64::MAX),
-        reserve("mem-reserve", PropertyKind::Size, u64::MAX),
-        reserve("pref32-reserve", PropertyKind::Size, u64::MAX),
-        reserve("pref64-reserve", PropertyKind::Size, u64::MAX),
-        PropertyInfo::new(
-            "x-speed",
-            PropertyKind::Enum("PCIELinkSpeed", LINK_SPEEDS),
-            Default::Str("16"),
-            "2_5/5/8/16/32/64",
-        ),
-        PropertyInfo::new(
-            "x-width",
-            PropertyKind::Enum("PCIELinkWidth", LINK_WIDTHS),
-            Default::Str("32"),
-            "1/2/4/8/12/16/32",
-        ),
-    ],
-};
-
-const fn reserve(name: &'static str, kind: PropertyKind, unset: u64) -> PropertyInfo {
-    PropertyInfo::new(name, kind, Default::Uint(unset), "")
-}
-
 /// What a root port is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RootPortConfig {
     /// Number of the port.
     pub port: u8,
+    /// Number of the chassis that the slot is in.
+    pub chassis: u8,
     /// Number of the slot.
     pub slot: u16,
     /// Whether devices may come and go.
@@ -120,6 +76,9 @@ pub struct RootPort {
     msix: Msix,
     ejected: Arc<dyn Fn() + Send + Sync>,
     occupied: bool,
+    /// The guest let the device go, and it is still there.
+    released: bool,
+    place: SlotNumber,
 }
 
 impl RootPort {
@@ -147,46 +106,15 @@ impl RootPort {
             msix,
             ejected: links.ejected,
             occupied: false,
+            released: false,
+            place: SlotNumber {
+                chassis: config.chassis,
+                slot: config.slot,
+                hotplug: config.hotplug,
+            },
         };
         port.slot.resume(&port.config);
         port
-    }
-
-    /// Says whether a device is in the slot when the machine starts.
-    pub fn set_occupied(&mut self, occupied: bool) {
-        self.occupied = occupied;
-        self.express.set_present(&mut self.config, occupied);
-        self.slot.resume(&self.config);
-    }
-
-    /// A device was put into the slot while the guest runs: tells it.
-    pub fn plug(&mut self) {
-        self.occupied = true;
-        let effect = self.slot.insert(&mut self.config);
-        self.act(effect);
-    }
-
-    /// The device in the slot was taken out while the guest runs.
-    pub fn unplug(&mut self) {
-        self.occupied = false;
-        let effect = self.slot.remove(&mut self.config);
-        self.act(effect);
-    }
-
-    /// Asks the guest to let the device in the slot go.
-    ///
-    /// # Errors
-    /// The slot has no hot plug, or the guest is busy with it.
-    pub fn request_unplug(&mut self) -> Result<Unplug, UnplugError> {
-        let (unplug, effect) = self.slot.request_removal(&mut self.config)?;
-        self.act(effect);
-        Ok(unplug)
-    }
-
-    /// The numbers the guest gave the bus behind the port and the last bus behind that.
-    #[must_use]
-    pub fn bus_numbers(&self) -> (u8, u8) {
-        (self.config.u8(SECONDARY_BUS), self.config.u8(SUBORDINATE_BUS))
     }
 
     fn act(&mut self, effect: Effect) {
@@ -199,6 +127,7 @@ impl RootPort {
             self.pin.set(&mut self.config, self.slot.is_interrupting());
         }
         if effect.eject {
+            self.released = true;
             (self.ejected)();
         }
     }
@@ -229,6 +158,7 @@ impl Device for RootPort {
     fn reset(&mut self) {
         self.config.reset();
         self.msix.reset();
+        self.released = false;
         self.express.set_present(&mut self.config, self.occupied);
         self.slot.resume(&self.config);
         self.act(Effect::default());
@@ -239,7 +169,49 @@ impl Device for RootPort {
     }
 }
 
+impl Port for RootPort {
+    fn number(&self) -> SlotNumber {
+        self.place
+    }
+
+    fn set_occupied(&mut self, occupied: bool) {
+        self.occupied = occupied;
+        self.express.set_present(&mut self.config, occupied);
+        self.slot.resume(&self.config);
+    }
+
+    fn plug(&mut self) {
+        self.occupied = true;
+        let effect = self.slot.insert(&mut self.config);
+        self.act(effect);
+    }
+
+    fn unplug(&mut self) {
+        self.occupied = false;
+        let effect = self.slot.remove(&mut self.config);
+        self.act(effect);
+    }
+
+    fn request_unplug(&mut self) -> Result<Unplug, UnplugError> {
+        let (unplug, effect) = self.slot.request_removal(&mut self.config)?;
+        self.act(effect);
+        Ok(unplug)
+    }
+
+    fn bus_numbers(&self) -> (u8, u8) {
+        (self.config.u8(SECONDARY_BUS), self.config.u8(SUBORDINATE_BUS))
+    }
+
+    fn take_released(&mut self) -> bool {
+        std::mem::take(&mut self.released)
+    }
+}
+
 impl PciFunction for RootPort {
+    fn as_port(&mut self) -> Option<&mut dyn Port> {
+        Some(self)
+    }
+
     fn config(&self) -> &ConfigSpace {
         &self.config
     }

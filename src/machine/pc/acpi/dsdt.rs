@@ -13,6 +13,7 @@ use acpi_tables::{
 };
 
 use super::{Description, PM_BASE, PM_LEN, aml_bytes, table};
+use crate::devices::AcpiDevice;
 use crate::machine::pc::layout::{MMCONFIG, VGA_WINDOW};
 
 /// Sleep types as the ICH9's power management control register takes them.
@@ -154,14 +155,19 @@ fn lpc_bridge(machine: &Description<'_>) -> Vec<u8> {
     if machine.keyboard {
         children.extend(simple_device("KBD_", "PNP0303", &[(0x60, 1), (0x64, 1)], &[1]));
     }
-    for (number, (port, irq)) in (1_u8..).zip(&machine.serials) {
-        let uid = aml_bytes(&[&Name::new("_UID".into(), &number)]);
-        let body = [resources("PNP0501", &[(*port, 8)], &[*irq]), uid].concat();
-        children.extend(device(&format!("COM{number}"), body));
+    let (mut number, mut panic_port) = (0_u8, None);
+    for shown in machine.devices {
+        match *shown {
+            AcpiDevice::SerialPort(port, irq) => {
+                number += 1;
+                let uid = aml_bytes(&[&Name::new("_UID".into(), &number)]);
+                let body = [resources("PNP0501", &[(port, 8)], &[irq]), uid].concat();
+                children.extend(device(&format!("COM{number}"), body));
+            }
+            AcpiDevice::PanicPort(port) => panic_port = Some(port),
+        }
     }
-    if let Some(port) = machine.pvpanic {
-        children.extend(panic_device(port));
-    }
+    children.extend(panic_port.into_iter().flat_map(panic_device));
     device("ISA_", children)
 }
 

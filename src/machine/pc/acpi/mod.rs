@@ -11,6 +11,7 @@ use acpi_tables::{Aml, sdt::Sdt};
 pub(crate) use blob::Blob;
 pub(crate) use dsdt::pin_gsi;
 
+use crate::devices::AcpiDevice;
 use crate::machine::numa::Numa;
 
 const OEM_REVISION: u32 = 1;
@@ -60,12 +61,10 @@ pub(crate) struct Description<'a> {
     pub(crate) pci_holes32: Vec<Range<u64>>,
     /// Window above 4 GiB for PCI devices' registers.
     pub(crate) pci_hole64: Range<u64>,
-    /// Serial ports: first port and interrupt.
-    pub(crate) serials: Vec<(u16, u8)>,
+    /// Devices that nobody could find otherwise.
+    pub(crate) devices: &'a [AcpiDevice],
     /// Whether there is a keyboard controller.
     pub(crate) keyboard: bool,
-    /// Port of the panic device.
-    pub(crate) pvpanic: Option<u16>,
     /// Whether the guest may sleep (S3).
     pub(crate) s3: bool,
     /// Whether the guest may hibernate (S4).
@@ -131,9 +130,8 @@ mod tests {
             ram: vec![(0..1 << 30, Some(0))],
             pci_holes32: vec![1 << 30..0xb000_0000, 0xc000_0000..0xfec0_0000],
             pci_hole64: 1 << 34..1 << 35,
-            serials: vec![(0x3f8, 4)],
+            devices: &[AcpiDevice::SerialPort(0x3f8, 4), AcpiDevice::PanicPort(0x505)],
             keyboard: true,
-            pvpanic: Some(0x505),
             s3: true,
             s4: false,
             legacy_start: false,

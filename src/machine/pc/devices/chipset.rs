@@ -1,11 +1,9 @@
 //! What every q35 machine has, whatever the command line says.
 
-use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Map;
-
+use super::site::Connections;
 use super::{Assembly, Surroundings};
 use crate::devices::SharedDevice;
 use crate::devices::i8042::{self, I8042};
@@ -43,14 +41,15 @@ impl<'a> Assembly<'a> {
     pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<Self, Error> {
         let streams = StreamsBuilder::new().map_err(|error| Error::generic(format!("eventfd: {}", reason(&error))))?;
         let (board, notifier) = (with.board, with.board.notifier());
-        let sci = with.line(SCI)?;
+        let wiring = with.wiring();
+        let sci = wiring.line(SCI)?;
         let pm_config = PmConfig {
             acpi_at_reset: with.direct_boot,
             disable_s3: with.options.disable_s3,
             disable_s4: with.options.disable_s4,
         };
         let pm = Pm::new(pm_config, sci, Arc::clone(&notifier), Arc::clone(with.clock) as _);
-        let line = with.line(RTC_IRQ)?;
+        let line = wiring.line(RTC_IRQ)?;
         let now = rtc::now(&with.config.rtc, with.clock)?;
         let boot = &with.config.boot;
         let order = |letters| BootOrder::new(letters, with.options.checks_floppies);
@@ -60,18 +59,16 @@ impl<'a> Assembly<'a> {
         let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual));
         let mut assembly = Assembly {
             with,
-            streams,
-            chardevs: resources.chardevs,
+            wiring,
+            connections: Connections {
+                streams,
+                chardevs: resources.chardevs,
+            },
             all: Vec::new(),
-            infos: Vec::new(),
+            instances: Vec::new(),
             pci: RootComplex::new(board, ROOT_BUS),
             pm: Arc::new(Mutex::new(Timed::new(pm))),
             rtc: Arc::new(Mutex::new(clock)),
-            serials: Vec::new(),
-            pvpanic: None,
-            slots: BTreeSet::new(),
-            acpi_indices: BTreeSet::new(),
-            filled_in: Map::new(),
             mappings: Vec::new(),
         };
         let config_ports = ConfigPorts::new(Arc::clone(&assembly.pci), Arc::clone(&notifier));
@@ -97,7 +94,7 @@ impl<'a> Assembly<'a> {
 
     /// The keyboard controller.
     fn add_keyboard(&mut self) -> Result<(), Error> {
-        let line = self.with.line(KEYBOARD_IRQ)?;
+        let line = self.wiring.line(KEYBOARD_IRQ)?;
         let keyboard = self.keep(I8042::new(line, self.with.board.notifier())) as SharedDevice;
         self.map_ports(i8042::DATA_PORT, &ports("i8042-data", 1, Access::BYTES, &keyboard, 0))?;
         let command = ports("i8042-cmd", 1, Access::BYTES, &keyboard, i8042::COMMAND_OFFSET);
@@ -109,7 +106,7 @@ impl<'a> Assembly<'a> {
         if self.with.chips.is_none() {
             return Ok(None);
         }
-        let line = self.with.line(TIMER_IRQ)?;
+        let line = self.wiring.line(TIMER_IRQ)?;
         let pit = self.keep(Timed::new(Pit::new(line, Arc::clone(self.with.clock) as _)));
         let device = Arc::clone(&pit) as SharedDevice;
         self.map_ports(Pit::PORT, &ports("pit", Pit::LEN, Access::BYTES, &device, 0))?;

@@ -10,13 +10,11 @@ use windows::Windows;
 
 use super::board::Board;
 use crate::{
-    devices::pci::{BarKind, ConfigSpace, PciFunction, RootPort},
+    devices::pci::{BarKind, ConfigSpace, PciFunction, SharedFunction},
     machine::pci::{BusId, Devfn, Placement, Topology},
     qapi::Error,
 };
 
-/// A function as the root complex shares it.
-pub(crate) type SharedFunction = Arc<Mutex<dyn PciFunction>>;
 /// A place on a bus.
 pub(crate) type Place = (BusId, Devfn);
 
@@ -35,8 +33,8 @@ struct Slot {
     function: SharedFunction,
     windows: Mutex<Windows>,
     hook: Option<Hook>,
-    /// The same device, when it is a port.
-    port: Option<Arc<Mutex<RootPort>>>,
+    /// Whether there is a slot behind it.
+    is_port: bool,
 }
 
 /// A function as `query-pci` shows it.
@@ -73,33 +71,43 @@ impl RootComplex {
         self.read().bus_named(name).is_some()
     }
 
-    /// Puts a function into its place. `hook` is called whenever its configuration may have changed.
-    pub(crate) fn insert(&self, place: Place, want: &Placement<'_>, function: SharedFunction, hook: Option<Hook>) {
-        self.insert_slot(
-            place,
-            want,
-            Slot {
-                function,
-                windows: Mutex::default(),
-                hook,
-                port: None,
-            },
-        );
+    /// Which slot and pin of the root bus an interrupt pin (0 for INTA#) of a function in a place reaches.
+    pub(crate) fn root_pin(&self, place: Place, pin: u8) -> (u8, u8) {
+        self.read().root_pin(place, pin)
     }
 
-    /// Puts a port into its place, with the bus behind it, which has its id.
-    pub(crate) fn insert_port(&self, place: Place, want: &Placement<'_>, port: Arc<Mutex<RootPort>>) {
-        self.insert_slot(
-            place,
-            want,
-            Slot {
-                function: Arc::clone(&port) as SharedFunction,
-                windows: Mutex::default(),
-                hook: None,
-                port: Some(port),
-            },
-        );
-        self.write().add_link(want.id, place);
+    /// Whether no other port has the number of a function's slot. One that is no port has none.
+    pub(crate) fn takes_slot_of(&self, function: &SharedFunction) -> bool {
+        let number = |function: &SharedFunction| {
+            let number = lock(function).as_port().map(|port| port.number())?;
+            Some((number.chassis, number.slot))
+        };
+        let Some(wanted) = number(function) else { return true };
+        let topology = self.read();
+        let mut functions = topology.buses().flat_map(|bus| topology.functions(bus));
+        functions.all(|(_, other)| !other.device.is_port || number(&other.device.function) != Some(wanted))
+    }
+
+    /// Puts a function into its place; behind a port there is a bus, which has the port's id. `hook` is called whenever its
+    /// configuration may have changed.
+    pub(crate) fn insert(&self, place: Place, want: &Placement<'_>, function: SharedFunction, hook: Option<Hook>) {
+        let is_port = lock(&function).as_port().is_some();
+        let slot = Slot {
+            function,
+            windows: Mutex::default(),
+            hook,
+            is_port,
+        };
+        let mut topology = self.write();
+        if let Some(bridge) = topology.bridge_to(place.0).and_then(|bridge| topology.function(bridge)) {
+            if let Some(port) = lock(&bridge.device.function).as_port() {
+                port.set_occupied(true);
+            }
+        }
+        topology.insert(place, want, slot);
+        if is_port {
+            topology.add_link(want.id, place);
+        }
     }
 
     /// Returns all functions to the state after power-on, and their mappings with them.
@@ -142,17 +150,6 @@ impl RootComplex {
         slot.refresh(&board);
     }
 
-    fn insert_slot(&self, place: Place, want: &Placement<'_>, slot: Slot) {
-        let mut topology = self.write();
-        if let Some(bridge) = topology.bridge_to(place.0) {
-            let port = topology.function(bridge).and_then(|bridge| bridge.device.port.as_ref());
-            if let Some(port) = port {
-                port.lock().unwrap_or_else(PoisonError::into_inner).set_occupied(true);
-            }
-        }
-        topology.insert(place, want, slot);
-    }
-
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Topology<Slot>> {
         self.topology.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,12 +182,10 @@ fn find(topology: &Topology<Slot>, bus: u8, devfn: Devfn) -> Option<&Slot> {
     let mut here = BusId::ROOT;
     let mut number = 0;
     while number != bus {
-        let ports = topology
-            .functions(here)
-            .filter_map(|(addr, function)| Some((addr, function.device.port.as_ref()?)));
-        let numbered = ports.map(|(addr, port)| {
-            let (secondary, subordinate) = port.lock().unwrap_or_else(PoisonError::into_inner).bus_numbers();
-            (addr, secondary, subordinate)
+        let ports = topology.functions(here).filter(|(_, function)| function.device.is_port);
+        let numbered = ports.filter_map(|(addr, port)| {
+            let (secondary, subordinate) = lock(&port.device.function).as_port()?.bus_numbers();
+            Some((addr, secondary, subordinate))
         });
         let next = numbered
             .into_iter()

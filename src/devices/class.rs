@@ -1,0 +1,132 @@
+//! Classes: what a type of device is, and how one comes to be on its bus, at the machine's start and later alike.
+//!
+//! A class knows the machine only as a [`Site`]. It makes the device; whatever holds for every device of a bus (finding a
+//! place, properties that all have, the object tree, the list that is reset and paused) is the machine's business.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use super::characters::{Input, Sink};
+use super::pci::{PciPlace, SharedFunction};
+use super::{Clock, Notifier, SharedDevice};
+use crate::irq::{IrqLine, MsiSource, NoSuchLine};
+use crate::mem::{AddressSpace, MapError, Region};
+use crate::qom::{TypeInfo, Values};
+
+/// A type of device, as [`super::classes`] lists it.
+pub struct DeviceClass {
+    /// Its QOM type, with its properties and its bus.
+    pub info: &'static TypeInfo,
+    /// How a device of it is made.
+    pub realize: Realize,
+}
+
+/// How a device is made. Either all of it is there afterwards, or nothing.
+#[derive(Clone, Copy)]
+pub enum Realize {
+    /// Machines have it from the start, by themselves.
+    WithMachine,
+    /// A card on the ISA bus.
+    Isa(fn(&Values, &mut dyn Site) -> Result<SharedDevice, RealizeError>),
+    /// A function in a place of a PCI bus.
+    Pci(fn(&Values, PciPlace, &mut dyn Site) -> Result<SharedFunction, RealizeError>),
+}
+
+impl DeviceClass {
+    /// A class whose devices come with the machine.
+    #[must_use]
+    pub const fn built_in(info: &'static TypeInfo) -> Self {
+        Self {
+            info,
+            realize: Realize::WithMachine,
+        }
+    }
+
+    /// Whether machines have such devices by themselves.
+    #[must_use]
+    pub const fn is_built_in(&self) -> bool {
+        matches!(self.realize, Realize::WithMachine)
+    }
+}
+
+/// What a machine offers to the device that is made. What it hands out belongs to the device and ends with it.
+pub trait Site {
+    /// Where the device says what concerns the machine as a whole.
+    fn notifier(&self) -> Notifier;
+    /// The guest's clock.
+    fn clock(&self) -> Arc<dyn Clock>;
+    /// Memory as the device reads and writes it.
+    fn memory(&self) -> &Arc<AddressSpace>;
+    /// Where vectors come from.
+    fn msi(&self) -> Arc<dyn MsiSource>;
+    /// A driver of an interrupt line.
+    ///
+    /// # Errors
+    /// There is no such line.
+    fn line(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, RealizeError>;
+    /// Shows ports of the device from `start` on, for as long as there is the device.
+    ///
+    /// # Errors
+    /// They do not fit.
+    fn map_ports(&mut self, start: u16, ports: &Region) -> Result<(), RealizeError>;
+    /// Connects the device to the character device of this id, or to none.
+    ///
+    /// # Errors
+    /// [`RealizeError::NoChardev`] where there is none of that id, or it has a user.
+    fn characters(&mut self, chardev: Option<&str>) -> Result<Characters, RealizeError>;
+    /// Says what takes the characters that come in over this connection.
+    fn set_input(&mut self, connection: usize, input: Box<dyn Input>);
+    /// How many devices of this type there are already.
+    fn count(&self, type_name: &str) -> usize;
+}
+
+/// A device's connection to a character device.
+pub struct Characters {
+    /// Its number, for [`Site::set_input`].
+    pub connection: usize,
+    /// Where characters go.
+    pub sink: Box<dyn Sink>,
+    /// Whether there is anything at the other end.
+    pub is_connected: bool,
+}
+
+/// Why a device cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RealizeError {
+    /// There is no character device of this id that it could have.
+    #[error("there is no character device '{0}'")]
+    NoChardev(String),
+    /// A property is beyond the last port.
+    #[error("Parameter '{property}': there is no port 0x{number:x}")]
+    NoPort {
+        /// Name of the property.
+        property: &'static str,
+        /// What it was set to.
+        number: u64,
+    },
+    /// It asks for an interrupt that there is none of.
+    #[error(transparent)]
+    NoLine(#[from] NoSuchLine),
+    /// Its registers cannot be shown where they belong.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// Its own reason.
+    #[error("{0}")]
+    Device(Box<dyn Error + Send + Sync>),
+}
+
+impl RealizeError {
+    /// A reason that only this device has.
+    pub fn of(reason: impl Error + Send + Sync + 'static) -> Self {
+        Self::Device(Box::new(reason))
+    }
+}
+
+/// The port that a property names.
+///
+/// # Errors
+/// There is no port of that number.
+pub fn port(values: &Values, property: &'static str) -> Result<u16, RealizeError> {
+    let number = values.uint(property).unwrap_or_default();
+    u16::try_from(number).map_err(|_| RealizeError::NoPort { property, number })
+}

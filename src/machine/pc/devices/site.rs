@@ -1,0 +1,118 @@
+//! What a device is connected to, at the machine's start and when it is plugged in later.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::instance::Instance;
+use crate::devices::characters::{Input, Sink};
+use crate::devices::class::{Characters, RealizeError, Site};
+use crate::devices::{Clock, Notifier};
+use crate::irq::{IrqLine, Lines, MsiSource, Router};
+use crate::machine::chardevs::Chardevs;
+use crate::machine::config::Global;
+use crate::machine::pc::board::Board;
+use crate::machine::pc::clock::GuestClock;
+use crate::machine::streams::StreamsBuilder;
+use crate::mem::{AddressSpace, Mapping, Region};
+use crate::qapi::Error;
+use crate::qom::{GlobalValue, Registry};
+
+/// The parts of a machine that devices are connected to.
+pub(super) struct Wiring {
+    pub(super) registry: Registry,
+    /// `-global`, in the order given.
+    pub(super) globals: Vec<Global>,
+    /// Where ROMs are looked for before the usual places.
+    pub(super) data_dirs: Vec<PathBuf>,
+    pub(super) board: Arc<Board>,
+    pub(super) lines: Lines,
+    pub(super) router: Arc<Router>,
+    pub(super) clock: Arc<GuestClock>,
+}
+
+impl Wiring {
+    /// A driver of an interrupt line.
+    pub(super) fn line(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, Error> {
+        let driver = self.lines.driver(gsi);
+        driver.map_err(|error| Error::generic(error.to_string()))
+    }
+
+    /// `-global` as values of properties.
+    pub(super) fn globals(&self) -> impl Iterator<Item = GlobalValue<'_>> {
+        self.globals.iter().map(Global::as_value)
+    }
+}
+
+/// Connections to character devices. Only devices that are there from the start can have one.
+pub(super) struct Connections {
+    pub(super) streams: StreamsBuilder,
+    pub(super) chardevs: Chardevs,
+}
+
+/// The machine as the device that is being made sees it.
+pub(super) struct DeviceSite<'a> {
+    pub(super) wiring: &'a Wiring,
+    pub(super) connections: Option<&'a mut Connections>,
+    /// The devices there are.
+    pub(super) others: &'a [Instance],
+    /// What the guest will reach the device by.
+    pub(super) mappings: Vec<Mapping>,
+}
+
+impl Site for DeviceSite<'_> {
+    fn notifier(&self) -> Notifier {
+        self.wiring.board.notifier()
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.wiring.clock) as _
+    }
+
+    fn memory(&self) -> &Arc<AddressSpace> {
+        &self.wiring.board.map.memory
+    }
+
+    fn msi(&self) -> Arc<dyn MsiSource> {
+        Arc::new(Arc::clone(&self.wiring.router))
+    }
+
+    fn line(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, RealizeError> {
+        Ok(self.wiring.lines.driver(gsi)?)
+    }
+
+    fn map_ports(&mut self, start: u16, ports: &Region) -> Result<(), RealizeError> {
+        let map = &self.wiring.board.map;
+        self.mappings.push(map.topology.map(&map.io, start.into(), ports, 0)?);
+        Ok(())
+    }
+
+    fn characters(&mut self, chardev: Option<&str>) -> Result<Characters, RealizeError> {
+        let missing = |id: &str| RealizeError::NoChardev(id.to_owned());
+        let Some(connections) = &mut self.connections else {
+            return Err(missing(chardev.unwrap_or_default()));
+        };
+        let line = chardev.map(|id| connections.chardevs.take(id).ok_or_else(|| missing(id)));
+        let (connection, outlet) = connections.streams.add(line.transpose()?);
+        let is_connected = outlet.is_some();
+        let sink: Box<dyn Sink> = match outlet {
+            Some(outlet) => Box::new(outlet),
+            None => Box::new(connections.streams.attention()),
+        };
+        Ok(Characters {
+            connection,
+            sink,
+            is_connected,
+        })
+    }
+
+    fn set_input(&mut self, connection: usize, input: Box<dyn Input>) {
+        if let Some(connections) = &mut self.connections {
+            connections.streams.set_input(connection, input);
+        }
+    }
+
+    fn count(&self, type_name: &str) -> usize {
+        let same = self.others.iter().filter(|other| other.class.info.name == type_name);
+        same.count()
+    }
+}
