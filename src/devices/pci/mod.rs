@@ -16,7 +16,7 @@ pub use config::{BarKind, ConfigSpace};
 pub use express::Link;
 pub use function::{PciFunction, PciPlace, Port, SharedFunction, SlotNumber};
 pub use interrupt::Pin;
-pub use lpc::{LPC, Lpc};
+pub use lpc::{ChipConfig, LPC, Lpc, LpcPart, LpcState, SmiFeatures};
 pub use mch::{MCH, Mch, MchState};
 pub use msix::{Msix, MsixLayout};
 pub use reserve::{Reserve, ReserveError};

@@ -1,12 +1,16 @@
 //! One counter of the timer.
 
+use crate::vmstate::pc::PitChannelState;
+
 /// Counts in a second.
 const FREQUENCY: u128 = 1_193_182;
 const SECOND: u128 = 1_000_000_000;
 
-/// How the count is read and written: low byte, high byte, or one after the other.
-const ACCESS_LOW: u8 = 1;
+/// How the count is read and written: high byte, or low and high one after the other; everything else is low byte.
 const ACCESS_HIGH: u8 = 2;
+const ACCESS_BOTH: u8 = 3;
+/// The second of both bytes is next, in saved states.
+const SECOND_OF_BOTH: u8 = 4;
 /// Read-back command: bits that are 0 when the count, or the status, is to be kept.
 const KEEP_COUNT: u8 = 0x20;
 const KEEP_STATUS: u8 = 0x10;
@@ -15,6 +19,7 @@ const KEEP_STATUS: u8 = 0x10;
 #[derive(Clone, Debug)]
 pub(super) struct Counter {
     mode: u8,
+    /// 0 until a control word says otherwise; then only low bytes are read and written.
     access: u8,
     bcd: bool,
     gate: bool,
@@ -38,7 +43,7 @@ impl Counter {
     pub(super) fn new(gate: bool) -> Self {
         Self {
             mode: 3,
-            access: ACCESS_LOW | ACCESS_HIGH,
+            access: 0,
             bcd: false,
             gate,
             reload: 0x1_0000,
@@ -95,14 +100,14 @@ impl Counter {
         }
         let [low, high] = self.kept_count.unwrap_or_else(|| self.count(now)).to_le_bytes();
         let is_high = match self.access {
-            ACCESS_LOW => false,
             ACCESS_HIGH => true,
-            _ => {
+            ACCESS_BOTH => {
                 self.reads_high = !self.reads_high;
                 !self.reads_high
             }
+            _ => false,
         };
-        if is_high || self.access == ACCESS_LOW {
+        if is_high || self.access != ACCESS_BOTH {
             self.kept_count = None;
         }
         if is_high { high } else { low }
@@ -111,13 +116,13 @@ impl Counter {
     /// A byte of a new count. Whether the count is complete.
     pub(super) fn write(&mut self, value: u8, now: u64) -> bool {
         let count = match (self.access, self.low_byte.take()) {
-            (ACCESS_LOW, _) => u16::from(value),
             (ACCESS_HIGH, _) => u16::from(value) << 8,
-            (_, Some(low)) => u16::from_le_bytes([low, value]),
-            (_, None) => {
+            (ACCESS_BOTH, Some(low)) => u16::from_le_bytes([low, value]),
+            (ACCESS_BOTH, None) => {
                 self.low_byte = Some(value);
                 return false;
             }
+            _ => u16::from(value),
         };
         self.load(count, now);
         true
@@ -177,6 +182,83 @@ impl Counter {
         Some(since.saturating_add(nanoseconds(at - self.before.min(at))))
     }
 
+    /// Its registers, for saving. QEMU's counters count from power-on, ours from their first count: a start at 0 tells
+    /// of one that has none.
+    pub(super) fn saved(&self, now: u64) -> PitChannelState {
+        let start = match self.since {
+            Some(since) => signed(since) - signed(nanoseconds(self.before)),
+            None if self.loaded => signed(now) - signed(nanoseconds(self.before)),
+            None => 0,
+        };
+        let stage = |second: bool| if second { SECOND_OF_BOTH } else { self.access };
+        PitChannelState {
+            // At most 65536.
+            count: self.reload as i32,
+            latched_count: self.kept_count.unwrap_or_default(),
+            count_latched: self.kept_count.map_or(0, |_| stage(self.reads_high)),
+            status_latched: self.kept_status.is_some(),
+            status: self.kept_status.unwrap_or_default(),
+            read_state: stage(self.reads_high && self.kept_count.is_none()),
+            write_state: stage(self.low_byte.is_some()),
+            write_latch: self.low_byte.unwrap_or_default(),
+            rw_mode: self.access,
+            mode: self.mode,
+            bcd: self.bcd,
+            gate: self.gate,
+            count_load_time: start,
+            next_transition_time: 0,
+        }
+    }
+
+    /// A counter with these registers, which `PitChannelState` has checked.
+    pub(super) fn restored(state: &PitChannelState, now: u64) -> Self {
+        let loaded = state.rw_mode != 0 && state.count_load_time != 0;
+        let reload = u32::try_from(state.count).unwrap_or_default().max(1);
+        let mut counter = Self {
+            mode: state.mode,
+            access: state.rw_mode,
+            bcd: state.bcd,
+            reload,
+            loaded,
+            low_byte: (state.write_state == SECOND_OF_BOTH).then_some(state.write_latch),
+            reads_high: state.read_state == SECOND_OF_BOTH || state.count_latched == SECOND_OF_BOTH,
+            kept_count: (state.count_latched != 0).then_some(state.latched_count),
+            kept_status: state.status_latched.then_some(state.status),
+            ..Self::new(state.gate)
+        };
+        if !loaded {
+            return counter;
+        }
+        // A count may have begun before the clock did.
+        let elapsed = u64::try_from(i128::from(now) - i128::from(state.count_load_time)).unwrap_or_default();
+        if state.gate || matches!(state.mode, 1 | 5) {
+            counter.since = Some(now.saturating_sub(elapsed));
+            counter.before = ticks_of(elapsed.saturating_sub(now));
+        } else {
+            counter.before = ticks_of(elapsed);
+        }
+        counter
+    }
+
+    /// When the output next changes, as saved states tell it; negative if it does not.
+    pub(super) fn next_transition(&self, now: u64) -> i64 {
+        let (ticks, count) = (self.ticks(now), u64::from(self.reload));
+        let start = ticks / count * count;
+        let next = match self.mode {
+            0 | 1 if ticks < count => count,
+            2 if ticks == start && ticks != 0 => start + count,
+            2 => start.saturating_add(count + 1),
+            3 if ticks - start < count.div_ceil(2) => start + count.div_ceil(2),
+            3 => start.saturating_add(count),
+            4 | 5 if ticks < count => count,
+            4 | 5 if ticks == count => count + 1,
+            _ => return -1,
+        };
+        let after = u128::from(next.saturating_sub(self.before)) * SECOND / FREQUENCY;
+        let at = u128::from(self.since.unwrap_or_default()) + after;
+        signed(u64::try_from(at).unwrap_or(u64::MAX)).max(signed(now).saturating_add(1))
+    }
+
     /// The count as the guest reads it.
     fn count(&self, now: u64) -> u16 {
         let (ticks, reload) = (self.ticks(now), u64::from(self.reload));
@@ -199,9 +281,17 @@ impl Counter {
     /// What has been counted.
     fn ticks(&self, now: u64) -> u64 {
         let elapsed = self.since.map_or(0, |since| now.saturating_sub(since));
-        let ticks = u128::from(elapsed) * FREQUENCY / SECOND;
-        self.before.saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
+        self.before.saturating_add(ticks_of(elapsed))
     }
+}
+
+fn signed(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+/// What is counted in so many nanoseconds.
+fn ticks_of(elapsed: u64) -> u64 {
+    u64::try_from(u128::from(elapsed) * FREQUENCY / SECOND).unwrap_or(u64::MAX)
 }
 
 /// The time after which so much has been counted.

@@ -5,22 +5,26 @@
 //! as on a real board.
 
 mod counter;
+mod state;
 mod types;
 
 use std::sync::Arc;
 
+pub use self::state::SpeakerState;
 pub use self::types::{KVM_PIT, PIT_COMMON};
 
 use self::counter::Counter;
 use super::{Clock, Device, IrqLine, PioDevice};
-use crate::vmstate::{StateError, Visitor};
+use crate::vmstate::pc::PitState;
+use crate::vmstate::{StateError, StateErrorKind, Stateful, Visitor, section};
 
 /// Offsets of the ports.
 const CONTROL: u16 = 3;
 const SPEAKER: u16 = 4;
 /// Port 0x61: the gate of counter 2, and the speaker's data.
 const GATE: u8 = 1;
-const SPEAKER_BITS: u8 = 3;
+const SPEAKER_DATA: u8 = 2;
+const SPEAKER_BITS: u8 = GATE | SPEAKER_DATA;
 /// Port 0x61: memory is refreshed, which changes every 15 microseconds; the output of counter 2.
 const REFRESH: u8 = 1 << 4;
 const OUTPUT: u8 = 1 << 5;
@@ -162,6 +166,45 @@ impl PioDevice for Pit {
     }
 }
 
+impl Stateful<PitState> for Pit {
+    fn state(&self) -> PitState {
+        let now = self.clock.nanoseconds();
+        let mut channels = [0, 1, 2].map(|index: usize| self.state.counters[index].saved(now));
+        channels[0].next_transition_time = self.state.counters[0].next_transition(now);
+        PitState {
+            irq_disabled: false,
+            channels,
+        }
+    }
+
+    fn set_state(&mut self, state: PitState) -> Result<(), StateError> {
+        if state.irq_disabled {
+            let reason = "the HPET stands in for counter 0, and there is none".to_owned();
+            return Err(StateError::new(StateErrorKind::Refused(reason)).within("channels[0].irq_disabled"));
+        }
+        let now = self.clock.nanoseconds();
+        self.state.counters = state.channels.map(|channel| Counter::restored(&channel, now));
+        self.state.speaker = self.state.speaker & !GATE | u8::from(state.channels[2].gate);
+        self.irq.set(self.state.counters[0].output(now));
+        self.plan_interrupt(now);
+        Ok(())
+    }
+}
+
+impl Stateful<SpeakerState> for Pit {
+    fn state(&self) -> SpeakerState {
+        SpeakerState {
+            data_on: self.state.speaker & SPEAKER_DATA != 0,
+            dummy_refresh_clock: 0,
+        }
+    }
+
+    fn set_state(&mut self, state: SpeakerState) -> Result<(), StateError> {
+        self.state.speaker = self.state.speaker & GATE | if state.data_on { SPEAKER_DATA } else { 0 };
+        Ok(())
+    }
+}
+
 impl Device for Pit {
     fn type_name(&self) -> &'static str {
         "isa-pit"
@@ -172,12 +215,9 @@ impl Device for Pit {
         self.irq.set(false);
     }
 
-    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
-        Ok(())
-    }
-
-    fn migration_blocker(&self) -> Option<&'static str> {
-        Some("its state cannot be written down")
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<PitState>(self))?;
+        visit(&mut section::<SpeakerState>(self))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

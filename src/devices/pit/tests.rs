@@ -3,7 +3,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::devices::testing::{CountingLine, random_accesses};
+use crate::devices::testing::{CountingLine, move_state, random_accesses, saved};
+use crate::vmstate::load_whole;
+use crate::vmstate::recorded::{check_round_trips, sections};
 
 #[derive(Default)]
 struct Time(AtomicU64);
@@ -150,6 +152,51 @@ fn memory_refresh_toggles() {
     let before = read(&mut pit, 4) & 0x10;
     time.pass(15_085);
     assert_ne!(read(&mut pit, 4) & 0x10, before);
+}
+
+#[test]
+fn a_moved_timer_goes_on_as_it_was() {
+    let (mut one, _, time) = pit();
+    time.pass(5);
+    // Counter 0 runs; of counter 1 half a count has come; the gate holds counter 2, whose count is kept and half read.
+    program(&mut one, &[(3, 0x34), (0, 0x9b), (0, 0x2e), (3, 0x70), (1, 0x12)]);
+    program(&mut one, &[(4, 1), (3, 0xb0), (2, 0x00), (2, 0x80)]);
+    time.pass(3_000_000);
+    program(&mut one, &[(4, 2), (3, 0x80)]);
+    read(&mut one, 2);
+    time.pass(1_000_000);
+    let mut other = Pit::new(Arc::new(CountingLine::default()), Arc::clone(&time) as _);
+    move_state(&mut one, &mut other);
+    assert_eq!(other.deadline(), one.deadline());
+    program(&mut one, &[(1, 0x34), (4, 3)]);
+    program(&mut other, &[(1, 0x34), (4, 3)]);
+    time.pass(2_000_000);
+    for port in [0, 0, 1, 1, 2, 2, 2, 4] {
+        assert_eq!(read(&mut other, port), read(&mut one, port), "{port}");
+    }
+}
+
+#[test]
+fn a_timer_starts_as_it_does_in_qemu() {
+    check_round_trips("pcspk", |_| SpeakerState::default());
+    let [timer, speaker] = ["i8254", "pcspk"].map(|name| sections("q35-10.2-bare", name)[0].bytes());
+    let (mut pit, ..) = pit();
+    let saved: Vec<_> = saved(&mut pit).into_iter().map(|(_, bytes)| bytes).collect();
+    assert_eq!(saved, [timer, speaker]);
+}
+
+#[test]
+fn a_timer_of_qemu_goes_on_counting() {
+    let mut state = PitState::default();
+    let section = &sections("q35-10.2-linux-devices", "i8254")[0];
+    load_whole(&mut state, section.version, &section.bytes()).unwrap();
+    let (mut pit, _, time) = pit();
+    time.0.store(11_041_596_872, Ordering::Relaxed);
+    assert!(state.irq_disabled);
+    assert!(pit.set_state(state).is_err());
+    state.irq_disabled = false;
+    pit.set_state(state).unwrap();
+    assert_eq!(saved(&mut pit)[0].1.len(), section.bytes().len());
 }
 
 proptest! {

@@ -1,13 +1,17 @@
 //! `mc146818rtc`: the real-time clock and its CMOS memory (Motorola MC146818A).
 //!
-//! The time is not counted but computed: host time plus an offset, which changes when the guest sets its clock. Its
+//! The time is not counted but computed: from the host's, and from what the guest last set its clock to and when. Its
 //! interrupts come from [`Rtc::expire`], which the machine calls at [`Rtc::deadline`].
+
+mod state;
 
 use std::sync::Arc;
 
+pub use state::RtcState;
+
 use super::{Device, IrqLine, Notice, Notifier, PioDevice};
 use crate::calendar::{Date, day_of_week};
-use crate::vmstate::{StateError, Visitor};
+use crate::vmstate::{StateError, Stateful, Visitor, section};
 
 /// First port: the index; the data port is the next one.
 pub const PORT: u16 = 0x70;
@@ -59,20 +63,31 @@ const ANY: u8 = 0xc0;
 /// Nanoseconds before a second in which an update counts as in progress: 244 microseconds.
 const UPDATE_TIME: i128 = 244_000;
 const SECOND: i128 = 1_000_000_000;
+/// Seconds of a day.
+const DAY: i64 = 86_400;
 
 /// Where the time comes from: nanoseconds since 1970-01-01 00:00:00, negative before it, as the guest was configured to
 /// see it.
 pub type Now = Box<dyn Fn() -> i128 + Send>;
 
+/// What a guest's time comes from.
+pub struct TimeSource {
+    /// The time.
+    pub now: Now,
+    /// Nanoseconds that it is ahead of the host's clock that goes with it, by which saved states count.
+    pub ahead: i128,
+}
+
 /// The clock.
 pub struct Rtc {
     irq: Arc<dyn IrqLine>,
     notifier: Notifier,
-    now: Now,
+    source: TimeSource,
     cmos: [u8; 128],
     index: u8,
-    /// Seconds that the guest's clock is ahead of [`Now`].
-    offset: i64,
+    /// What the guest's clock showed when it was last set, and when that was on the scale of [`Now`]: nanoseconds.
+    set_to: i128,
+    set_at: i128,
     /// The second that update and alarm interrupts have seen.
     seen: i64,
     /// The time of the next periodic interrupt, on the scale of [`Now`].
@@ -82,14 +97,16 @@ pub struct Rtc {
 impl Rtc {
     /// A clock with its interrupt line. `cmos` holds what the machine tells its firmware; time registers are ignored.
     #[must_use]
-    pub fn new(irq: Arc<dyn IrqLine>, notifier: Notifier, now: Now, cmos: [u8; 128]) -> Self {
+    pub fn new(irq: Arc<dyn IrqLine>, notifier: Notifier, source: TimeSource, cmos: [u8; 128]) -> Self {
+        let now = (source.now)();
         let mut rtc = Self {
             irq,
             notifier,
-            now,
+            source,
             cmos,
             index: 0,
-            offset: 0,
+            set_to: now,
+            set_at: now,
             seen: 0,
             next_periodic: None,
         };
@@ -104,9 +121,9 @@ impl Rtc {
     /// How many nanoseconds from now [`Rtc::expire`] is to be called; none while no interrupt is wanted.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        let now = (self.now)();
+        let now = self.now();
         let wants_seconds = self.cmos[B] & (ALARM | UPDATE) != 0 && self.is_running();
-        let second = wants_seconds.then(|| SECOND - now.rem_euclid(SECOND));
+        let second = wants_seconds.then(|| self.rest_of_second());
         let periodic = self.next_periodic.map(|at| at - now);
         let next = second.into_iter().chain(periodic).min()?;
         Some(u64::try_from(next).unwrap_or_default())
@@ -114,7 +131,7 @@ impl Rtc {
 
     /// Raises the interrupts that are due.
     pub fn expire(&mut self) {
-        let now = (self.now)();
+        let now = self.now();
         if let (Some(at), Some(period)) = (self.next_periodic, self.period()) {
             if now >= at {
                 self.next_periodic = Some(now - (now - at) % period + period);
@@ -140,12 +157,23 @@ impl Rtc {
         !self.is_set_mode() && self.cmos[A] & DIVIDER <= DIVIDER_32_KHZ
     }
 
-    fn host_seconds(&self) -> i64 {
-        i64::try_from((self.now)().div_euclid(SECOND)).unwrap_or_default()
+    fn now(&self) -> i128 {
+        (self.source.now)()
+    }
+
+    /// The guest's time in nanoseconds.
+    fn guest_time(&self) -> i128 {
+        self.set_to + self.now() - self.set_at
     }
 
     fn guest_seconds(&self) -> i64 {
-        self.host_seconds().saturating_add(self.offset)
+        let seconds = self.guest_time().div_euclid(SECOND);
+        i64::try_from(seconds).unwrap_or(if seconds < 0 { i64::MIN } else { i64::MAX })
+    }
+
+    /// Nanoseconds until the guest's next second.
+    fn rest_of_second(&self) -> i128 {
+        SECOND - self.guest_time().rem_euclid(SECOND)
     }
 
     /// Nanoseconds between periodic interrupts, by the rate in register A.
@@ -248,8 +276,12 @@ impl Rtc {
             minute: self.decode(self.cmos[MINUTES]),
             second: self.decode(self.cmos[SECONDS]),
         };
-        self.offset = date.to_seconds() - self.host_seconds();
-        (self.notifier)(Notice::RtcChange(self.offset));
+        let (now, seconds) = (self.now(), date.to_seconds());
+        // Seconds go on beginning when they did.
+        self.set_to = i128::from(seconds) * SECOND + self.guest_time().rem_euclid(SECOND);
+        self.set_at = now;
+        let offset = i128::from(seconds) - now.div_euclid(SECOND);
+        (self.notifier)(Notice::RtcChange(i64::try_from(offset).unwrap_or_default()));
         self.seen = self.guest_seconds();
     }
 
@@ -275,10 +307,12 @@ impl Rtc {
         }
         match register {
             A => {
-                let near = SECOND - (self.now)().rem_euclid(SECOND) <= UPDATE_TIME && self.is_running();
+                let near = self.rest_of_second() <= UPDATE_TIME && self.is_running();
                 self.cmos[A] & !UPDATE_IN_PROGRESS | if near { UPDATE_IN_PROGRESS } else { 0 }
             }
             C => {
+                // What nobody was to be told of by an interrupt is noted now.
+                self.expire();
                 self.irq.set(false);
                 std::mem::take(&mut self.cmos[C])
             }
@@ -335,7 +369,98 @@ impl Rtc {
 
     fn restart_periodic(&mut self) {
         let wanted = self.cmos[B] & PERIODIC != 0;
-        self.next_periodic = self.period().filter(|_| wanted).map(|period| (self.now)() + period);
+        self.next_periodic = self.period().filter(|_| wanted).map(|period| self.now() + period);
+    }
+}
+
+/// Saved times are those of the clock behind [`TimeSource`].
+impl Rtc {
+    /// A time of the guest's configuration as one of that clock.
+    fn to_clock(&self, time: i128) -> i128 {
+        time - self.source.ahead
+    }
+
+    /// The other way round.
+    fn time_at(&self, time: u64) -> i128 {
+        i128::from(time) + self.source.ahead
+    }
+
+    /// Seconds from now to the one in which the alarm comes: 1 to 86400.
+    fn seconds_to_alarm(&self) -> i128 {
+        let is_set = |register: usize| self.cmos[register] & ANY != ANY;
+        let now = self.guest_seconds();
+        let matches = |ahead: &i64| {
+            let second = now.saturating_add(*ahead).rem_euclid(DAY);
+            // Every number is small by construction.
+            let small = |number: i64| u8::try_from(number).unwrap_or_default();
+            [
+                (SECONDS_ALARM, self.encode(small(second % 60))),
+                (MINUTES_ALARM, self.encode(small(second / 60 % 60))),
+                (HOURS_ALARM, self.encode_hour(small(second / 3600))),
+            ]
+            .into_iter()
+            .all(|(register, value)| !is_set(register) || self.cmos[register] == value)
+        };
+        (1..=DAY).find(matches).unwrap_or(DAY).into()
+    }
+
+    /// When the update timer is to expire, and when the alarm comes, on the scale of [`Now`].
+    fn update_times(&self) -> (Option<i128>, i128) {
+        let next = self.now() + self.rest_of_second();
+        let alarm = next + (self.seconds_to_alarm() - 1) * SECOND;
+        let update = match self.cmos[C] & (UPDATE | ALARM) {
+            _ if !self.is_running() => None,
+            // There is nothing that a guest has not been told of.
+            both if both == UPDATE | ALARM => None,
+            UPDATE => Some(alarm),
+            _ => Some(next),
+        };
+        (update, alarm)
+    }
+}
+
+impl Stateful<RtcState> for Rtc {
+    fn state(&self) -> RtcState {
+        let mut cmos_data = self.cmos;
+        if self.is_running() {
+            for (register, value) in TIME.into_iter().zip(self.time_registers()) {
+                cmos_data[register] = value;
+            }
+            cmos_data[CENTURY] = self.century();
+        }
+        // Times before 1970 wrap as they do in QEMU.
+        let wrapped = |time: i128| self.to_clock(time) as u64;
+        let periodic = self.next_periodic.map(wrapped);
+        let period = self.period().filter(|_| periodic.is_some());
+        let (update, alarm) = self.update_times();
+        RtcState {
+            cmos_data,
+            cmos_index: self.index,
+            periodic_timer: periodic,
+            next_periodic_time: periodic.unwrap_or_default() as i64,
+            // At most 32768.
+            period: period.map_or(0, |period| (period * 32_768 / SECOND) as u32),
+            base_rtc: self.set_to.div_euclid(SECOND) as u64,
+            last_update: wrapped(self.set_at),
+            offset: self.set_to.rem_euclid(SECOND) as i64,
+            update_timer: update.map(wrapped),
+            next_alarm_time: wrapped(alarm),
+            ..RtcState::default()
+        }
+    }
+
+    fn set_state(&mut self, state: RtcState) -> Result<(), StateError> {
+        self.cmos = state.cmos_data;
+        self.index = state.cmos_index;
+        self.set_to = i128::from(state.base_rtc as i64) * SECOND + i128::from(state.offset);
+        self.set_at = self.time_at(state.last_update);
+        self.seen = self.guest_seconds();
+        self.restart_periodic();
+        if let (Some(_), Some(at)) = (self.next_periodic, state.periodic_timer) {
+            self.next_periodic = Some(self.time_at(at));
+        }
+        self.irq.set(self.cmos[C] & REQUEST != 0);
+        Ok(())
     }
 }
 
@@ -352,12 +477,8 @@ impl Device for Rtc {
         self.irq.set(false);
     }
 
-    fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
-        Ok(())
-    }
-
-    fn migration_blocker(&self) -> Option<&'static str> {
-        Some("its state cannot be written down")
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        visit(&mut section::<RtcState>(self))
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {

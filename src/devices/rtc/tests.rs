@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use proptest::prelude::*;
 
 use super::*;
-use crate::devices::testing::{CountingLine, random_accesses};
+use crate::devices::testing::{CountingLine, move_state, random_accesses, saved};
+use crate::vmstate::load_whole;
+use crate::vmstate::recorded::{check_round_trips, sections};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 /// 2000-02-29 12:34:56.
@@ -24,7 +26,8 @@ impl Bench {
         let (sink, clock) = (Arc::clone(&seen), Arc::clone(&time));
         let notifier: Notifier = Arc::new(move |notice| sink.lock().unwrap().push(notice));
         let now = Box::new(move || i128::from(clock.load(Ordering::Relaxed)));
-        let rtc = Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]);
+        let source = TimeSource { now, ahead: 0 };
+        let rtc = Rtc::new(Arc::clone(&line) as _, notifier, source, [0; 128]);
         Self { rtc, time, line, seen }
     }
 
@@ -132,6 +135,43 @@ fn interrupts_come_when_due_and_go_when_read() {
     assert_eq!(bench.rtc.deadline(), Some(976_562));
     bench.pass(NANOSECONDS / 1024);
     assert_eq!(bench.read(C) & PERIODIC, PERIODIC);
+}
+
+#[test]
+fn a_moved_clock_keeps_memory_time_and_interrupts() {
+    let mut one = Bench::new();
+    one.write(0x40, 0x77);
+    one.write(YEAR, 0x05);
+    one.pass(300_000_000);
+    one.write(B, HOURS_24 | PERIODIC | ALARM);
+    one.pass(250_000);
+    let mut other = Bench::new();
+    other.time.store(one.time.load(Ordering::Relaxed), Ordering::Relaxed);
+    other.rtc.source.ahead = 7;
+    one.rtc.source.ahead = 7;
+    move_state(&mut one.rtc, &mut other.rtc);
+    assert_eq!([other.read(0x40), other.read(YEAR)], [0x77, 0x05]);
+    assert_eq!(other.rtc.deadline(), one.rtc.deadline());
+}
+
+#[test]
+fn recorded_clocks_are_read_and_written_alike() {
+    check_round_trips("mc146818rtc", |_| RtcState::default());
+}
+
+/// The same bytes come out of the device at the moment in which QEMU saved its own.
+#[test]
+fn a_clock_of_qemu_goes_on_as_it_was() {
+    for (stream, seconds) in [("q35-10.2-bare", 0), ("q35-7.2-bare", 0)] {
+        let [section] = sections(stream, "mc146818rtc").try_into().unwrap();
+        let mut state = RtcState::default();
+        load_whole(&mut state, section.version, &section.bytes()).unwrap();
+        let mut bench = Bench::new();
+        let time = state.last_update as i64 + seconds * NANOSECONDS;
+        bench.time.store(time, Ordering::Relaxed);
+        bench.rtc.set_state(state).unwrap();
+        assert_eq!(saved(&mut bench.rtc)[0].1, section.bytes(), "{stream}");
+    }
 }
 
 proptest! {

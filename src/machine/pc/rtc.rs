@@ -4,13 +4,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
+
 use super::layout::Split;
 use super::timed::{Timed, Timer};
-use crate::devices::rtc::{Now, Rtc};
+use crate::devices::rtc::{Rtc, TimeSource};
 use crate::devices::{Clock, Device, PioDevice};
 use crate::machine::config::{RtcBase, RtcClock, RtcConfig};
 use crate::machine::local_time;
 use crate::qapi::Error;
+use crate::report::reason;
 use crate::vmstate::{StateError, Visitor};
 
 /// CMOS memory: why the machine was reset; this value means that it wakes from sleep.
@@ -22,8 +25,8 @@ const SECOND: i128 = 1_000_000_000;
 const INDEX: u16 = 0;
 const DATA: u16 = 1;
 
-/// The function that tells a guest's clock the time.
-pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<Now, Error> {
+/// What tells a guest's clock the time.
+pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<TimeSource, Error> {
     let wall = || {
         nanoseconds(
             SystemTime::now()
@@ -44,17 +47,33 @@ pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Resu
     Ok(match config.clock {
         RtcClock::Host => {
             let begun = wall();
-            Box::new(move || start + wall() - begun)
+            TimeSource {
+                now: Box::new(move || start + wall() - begun),
+                ahead: start - begun,
+            }
         }
         RtcClock::Rt => {
-            let begun = Instant::now();
-            Box::new(move || start + nanoseconds(begun.elapsed()))
+            let (begun, at) = (Instant::now(), monotonic()?);
+            TimeSource {
+                now: Box::new(move || start + nanoseconds(begun.elapsed())),
+                ahead: start - at,
+            }
         }
         RtcClock::Vm => {
             let clock = Arc::clone(clock);
-            Box::new(move || start + i128::from(clock.nanoseconds()))
+            TimeSource {
+                now: Box::new(move || start + i128::from(clock.nanoseconds())),
+                ahead: start,
+            }
         }
     })
+}
+
+/// The host's clock that nobody sets.
+fn monotonic() -> Result<i128, Error> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map_err(|error| Error::generic(format!("-rtc clock=rt: {}", reason(&error.into()))))?;
+    Ok(i128::from(time.tv_sec()) * SECOND + i128::from(time.tv_nsec()))
 }
 
 fn nanoseconds(time: Duration) -> i128 {
@@ -239,7 +258,7 @@ mod tests {
                 driftfix_slew: false,
             };
             let now = now(&config, &clock).unwrap();
-            assert_eq!(now(), i128::from(start) * SECOND);
+            assert_eq!((now.now)(), i128::from(start) * SECOND);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::vmstate::{Fields, Layout, StateError, VmState};
 
-/// How a channel is read or written: the values of `read_state` and `write_state`.
+/// How a channel is read or written: the values of `count_latched`, `read_state` and `write_state`.
 const RW_STATES: std::ops::RangeInclusive<u8> = 0..=4;
 
 /// The timer.
@@ -21,13 +21,13 @@ pub struct PitChannelState {
     pub count: i32,
     /// The count that a latch command kept.
     pub latched_count: u16,
-    /// How the kept count is read, 0 if none is kept: bit 0 low byte, bit 1 high byte.
+    /// How the next byte of the kept count is read, as in `read_state`; 0 if none is kept.
     pub count_latched: u8,
     /// A status is kept.
     pub status_latched: bool,
     /// The status that a read-back command kept.
     pub status: u8,
-    /// How the next byte is read.
+    /// How the next byte is read: 1 low, 2 high, 3 low of both, 4 high of both; 0 before any control word.
     pub read_state: u8,
     /// How the next byte is written.
     pub write_state: u8,
@@ -96,13 +96,14 @@ impl VmState for PitChannelState {
         if self.mode > 5 {
             return Err(StateError::out_of_range("mode", self.mode));
         }
-        if self.rw_mode > 3 || self.count_latched > 3 {
-            return Err(StateError::out_of_range(
-                "rw_mode",
-                self.rw_mode.max(self.count_latched),
-            ));
+        if self.rw_mode > 3 {
+            return Err(StateError::out_of_range("rw_mode", self.rw_mode));
         }
-        for (name, state) in [("read_state", self.read_state), ("write_state", self.write_state)] {
+        for (name, state) in [
+            ("count_latched", self.count_latched),
+            ("read_state", self.read_state),
+            ("write_state", self.write_state),
+        ] {
             if !RW_STATES.contains(&state) {
                 return Err(StateError::out_of_range(name, state));
             }

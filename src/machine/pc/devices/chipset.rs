@@ -47,6 +47,8 @@ impl<'a> Assembly<'a> {
             acpi_at_reset: with.direct_boot,
             disable_s3: with.options.disable_s3,
             disable_s4: with.options.disable_s4,
+            possible_cpus: usize::try_from(with.config.smp.max_cpus)
+                .map_err(|_| Error::generic("more vCPUs than can be counted"))?,
         };
         let pm = Pm::new(pm_config, sci, Arc::clone(&notifier), Arc::clone(with.clock) as _);
         let line = wiring.line(RTC_IRQ)?;
@@ -95,7 +97,7 @@ impl<'a> Assembly<'a> {
     /// The keyboard controller.
     fn add_keyboard(&mut self) -> Result<(), Error> {
         let line = self.wiring.line(KEYBOARD_IRQ)?;
-        let keyboard = self.keep(I8042::new(line, self.with.board.notifier())) as SharedDevice;
+        let keyboard = self.keep(I8042::new(line, self.with.board.notifier(), self.with.direct_boot)) as SharedDevice;
         self.map_ports(i8042::DATA_PORT, &ports("i8042-data", 1, Access::BYTES, &keyboard, 0))?;
         let command = ports("i8042-cmd", 1, Access::BYTES, &keyboard, i8042::COMMAND_OFFSET);
         self.map_ports(i8042::DATA_PORT + i8042::COMMAND_OFFSET, &command)

@@ -1,6 +1,10 @@
 //! The ICH9's LPC bridge at 0:1f.0 (Intel I/O Controller Hub 9 datasheet, chapter 13).
 
-use super::{ConfigSpace, PciFunction};
+mod state;
+
+pub use state::{ChipConfig, LpcState, SmiFeatures};
+
+use super::{ConfigSpace, PciFunction, PciState};
 use crate::{
     devices::Device,
     qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
@@ -58,6 +62,19 @@ pub static LPC: TypeInfo = TypeInfo {
 pub struct Lpc {
     config: ConfigSpace,
     pm_base_at_reset: Option<u16>,
+    /// What came in a saved state, if it is not as after a reset.
+    kept: Option<(ChipConfig, SmiFeatures)>,
+}
+
+/// What the bridge itself has of the section `ICH9LPC`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LpcPart {
+    /// Configuration space.
+    pub pci: PciState,
+    /// Root complex registers.
+    pub chip_config: ChipConfig,
+    /// Features of system management interrupts.
+    pub smi: SmiFeatures,
 }
 
 impl Lpc {
@@ -79,9 +96,32 @@ impl Lpc {
         let mut lpc = Self {
             config: config.sealed(),
             pm_base_at_reset,
+            kept: None,
         };
         lpc.reset();
         lpc
+    }
+
+    /// Its part of the saved state.
+    #[must_use]
+    pub fn part(&self) -> LpcPart {
+        let (chip_config, smi) = self.kept.clone().unwrap_or_default();
+        LpcPart {
+            pci: PciState::conventional(&self.config, [false; 4]),
+            chip_config,
+            smi,
+        }
+    }
+
+    /// Takes its part of a saved state.
+    ///
+    /// # Errors
+    /// It is that of another function.
+    pub fn set_part(&mut self, part: LpcPart) -> Result<(), StateError> {
+        self.config.restore(&part.pci.config)?;
+        let kept = (part.chip_config, part.smi);
+        self.kept = (kept != <(ChipConfig, SmiFeatures)>::default()).then_some(kept);
+        Ok(())
     }
 
     /// The first power management port; none while they are not mapped.
@@ -100,18 +140,16 @@ impl Device for Lpc {
 
     fn reset(&mut self) {
         self.config.reset();
+        self.kept = None;
         if let Some(base) = self.pm_base_at_reset {
             self.config.set(PM_BASE, &(base | 1).to_le_bytes());
             self.config.set(ACPI_CONTROL, &[ACPI_ENABLE]);
         }
     }
 
+    // Its section holds what other devices remember as well: the machine puts it together.
     fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
         Ok(())
-    }
-
-    fn migration_blocker(&self) -> Option<&'static str> {
-        Some("its state cannot be written down")
     }
 }
 

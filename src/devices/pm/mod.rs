@@ -1,12 +1,17 @@
 //! The ICH9's power management: ACPI fixed hardware and the APM ports (ICH9 datasheet 13.8; ACPI 6.5, 4.8).
 
+mod state;
+
 use std::sync::Arc;
 
+pub use state::{CpuHotplugState, PciHotplugState, PmState, PossibleCpuState, SlotsState, TcoState};
+
 use super::{Clock, Device, IrqLine, Notice, Notifier, PioDevice};
-use crate::vmstate::{StateError, Visitor};
+use crate::vmstate::{StateError, Stateful, Visitor};
 
 /// Frequency of the power management timer in Hz.
 const TIMER_HZ: u128 = 3_579_545;
+const SECOND: u128 = 1_000_000_000;
 
 /// Offsets of the registers.
 const PM1_STATUS: u16 = 0x00;
@@ -56,6 +61,8 @@ pub struct PmConfig {
     pub disable_s3: bool,
     /// Sleep state S4 is left out.
     pub disable_s4: bool,
+    /// vCPUs there may ever be.
+    pub possible_cpus: usize,
 }
 
 /// Why a sleeping guest wakes.
@@ -69,6 +76,15 @@ pub enum WakeReason {
     Other,
 }
 
+/// Parts of the block that do nothing here; their registers are as after a reset, or as they came.
+#[derive(Clone, Default)]
+struct Kept {
+    memory_selector: u32,
+    tco: TcoState,
+    cpus: Option<CpuHotplugState>,
+    pci: Option<Box<PciHotplugState>>,
+}
+
 /// The power management block.
 pub struct Pm {
     config: PmConfig,
@@ -80,9 +96,12 @@ pub struct Pm {
     control: u16,
     gpe: [u8; GPE0_LEN as usize],
     smi_enable: u32,
+    smi_status: u32,
     apm: [u8; 2],
-    /// The timer's value when the guest last cleared the carry.
-    carry_base: u64,
+    /// The timer's value from which on its carry is set.
+    overflow: u64,
+    /// What came in a saved state and shows nowhere here.
+    kept: Kept,
 }
 
 impl Pm {
@@ -108,8 +127,10 @@ impl Pm {
             control: 0,
             gpe: [0; GPE0_LEN as usize],
             smi_enable: 0,
+            smi_status: 0,
             apm: [0; 2],
-            carry_base: 0,
+            overflow: 0,
+            kept: Kept::default(),
         };
         pm.reset();
         pm
@@ -138,8 +159,7 @@ impl Pm {
         if self.enable & TIMER_CARRY == 0 || self.current_status() & TIMER_CARRY != 0 {
             return None;
         }
-        let ticks = u128::from((self.ticks() >> 23) + 1) << 23;
-        let at = (ticks * 1_000_000_000).div_ceil(TIMER_HZ);
+        let at = (u128::from(self.overflow) * SECOND).div_ceil(TIMER_HZ);
         Some(
             u64::try_from(at)
                 .unwrap_or(u64::MAX)
@@ -159,21 +179,39 @@ impl Pm {
     }
 
     fn ticks(&self) -> u64 {
-        let ticks = u128::from(self.clock.nanoseconds()) * TIMER_HZ / 1_000_000_000;
+        let ticks = u128::from(self.clock.nanoseconds()) * TIMER_HZ / SECOND;
         u64::try_from(ticks).unwrap_or(u64::MAX)
     }
 
-    /// Status with the carry, which is set whenever the timer's highest bit changes. The timer has 24 bits.
+    /// Status with the carry, which is set whenever the timer's highest bit changes, and after a reset. The timer has 24
+    /// bits.
     fn current_status(&self) -> u16 {
-        let carried = self.ticks() >> 23 != self.carry_base >> 23;
+        let carried = self.ticks() >= self.overflow;
         self.status | if carried { TIMER_CARRY } else { 0 }
     }
 
-    fn update_sci(&self) {
+    /// Whether the interrupt is asserted.
+    #[must_use]
+    pub fn sci_level(&self) -> bool {
         let fixed = self.current_status() & self.enable & ENABLE_MASK != 0;
         let (status, enable) = self.gpe.split_at(usize::from(GPE0_LEN) / 2);
         let general = status.iter().zip(enable).any(|(status, enable)| status & enable != 0);
-        self.sci.set(self.control & SCI_ENABLE != 0 && (fixed || general));
+        self.control & SCI_ENABLE != 0 && (fixed || general)
+    }
+
+    /// APM control and status.
+    #[must_use]
+    pub fn apm(&self) -> [u8; 2] {
+        self.apm
+    }
+
+    /// Sets APM control and status, which has no effect now.
+    pub fn set_apm(&mut self, apm: [u8; 2]) {
+        self.apm = apm;
+    }
+
+    fn update_sci(&self) {
+        self.sci.set(self.sci_level());
     }
 
     fn write_control(&mut self, value: u16) {
@@ -228,7 +266,7 @@ impl Pm {
         match offset {
             PM1_STATUS..PM1_ENABLE => {
                 if half & TIMER_CARRY != 0 {
-                    self.carry_base = self.ticks();
+                    self.overflow = ((self.ticks() >> 23) + 1) << 23;
                 }
                 self.status &= !(half & STATUS_MASK);
             }
@@ -246,6 +284,60 @@ impl Pm {
     }
 }
 
+impl Stateful<PmState> for Pm {
+    fn state(&self) -> PmState {
+        let (mut gpe_status, mut gpe_enable) = ([0; 16], [0; 16]);
+        let (status, enable) = self.gpe.split_at(usize::from(GPE0_LEN) / 2);
+        gpe_status[..status.len()].copy_from_slice(status);
+        gpe_enable[..enable.len()].copy_from_slice(enable);
+        let timer = u128::from(self.overflow) * SECOND / TIMER_HZ;
+        let mut state = PmState::blank(self.config.possible_cpus);
+        if let Some(cpus) = &self.kept.cpus {
+            state.cpus = cpus.clone();
+        }
+        if let Some(pci) = &self.kept.pci {
+            state.pci = (**pci).clone();
+        }
+        PmState {
+            status: self.status,
+            enable: self.enable,
+            control: self.control,
+            timer: self.deadline().and_then(|_| u64::try_from(timer).ok()),
+            // A tick of the timer comes every 279 ns of a clock that takes 64 bits.
+            overflow_time: self.overflow as i64,
+            gpe_status,
+            gpe_enable,
+            smi_enable: self.smi_enable,
+            smi_status: self.smi_status,
+            memory_selector: self.kept.memory_selector,
+            tco: self.kept.tco,
+            ..state
+        }
+    }
+
+    fn set_state(&mut self, state: PmState) -> Result<(), StateError> {
+        let overflow = u64::try_from(state.overflow_time);
+        self.overflow = overflow.map_err(|_| StateError::out_of_range("acpi_regs.tmr.overflow_time", u64::MAX))?;
+        // The carry is told by `overflow_time`.
+        self.status = state.status & STATUS_MASK & !TIMER_CARRY;
+        self.enable = state.enable & ENABLE_MASK;
+        self.control = state.control & CONTROL_MASK;
+        let (status, enable) = self.gpe.split_at_mut(usize::from(GPE0_LEN) / 2);
+        status.copy_from_slice(&state.gpe_status[..status.len()]);
+        enable.copy_from_slice(&state.gpe_enable[..enable.len()]);
+        self.smi_enable = state.smi_enable;
+        self.smi_status = state.smi_status;
+        self.kept = Kept {
+            memory_selector: state.memory_selector,
+            tco: state.tco,
+            cpus: Some(state.cpus),
+            pci: (state.pci != PciHotplugState::default()).then(|| Box::new(state.pci)),
+        };
+        self.update_sci();
+        Ok(())
+    }
+}
+
 impl Device for Pm {
     fn type_name(&self) -> &'static str {
         "ICH9-PM"
@@ -257,17 +349,16 @@ impl Device for Pm {
         self.control = if self.config.acpi_at_reset { SCI_ENABLE } else { 0 };
         self.gpe = [0; GPE0_LEN as usize];
         self.smi_enable = APM_SMI;
+        self.smi_status = 0;
         self.apm = [0; 2];
-        self.carry_base = self.ticks();
+        self.overflow = 0;
+        self.kept = Kept::default();
         self.update_sci();
     }
 
+    // What it remembers is in the section of the LPC bridge, which the machine puts together.
     fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
         Ok(())
-    }
-
-    fn migration_blocker(&self) -> Option<&'static str> {
-        Some("its state cannot be written down")
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -371,6 +462,8 @@ mod tests {
             u32::from_le_bytes(data)
         };
         assert_eq!(read(&mut pm, 0x08, 4), 0);
+        assert_eq!(read(&mut pm, 0x00, 2) & 1, 1, "the carry is set by a reset");
+        pm.pio_write(0x00, &[1, 0]);
         host.now.store(1_000_000_000, Ordering::Relaxed);
         assert_eq!(read(&mut pm, 0x08, 4), 3_579_545);
         host.now.store(3_000_000_000, Ordering::Relaxed);
@@ -386,6 +479,7 @@ mod tests {
             ..PmConfig::default()
         });
         assert_eq!(pm.deadline(), None);
+        pm.pio_write(0x00, &[1, 0]);
         pm.pio_write(0x02, &[1, 0]);
         for _ in 0..3 {
             let wait = pm.deadline().unwrap();
