@@ -9,6 +9,7 @@ pub mod cmdline;
 pub mod cpu;
 pub mod devices;
 pub mod host;
+pub mod io;
 pub mod ipc;
 pub mod irq;
 pub mod machine;

@@ -13,6 +13,8 @@ mod frames;
 mod properties;
 #[path = "../fuzz/src/session.rs"]
 mod session;
+#[path = "../fuzz/src/virtqueue.rs"]
+mod virtqueue;
 
 /// How many inputs a target gets.
 const ROUNDS: usize = 2000;
@@ -146,5 +148,33 @@ fn configuration_spaces() {
             b"\x82\x10\0\0\xf0\xff\xff\x80\x04\0\x07",
             b"\x81\x3c\x00\xff\xff",
         ],
+    );
+}
+
+#[test]
+fn virtqueues() {
+    // A page with a chain of two, a table, and both kinds of rings that offer them.
+    let mut page = vec![0_u8; 4096];
+    let mut descriptor = |at: usize, addr: u64, len: u32, words: [u16; 2]| {
+        page[at..at + 8].copy_from_slice(&addr.to_le_bytes());
+        page[at + 8..at + 12].copy_from_slice(&len.to_le_bytes());
+        page[at + 12..at + 14].copy_from_slice(&words[0].to_le_bytes());
+        page[at + 14..at + 16].copy_from_slice(&words[1].to_le_bytes());
+    };
+    descriptor(0, 0x6000, 64, [1, 1]);
+    descriptor(16, 0x6100, 64, [2, 0]);
+    descriptor(32, 0x5f00, 32, [4, 0]);
+    descriptor(0xf00, 0x6000, 8, [3, 1]);
+    descriptor(0xf10, 0x6000, 8, [2, 0]);
+    page[0x402] = 2;
+    page[0x406] = 2;
+    let split = [&[0, 3, 9][..], &page].concat();
+    let with_indices = [&[2, 3, 9][..], &page].concat();
+    page[14] = 0x81;
+    page[30] = 0x82;
+    let packed = [&[1, 3, 9][..], &page].concat();
+    smoke(
+        virtqueue::run,
+        &[&split, &with_indices, &packed, &[5; 300], &[0x0f; 40]],
     );
 }

@@ -4,11 +4,14 @@
 //! place, properties that all have, the object tree, the list that is reset and paused) is the machine's business.
 
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 
 use super::characters::{Input, Sink};
 use super::pci::{PciPlace, SharedFunction};
+use super::virtio::rng::EntropySource;
 use super::{Clock, Notifier, SharedDevice};
+use crate::io::EventLoop;
 use crate::irq::{IrqLine, MsiSource, NoSuchLine};
 use crate::mem::{AddressSpace, MapError, Region};
 use crate::qom::{TypeInfo, Values};
@@ -27,15 +30,10 @@ pub enum Realize {
     /// Machines have it from the start, by themselves.
     WithMachine,
     /// A card on the ISA bus.
-    Isa(RealizeIsa),
+    Isa(fn(&Values, &mut dyn Site) -> Result<SharedDevice, RealizeError>),
     /// A function in a place of a PCI bus.
-    Pci(RealizePci),
+    Pci(fn(&Values, PciPlace, &mut dyn Site) -> Result<SharedFunction, RealizeError>),
 }
-
-/// Makes a card of the ISA bus from the values of its properties.
-pub type RealizeIsa = fn(&Values, &mut dyn Site) -> Result<SharedDevice, RealizeError>;
-/// Makes a function in its place from the values of its properties.
-pub type RealizePci = fn(&Values, PciPlace, &mut dyn Site) -> Result<SharedFunction, RealizeError>;
 
 impl DeviceClass {
     /// A class whose devices come with the machine.
@@ -81,6 +79,13 @@ pub trait Site {
     fn characters(&mut self, chardev: Option<&str>) -> Result<Characters, RealizeError>;
     /// Says what takes the characters that come in over this connection.
     fn set_input(&mut self, connection: usize, input: Box<dyn Input>);
+    /// The source of random bytes that is the object of this id.
+    fn entropy(&self, id: &str) -> Option<EntropySource>;
+    /// The loop that devices work on which have no thread of their own.
+    ///
+    /// # Errors
+    /// The host has no room for its thread.
+    fn event_loop(&self) -> Result<Arc<EventLoop>, RealizeError>;
     /// How many devices of this type there are already.
     fn count(&self, type_name: &str) -> usize;
 }
@@ -101,6 +106,12 @@ pub enum RealizeError {
     /// There is no character device of this id that it could have.
     #[error("there is no character device '{0}'")]
     NoChardev(String),
+    /// There is no object of this id that would do.
+    #[error("Device '{0}' not found")]
+    NoObject(String),
+    /// The host has no room for a thread.
+    #[error("cannot start the thread of devices: {0}")]
+    NoThread(io::Error),
     /// A property is beyond the last port.
     #[error("Parameter '{property}': there is no port 0x{number:x}")]
     NoPort {

@@ -9,9 +9,6 @@ mod clock;
 pub mod debug_exit;
 pub mod debugcon;
 mod device;
-pub mod drain;
-#[cfg(test)]
-mod endpoint;
 pub mod fw_cfg;
 pub mod i8042;
 pub mod ioapic;
@@ -26,14 +23,15 @@ pub mod serial;
 mod shared;
 #[cfg(test)]
 mod testing;
+pub mod virtio;
 
 pub use crate::irq::IrqLine;
 use class::DeviceClass;
 pub use clock::Clock;
-pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice, ResetKind};
+pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice};
 pub use shared::{SharedDevice, ports, registers};
 
-use crate::qom::{PropertyInfo, TypeInfo};
+use crate::qom::TypeInfo;
 use crate::target::Target;
 
 /// The devices that guests of `target` can have.
@@ -53,11 +51,15 @@ pub fn class(target: Target, name: &str) -> Option<&'static DeviceClass> {
 
 /// The types of these devices, with those that only serve as parents.
 pub fn types(target: Target) -> impl Iterator<Item = &'static TypeInfo> {
-    let parents = match target {
-        Target::X86_64 => Some(&pit::PIT_COMMON),
-        Target::S390x => None,
+    let parents: &[&TypeInfo] = match target {
+        Target::X86_64 => &virtio::TYPES,
+        Target::S390x => &[],
     };
-    parents.into_iter().chain(classes(target).map(|class| class.info))
+    let timer = (target == Target::X86_64).then_some(&pit::PIT_COMMON);
+    timer
+        .into_iter()
+        .chain(parents.iter().copied())
+        .chain(classes(target).map(|class| class.info))
 }
 
 static X86_64: &[&DeviceClass] = &[
@@ -66,43 +68,25 @@ static X86_64: &[&DeviceClass] = &[
     &debugcon::CLASS,
     &pvpanic::CLASS,
     &pci::ROOT_PORT,
-    #[cfg(test)]
-    &endpoint::CLASS,
+    &virtio::rng::CLASSES[0],
+    &virtio::rng::CLASSES[1],
+    &virtio::rng::CLASSES[2],
     &DeviceClass::built_in(&fw_cfg::FW_CFG),
     &DeviceClass::built_in(&pit::KVM_PIT),
-    &DeviceClass::built_in(&pit::ISA_PIT),
     &DeviceClass::built_in(&VMPORT),
-    &DeviceClass::built_in(&pci::HOST),
     &DeviceClass::built_in(&pci::MCH),
     &DeviceClass::built_in(&pci::LPC),
-    &DeviceClass::built_in(&pic::KVM_PIC),
-    &DeviceClass::built_in(&pic::ISA_PIC),
-    &DeviceClass::built_in(&ioapic::KVM_IOAPIC),
-    &DeviceClass::built_in(&ioapic::IOAPIC),
-    &DeviceClass::built_in(&rtc::TYPE),
-    &DeviceClass::built_in(&i8042::TYPE),
-    &DeviceClass::built_in(&port92::TYPE),
 ];
 
 /// VMware's port. It is not there, and `-machine vmport=off` says so: clients take the type for the sign that they may.
-static VMPORT: TypeInfo = built_in("vmport", "isa-device", "VMware port", &[]);
-
-/// A type whose devices come with the machine.
-const fn built_in(
-    name: &'static str,
-    parent: &'static str,
-    description: &'static str,
-    properties: &'static [PropertyInfo],
-) -> TypeInfo {
-    TypeInfo {
-        name,
-        parent: Some(parent),
-        is_abstract: false,
-        interfaces: &[],
-        bus: None,
-        user_creatable: false,
-        hotpluggable: false,
-        description,
-        properties,
-    }
-}
+static VMPORT: TypeInfo = TypeInfo {
+    name: "vmport",
+    parent: Some("isa-device"),
+    is_abstract: false,
+    interfaces: &[],
+    bus: None,
+    user_creatable: false,
+    hotpluggable: false,
+    description: "VMware port",
+    properties: &[],
+};

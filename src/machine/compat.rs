@@ -31,6 +31,7 @@ const fn row(type_name: &'static str, property: &'static str, value: &'static st
 
 /// From the newest release to the oldest.
 static COMPAT: &[Compat] = &[
+    row("pci-device", "x-pcie-ext-tag", "false", (9, 1)),
     row("generic-pc-machine", "smbios-entry-point-type", "64", (8, 2)),
     row("generic-pc-machine", "smbios-entry-point-type", "32", (8, 0)),
     row("ICH9-LPC", "noreboot", "true", (7, 2)),

@@ -2,6 +2,7 @@
 
 use super::chardevs::Chardevs;
 use super::config::MachineConfig;
+use super::entropy::EntropySources;
 use super::guest::Guest;
 use crate::accel::choice;
 use crate::devices::Notifier;
@@ -9,7 +10,7 @@ use crate::qapi::Error;
 use crate::target::Target;
 
 /// Makes the guest that `config` describes; with `only_migratable`, only if it could move to another host. `chardevs`
-/// holds the guest's side of the character devices.
+/// holds the guest's side of the character devices, `entropy` its sources of random bytes.
 ///
 /// # Errors
 /// Names the option, object, file or host resource that does not work.
@@ -18,6 +19,7 @@ pub fn create(
     config: &MachineConfig,
     only_migratable: bool,
     chardevs: Chardevs,
+    entropy: &EntropySources,
     notifier: &Notifier,
 ) -> Result<Box<dyn Guest>, Error> {
     check_accelerators(target, config)?;
@@ -26,13 +28,14 @@ pub fn create(
         Target::X86_64 => {
             let resources = super::pc::Resources {
                 chardevs,
+                entropy: entropy.clone(),
                 ..super::pc::Resources::default()
             };
             Ok(Box::new(super::pc::Vm::new(config, resources, notifier)?))
         }
         #[cfg(not(target_arch = "x86_64"))]
         Target::X86_64 => {
-            let _ = (chardevs, notifier);
+            let _ = (chardevs, entropy, notifier);
             Err(Error::generic("invalid accelerator kvm"))
         }
         Target::S390x => Ok(Box::new(super::s390_ccw::S390Ccw::new(config, only_migratable)?)),

@@ -6,6 +6,7 @@ pub mod chardevs;
 pub mod compat;
 pub mod config;
 mod create;
+pub mod entropy;
 mod fields;
 pub mod guest;
 #[cfg(target_arch = "x86_64")]
@@ -27,4 +28,4 @@ pub mod types;
 pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use pc::{Resources, Vm};
-pub use registry::{check_properties, pluggable, refuse_devices, registry, without_bus};
+pub use registry::{check_properties, pluggable, refuse_devices, registry};

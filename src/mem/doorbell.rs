@@ -38,6 +38,15 @@ impl Doorbell {
         })
     }
 
+    /// Another doorbell for the same event, which is rung by writes of just this value in `size` bytes.
+    #[must_use]
+    pub fn answering_to(&self, value: u64, size: u8) -> Self {
+        Self {
+            event: Arc::clone(&self.event),
+            datamatch: Some((value, size)),
+        }
+    }
+
     /// What becomes readable when it rings.
     #[must_use]
     pub fn event(&self) -> &Arc<EventFd> {

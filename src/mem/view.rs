@@ -135,7 +135,9 @@ pub struct PlacedDoorbell {
 
 impl PlacedDoorbell {
     pub(super) fn is_same(&self, other: &Self) -> bool {
-        self.addr == other.addr && Arc::ptr_eq(self.doorbell.event(), other.doorbell.event())
+        self.addr == other.addr
+            && self.doorbell.datamatch() == other.doorbell.datamatch()
+            && Arc::ptr_eq(self.doorbell.event(), other.doorbell.event())
     }
 }
 

@@ -19,6 +19,7 @@ use crate::host::inherited::Inherited;
 use crate::host::process::Process;
 use crate::ipc::message::{FromWorker, ToWorker, WorkerRequest};
 use crate::machine;
+use crate::machine::entropy::EntropySources;
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, WorkerCall};
 use crate::report;
@@ -264,6 +265,7 @@ fn without_guest(
         None,
         machine::registry(config.target, with_host_cpu),
         machine,
+        EntropySources::default(),
         outbox,
     )?;
     let guest = Guest::new(config, chardevs, registry, hosts?, news, Worker::Here(Rc::new(core)));

@@ -29,6 +29,8 @@ pub static TYPES: &[TypeInfo] = &[
     plain("ISA", "bus"),
     plain("PCI", "bus"),
     plain("PCIE", "PCI"),
+    plain("virtio-bus", "bus"),
+    plain("virtio-pci-bus", "virtio-bus"),
     plain("virtual-css-bus", "bus"),
     parent("chardev", "object", &[]),
     parent("chardev-fd", "chardev", &[]),
@@ -43,7 +45,7 @@ const DEVICE: [PropertyInfo; 4] = [
 ];
 
 /// What every device on a PCI bus has.
-const PCI_DEVICE: [PropertyInfo; 6] = [
+const PCI_DEVICE: [PropertyInfo; 7] = [
     PropertyInfo::new(
         "addr",
         PropertyKind::PciAddr,
@@ -55,6 +57,7 @@ const PCI_DEVICE: [PropertyInfo; 6] = [
     PropertyInfo::new("rombar", PropertyKind::Int32, Default::Int(-1), ""),
     PropertyInfo::new("romfile", PropertyKind::Str, Default::None, ""),
     PropertyInfo::new("romsize", PropertyKind::Uint32, Default::Uint(u32::MAX as u64), ""),
+    PropertyInfo::new("x-pcie-ext-tag", PropertyKind::Bool, Default::Bool(true), "on/off"),
 ];
 
 const BUS: [PropertyInfo; 1] = [PropertyInfo::read_only("realized", PropertyKind::Bool, "")];

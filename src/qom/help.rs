@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(
             registry.objects_help(),
             "List of user creatable objects:\n  iothread\n  memory-backend-file\n  memory-backend-memfd\n  \
-             memory-backend-ram\n  secret\n"
+             memory-backend-ram\n  rng-builtin\n  rng-random\n  secret\n"
         );
     }
 

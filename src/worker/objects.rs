@@ -6,13 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+use crate::machine::entropy::EntropySources;
 use crate::machine::guest::Guest;
 use crate::machine::info::MemdevInfo;
 use crate::qapi::Error;
 use crate::qapi::qmp::IOThreadInfo;
 use crate::qapi::text::is_well_formed_id;
 use crate::qapi::visit::{At, Decode, Mode};
-use crate::qom::objects::{IoThreadConfig, MemoryBackendConfig, SecretConfig, SecretSource};
+use crate::qom::objects::{IoThreadConfig, MemoryBackendConfig, RngConfig, SecretConfig, SecretSource};
 use crate::qom::tree::{Simple, Tree};
 use crate::qom::{GlobalValue, Registry, Values};
 use crate::report::reason;
@@ -26,6 +27,8 @@ pub struct Objects {
     objects: BTreeMap<String, UserObject>,
     /// What is given up with the objects of these ids.
     discards: BTreeMap<String, Discard>,
+    /// What sources of random bytes are, for the devices that read from them.
+    entropy: EntropySources,
 }
 
 enum UserObject {
@@ -33,6 +36,8 @@ enum UserObject {
     Secret(Vec<u8>),
     /// The guest's, or memory that waits for somebody to use it.
     Memory(Option<Spare>),
+    /// Random bytes, in the list of sources.
+    Entropy,
     IoThread {
         thread: IoThread,
         config: Arc<Mutex<IoThreadConfig>>,
@@ -46,6 +51,14 @@ type Spare = crate::machine::backend::SpareMemory;
 type Spare = std::convert::Infallible;
 
 impl Objects {
+    /// No objects, and the sources of random bytes that are open already.
+    pub fn new(entropy: EntropySources) -> Self {
+        Self {
+            entropy,
+            ..Self::default()
+        }
+    }
+
     /// Creates an object from `properties`, which hold `qom-type` and `id`. `content` is what reading the file of a secret
     /// brought, if it was read already.
     ///
@@ -77,6 +90,11 @@ impl Objects {
         let plain = Simple::from_values(registry, qom_type, &values);
         let (object, node) = match qom_type {
             "secret" => (self.make_secret(&values, content)?, plain),
+            "rng-builtin" | "rng-random" => {
+                let config = RngConfig::from_values(qom_type, &values);
+                config.map_or(Ok(()), |config| self.entropy.open(id, &config))?;
+                (UserObject::Entropy, plain.with("opened", "bool", json!(true)))
+            }
             "iothread" => start_iothread(id, &values, plain, named_threads)?,
             _ => {
                 let config = MemoryBackendConfig::from_values(qom_type, &values)?;
@@ -123,7 +141,9 @@ impl Objects {
         if matches!(object, UserObject::Memory(None)) && is_used(guest, id) {
             return Err(Error::generic(format!("object '{id}' is in use, can not be deleted")));
         }
-        self.objects.remove(id);
+        if let Some(UserObject::Entropy) = self.objects.remove(id) {
+            self.entropy.remove(id);
+        }
         if let Some(discard) = self.discards.remove(id) {
             discard.run();
         }

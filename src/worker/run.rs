@@ -16,8 +16,11 @@ use crate::ipc::channel::ChannelError;
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
 use crate::machine::chardevs::{Chardevs, User};
+use crate::machine::config::Global;
+use crate::machine::entropy::EntropySources;
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
+use crate::qom::GlobalValue;
 use crate::report;
 
 use super::core::{Core, MIGRATION_BLOCKER};
@@ -151,11 +154,18 @@ impl Worker {
         let (chardevs, unheard) = connect_chardevs(&config, &link, executor.alarm())?;
         let machine =
             machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
+        let mut registry = machine::registry(config.target, true);
+        registry.set_compat(machine::compat::of(machine));
+        let entropy = EntropySources::default();
+        let globals: Vec<GlobalValue<'_>> = config.machine.globals.iter().map(Global::as_value).collect();
+        let opened = entropy.open_all(&registry, &config.machine.objects, &globals);
+        opened.map_err(|error| error.desc)?;
         let guest = machine::create(
             config.target,
             &config.machine,
             config.only_migratable,
             chardevs,
+            &entropy,
             &notifier,
         )
         .map_err(|error| error.desc)?;
@@ -166,9 +176,7 @@ impl Worker {
         }
         let outbox = Rc::clone(&link);
         let outbox = Box::new(move |message: FromWorker| outbox.send(message));
-        let mut registry = machine::registry(config.target, true);
-        registry.set_compat(machine::compat::of(machine));
-        let core = Core::new(config, Some(guest), registry, machine, outbox).map_err(|error| error.desc)?;
+        let core = Core::new(config, Some(guest), registry, machine, entropy, outbox).map_err(|error| error.desc)?;
         let core = Rc::new(core);
         // What a monitor has to know of a guest that exists; one that comes later learns it the same way.
         core.send(FromWorker::RunState(core.state()));

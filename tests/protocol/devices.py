@@ -72,6 +72,95 @@ def ports_of_all_kinds():
         expect_equal(addr, 3 << 3, "addr that the port was given")
 
 
+RNG = "virtio-rng-pci"
+
+
+@check("virtio-rng: what it may not be given is named at start")
+def wrong_rng():
+    need_kvm()
+    neither = "device cannot work as neither modern nor legacy mode is enabled"
+    for objects, device, complaint in [
+        ([], f"{RNG},rng=nobody", "Device 'nobody' not found"),
+        (["iothread,id=t"], f"{RNG},rng=t", "Device 't' not found"),
+        ([], f"{RNG},period=0", "'period' parameter expects a positive integer"),
+        ([], f"{RNG},max-bytes=0x8000000000000000", "'max-bytes' parameter must be non-negative, and less than 2^63"),
+        ([], f"{RNG},iommu_platform=on", "VIRTIO_F_IOMMU_PLATFORM was supported by neither legacy nor transitional device"),
+        ([], f"{RNG},ats=on", f"Property '{RNG}.ats' not found"),
+        ([], f"{RNG}-transitional,disable-legacy=on", f"Property '{RNG}-transitional.disable-legacy' not found"),
+        ([], "virtio-rng-device", "Parameter 'driver' expects a pluggable device type"),
+        ([], f"{RNG}-base", "Parameter 'driver' expects a non-abstract device type"),
+        ([], f"{RNG},bus=isa.0", f"Device '{RNG}' can't go on ISA bus"),
+    ]:
+        arguments = [word for entry in objects for word in ("-object", entry)] + ["-device", device]
+        expect_equal(last_line(*GUEST, *arguments), f"-device {device}: {complaint}", f"message about {device}")
+    both = f"{RNG},disable-legacy=on,disable-modern=on"
+    errors = run(*QUIET, *GUEST, "-device", both).stderr
+    expect(f"-device {both}: {neither}\n" in errors, f"{neither!r} is missing from {errors!r}")
+    expect_equal(
+        last_line(*GUEST, "-object", "rng-random,id=r,filename=/nodir/x"),
+        "Could not open '/nodir/x': No such file or directory",
+        "message about a source that is not there",
+    )
+
+
+@check("virtio-rng: on the root bus and behind a port, as QEMU's functions are laid out; two, and none")
+def rng_functions():
+    need_kvm()
+    devices = ["pcie-root-port,id=p,chassis=1", "pcie-root-port,id=q,chassis=2", f"{RNG},id=a,rng=r", f"{RNG},id=b,bus=p"]
+    devices += [f"{RNG}-transitional,id=c,bus=q,vectors=0"]
+    arguments = ["-object", "rng-random,id=r"] + [word for device in devices for word in ("-device", device)]
+    with Emulator(*arguments, "-machine", "q35", console=False, guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+        root = monitor.command("query-pci")[0]["devices"]
+        behind = [device for port in root for device in port.get("pci_bridge", {}).get("devices", [])]
+        found = {device["qdev_id"]: device for device in root + behind}
+        table = {"bar": 1, "type": "memory", "address": -1, "size": 4096, "prefetch": False, "mem_type_64": False}
+        modern = {"bar": 4, "type": "memory", "address": -1, "size": 16384, "prefetch": True, "mem_type_64": True}
+        ports = {"bar": 0, "type": "io", "address": -1, "size": 32}
+        for name, device, subsystem, regions in [
+            ("a", 0x1005, 4, [ports, table, modern]),
+            ("b", 0x1044, 0x1100, [table, modern]),
+            ("c", 0x1005, 4, [ports, modern]),
+        ]:
+            ids = {"vendor": 0x1AF4, "device": device, "subsystem-vendor": 0x1AF4, "subsystem": subsystem}
+            expect_equal(found[name]["id"], ids, f"ids of {name}")
+            expect_equal(found[name]["regions"], regions, f"regions of {name}")
+            expect_equal(found[name]["class_info"], {"class": 0xFF}, f"class of {name}")
+        path = "/machine/peripheral/b"
+        expect_equal(monitor.command("qom-get", path=path, property="disable-legacy"), "on", "disable-legacy behind a port")
+        expect_equal(monitor.command("qom-get", path=path, property="vectors"), 2, "vectors")
+        listed = [entry for entry in monitor.command("qom-list", path=path) if entry["name"] == "virtio-backend"]
+        expect_equal(listed, [{"name": "virtio-backend", "type": "child<virtio-rng-device>"}], "the device behind it")
+        rng = monitor.command("qom-get", path="/machine/peripheral/a/virtio-backend", property="rng")
+        expect_equal(rng, "/objects/r", "where it reads from")
+    with Emulator("-machine", "q35", console=False, guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+        expect(all(device["class_info"]["class"] != 0xFF for device in monitor.command("query-pci")[0]["devices"]), "none")
+        for source in ["rng-builtin", "rng-random"]:
+            monitor.command("object-add", **{"qom-type": source, "id": "r"})
+            expect_equal(monitor.command("qom-get", path="/objects/r", property="opened"), True, source)
+            complaint = error_of(monitor, "object-add", **{"qom-type": source, "id": "r"})
+            expect_equal(complaint, "attempt to add duplicate property 'r' to object (type 'container')", "an id twice")
+            monitor.command("object-del", id="r")
+        complaint = error_of(monitor, "object-add", **{"qom-type": "rng-random", "id": "r", "filename": "/nodir/x"})
+        expect_equal(complaint, "Could not open '/nodir/x': No such file or directory", "a file that is not there")
+
+
+@check("virtio-rng: a source that gives nothing holds up neither start, monitor nor end")
+def rng_without_entropy():
+    need_kvm()
+    with tempfile.TemporaryDirectory() as directory:
+        fifo = os.path.join(directory, "fifo")
+        os.mkfifo(fifo)
+        arguments = ["-object", f"rng-random,id=r,filename={fifo}", "-device", f"{RNG},rng=r"]
+        with Emulator(*arguments, "-machine", "q35", console=False, guest=False, paused=True) as emulator:
+            monitor = emulator.qmp()
+            monitor.command("cont")
+            monitor.command("stop")
+            monitor.command("system_reset")
+            expect_equal(monitor.command("query-status")["running"], False, "running")
+
+
 @check("devices: hot-plugging says which bus takes no devices")
 def no_hotplug():
     need_kvm()

@@ -14,6 +14,7 @@ const EXTENDED: usize = 0x100;
 // Registers of every header.
 const COMMAND: usize = 0x04;
 const STATUS: usize = 0x06;
+const CACHE_LINE: usize = 0x0c;
 const HEADER_TYPE: usize = 0x0e;
 const BARS: usize = 0x10;
 const CAPABILITIES: usize = 0x34;
@@ -30,8 +31,8 @@ const COMMAND_MEMORY: u16 = 1 << 1;
 const COMMAND_MASTER: u16 = 1 << 2;
 /// Command: the function may not raise INTx.
 const COMMAND_INTX_OFF: u16 = 1 << 10;
-/// What the guest may change in the command register: those, parity and system error reports.
-const COMMAND_MASK: u16 = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | 1 << 6 | 1 << 8 | COMMAND_INTX_OFF;
+/// What the guest may change in the command register: those, and reports of system errors.
+const COMMAND_MASK: u16 = COMMAND_IO | COMMAND_MEMORY | COMMAND_MASTER | 1 << 8 | COMMAND_INTX_OFF;
 /// Status bits that are cleared by writing ones.
 const STATUS_CLEAR: u16 = 0xf900;
 /// Status: there is a list of capabilities.
@@ -64,7 +65,6 @@ pub struct ConfigSpace {
     next_capability: usize,
     /// Where capabilities are, but for the bytes of them that devices change.
     capabilities: Vec<Range<usize>>,
-    last_pointer: usize,
     last_extended: Option<usize>,
     next_extended: usize,
 }
@@ -81,7 +81,6 @@ impl ConfigSpace {
             bars: [None; 6],
             next_capability: HEADER_END,
             capabilities: Vec::new(),
-            last_pointer: CAPABILITIES,
             last_extended: None,
             next_extended: EXTENDED,
         };
@@ -91,6 +90,7 @@ impl ConfigSpace {
         space.set(8, &[revision, interface, subclass, class]);
         space.allow_write(COMMAND, &COMMAND_MASK.to_le_bytes());
         space.allow_clear(STATUS, &STATUS_CLEAR.to_le_bytes());
+        space.allow_write(CACHE_LINE, &[0xff]);
         space.allow_write(INTERRUPT_LINE, &[0xff]);
         space
     }
@@ -152,18 +152,25 @@ impl ConfigSpace {
         self.bars[index] = Some((kind, size));
     }
 
-    /// Adds a capability behind those that are there; `body` follows its two header bytes. Returns its offset.
+    /// Adds a capability behind those that are there, and as the first of their list; `body` follows its two header bytes.
+    /// Returns its offset.
     pub fn add_capability(&mut self, id: u8, body: &[u8]) -> usize {
         let at = self.next_capability;
         self.next_capability = (at + 2 + body.len()).next_multiple_of(4);
         debug_assert!(self.next_capability <= EXTENDED);
         self.bytes[at] = id;
         self.capabilities.push(at..at + 2 + body.len());
+        self.bytes[at + 1] = self.bytes[CAPABILITIES];
         self.set(at + 2, body);
-        self.bytes[self.last_pointer] = u8::try_from(at).unwrap_or_default();
-        self.last_pointer = at + 1;
+        self.bytes[CAPABILITIES] = u8::try_from(at).unwrap_or_default();
         self.bytes[STATUS] |= STATUS_CAPABILITIES.to_le_bytes()[0];
         at
+    }
+
+    /// The first byte behind all capabilities.
+    #[must_use]
+    pub fn capabilities_end(&self) -> usize {
+        self.next_capability
     }
 
     /// Adds an extended capability; `body` follows its four header bytes. Returns its offset.
@@ -397,8 +404,9 @@ mod tests {
         let first = space.add_capability(0x10, &[0; 10]);
         let second = space.add_capability(0x05, &[0; 8]);
         assert_eq!(
-            (space.u8(0x34), space.u8(first + 1), space.u8(second + 1)),
-            (0x40, u8::try_from(second).unwrap(), 0)
+            (space.u8(0x34), space.u8(second + 1), space.u8(first + 1)),
+            (u8::try_from(second).unwrap(), 0x40, 0),
+            "the latest is the first of the list"
         );
         assert_eq!(space.u16(6) & 0x10, 0x10);
         let first = space.add_extended_capability(1, 2, &[0; 68]);

@@ -21,6 +21,8 @@ pub(super) struct Slot {
     pub(super) number: u16,
     /// Whether devices may come and go.
     pub(super) hotplug: bool,
+    /// Whether the port in front of it offers tags of eight bits.
+    pub(super) extended_tag: bool,
 }
 
 /// The link of a port.
@@ -123,8 +125,9 @@ impl Express {
         let mut put = |at: usize, bytes: &[u8]| body[at - 2..at - 2 + bytes.len()].copy_from_slice(bytes);
         // Version 2, port type, slot implemented.
         put(2, &(2 | (kind as u16) << 4 | 1 << 8).to_le_bytes());
-        // Role-based error reporting.
-        put(4, &(1_u32 << 15).to_le_bytes());
+        // Role-based error reporting, and tags of eight bits.
+        let tag = if slot.extended_tag { 1 << 5 } else { 0 };
+        put(4, &(1_u32 << 15 | tag).to_le_bytes());
         put(0x0c, &(link.capabilities() | u32::from(port) << 24).to_le_bytes());
         put(LINK_STATUS, &link.bits().to_le_bytes());
         let features = if slot.hotplug { SLOT_HOTPLUG } else { 0 };

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{ConfigSpace, Unplug, UnplugError};
 use crate::devices::{Device, IrqLine};
+use crate::mem::Doorbell;
 
 /// A function as the machine shares it. The lock is held while it answers the guest.
 pub type SharedFunction = Arc<Mutex<dyn PciFunction>>;
@@ -14,6 +15,8 @@ pub struct PciPlace {
     pub devfn: u8,
     /// Whether the slot may hold other functions.
     pub multifunction: bool,
+    /// Whether it is behind a PCI Express port.
+    pub express: bool,
     /// The line that its INTA# leads to.
     pub intx: Arc<dyn IrqLine>,
 }
@@ -56,6 +59,10 @@ pub trait PciFunction: Device {
     fn config(&self) -> &ConfigSpace;
     /// Its configuration space, to be written by the guest.
     fn config_mut(&mut self) -> &mut ConfigSpace;
+    /// A guest's read from configuration space.
+    fn config_read(&mut self, at: u16, data: &mut [u8]) {
+        self.config().read(at, data);
+    }
     /// The guest wrote `len` bytes of configuration space from `at` on, and it has taken what may change.
     fn config_written(&mut self, at: u16, len: usize) {
         let _ = (at, len);
@@ -72,5 +79,10 @@ pub trait PciFunction: Device {
     /// A guest's write to what base address register `bar` maps.
     fn bar_write(&mut self, bar: usize, offset: u64, data: &[u8]) {
         let _ = (bar, offset, data);
+    }
+    /// Doorbells in what base address register `bar` maps, and their offsets. They do not change.
+    fn doorbells(&self, bar: usize) -> Vec<(u64, Doorbell)> {
+        let _ = bar;
+        Vec::new()
     }
 }

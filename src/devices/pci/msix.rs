@@ -88,10 +88,10 @@ impl Msix {
         }
     }
 
-    /// A vector, for whoever fires it by its descriptor.
+    /// The vectors, for whoever fires them by their descriptors.
     #[must_use]
-    pub fn vector(&self, vector: u16) -> Option<&Arc<dyn MsiVector>> {
-        self.vectors.get(usize::from(vector))
+    pub fn vectors(&self) -> &[Arc<dyn MsiVector>] {
+        &self.vectors
     }
 
     /// The message of a vector that is neither masked nor off.

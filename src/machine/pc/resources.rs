@@ -1,6 +1,7 @@
 //! What the rest of the process hands to a machine, already opened.
 
 use crate::machine::chardevs::Chardevs;
+use crate::machine::entropy::EntropySources;
 
 use crate::accel::x86_64::Accelerator;
 
@@ -9,6 +10,8 @@ use crate::accel::x86_64::Accelerator;
 pub struct Resources {
     /// Lines whose other ends the back ends of character devices have.
     pub chardevs: Chardevs,
+    /// Where devices get random bytes from.
+    pub entropy: EntropySources,
     /// An accelerator that was opened ahead, if the guest is to run on it.
     pub accelerator: Option<Box<dyn Accelerator>>,
 }

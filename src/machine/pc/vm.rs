@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
-use serde_json::{Map, Value};
 
 use super::{
     board::Board,
@@ -30,12 +29,16 @@ use crate::{
         x86_64::{self, AccelVm, Accelerator, VmSpec, X86Exits},
     },
     cpu::x86::{IrqChip, Processor},
-    devices::{Notifier, ResetKind, fw_cfg::FwCfg, pm::Pm, ports},
+    devices::{
+        Notifier,
+        fw_cfg::FwCfg,
+        pm::{Pm, WakeReason},
+        ports,
+    },
     irq::{Inputs, Lines, Router},
     machine::{
         config::{MachineConfig, SmpConfig},
-        guest::{GuestObject, RemovedDevice},
-        info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo},
+        info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo},
         numa::Numa,
         topology,
         types::{self, MachineKind},
@@ -201,7 +204,7 @@ impl Vm {
         let fw_cfg = firmware_config::device(&facts, &boot, &board.map.memory)?;
         let region = ports("fwcfg", FwCfg::LEN, Access::ANY, &fw_cfg, 0);
         mappings.push(board.map.map_ports(FwCfg::PORT, &region)?);
-        devices.add_firmware_configuration(fw_cfg)?;
+        devices.add(fw_cfg);
         let vm = Self {
             vcpus,
             processor: Arc::new(processor),
@@ -239,7 +242,7 @@ impl Vm {
         }
         *clock = KvmClock::Running;
         self.time.start();
-        self.devices.resume();
+        self.devices.set_running(true);
         self.vcpus.resume();
         Ok(())
     }
@@ -252,7 +255,7 @@ impl Vm {
         self.devices.release_vcpus();
         self.vcpus.pause();
         self.time.stop();
-        self.devices.pause();
+        self.devices.set_running(false);
         let mut clock = lock(&self.kvmclock);
         if *clock == KvmClock::Running {
             let now = self
@@ -270,7 +273,7 @@ impl Vm {
     /// # Errors
     /// When a kernel image can no longer be read, or KVM refuses a register.
     pub fn reset(&self) -> Result<(), Error> {
-        self.devices.reset(ResetKind::Cold);
+        self.devices.reset();
         let boot_state = lock(&self.boot).load(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
@@ -285,7 +288,9 @@ impl Vm {
     /// # Errors
     /// When KVM refuses a register.
     pub fn wakeup(&self) -> Result<(), Error> {
-        self.devices.reset(ResetKind::Wakeup);
+        self.devices.reset();
+        lock(&self.devices.rtc).note_wakeup();
+        lock(&self.devices.pm).with(|pm| pm.wake(WakeReason::Other));
         let boot_state = lock(&self.boot).waking_state(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
@@ -333,44 +338,10 @@ impl Vm {
         &self._lines
     }
 
-    /// Devices and their properties, bus by bus, for people.
+    /// The devices that `-device` made.
     #[must_use]
-    pub fn device_tree(&self) -> String {
-        self.devices.tree_text()
-    }
-
-    /// Devices and buses, as they live.
-    #[must_use]
-    pub fn objects(&self) -> Vec<GuestObject> {
-        self.devices.objects()
-    }
-
-    /// Plugs in a device.
-    ///
-    /// # Errors
-    /// Names what is missing, wrong or taken.
-    pub fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
-        self.devices.plug(entry)
-    }
-
-    /// Asks for a device to be let go.
-    ///
-    /// # Errors
-    /// Its bus lets none go, or the guest has been asked already.
-    pub fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error> {
-        self.devices.unplug(path)
-    }
-
-    /// Takes out the devices that the guest has let go of.
-    #[must_use]
-    pub fn take_released(&self) -> Vec<RemovedDevice> {
-        self.devices.take_released()
-    }
-
-    /// Takes out the devices that the guest has been asked for.
-    #[must_use]
-    pub fn finish_unplugs(&self) -> Vec<RemovedDevice> {
-        self.devices.finish_unplugs()
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        self.devices.infos()
     }
 
     /// The PCI functions, bus by bus.

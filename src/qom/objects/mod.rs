@@ -3,10 +3,12 @@
 
 mod iothread;
 mod memory_backend;
+mod rng;
 mod secret;
 
 pub use iothread::IoThreadConfig;
 pub use memory_backend::{FileAccess, MemoryBackendConfig, MemorySource, NumaPolicy, is_memory_backend};
+pub use rng::{RNG_BACKEND, RngConfig};
 pub use secret::{SecretConfig, SecretError, SecretFormat, SecretSource};
 
 use serde_json::{Map, Value};
@@ -17,7 +19,7 @@ use crate::qapi::{Error, text};
 
 /// Every type of this module.
 pub(super) fn types() -> impl Iterator<Item = &'static TypeInfo> {
-    [iothread::TYPES, memory_backend::TYPES, secret::TYPES]
+    [iothread::TYPES, memory_backend::TYPES, rng::TYPES, secret::TYPES]
         .into_iter()
         .flatten()
 }

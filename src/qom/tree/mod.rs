@@ -201,7 +201,9 @@ impl Tree {
 
 fn all_properties(node: &Node) -> Vec<(String, String)> {
     let mut all = vec![("type".to_owned(), "string".to_owned())];
-    all.extend(node.object.properties());
+    // A child that its parent's type declares is a property like any other until it is there.
+    let own = node.object.properties().into_iter();
+    all.extend(own.filter(|(name, _)| !node.children.contains_key(name)));
     let children = node.children.iter();
     all.extend(children.map(|(name, child)| (name.clone(), format!("child<{}>", child.object.type_name()))));
     all

@@ -225,10 +225,10 @@ impl WorkerCommands for Core {
     }
 
     async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {
-        devices::add(self, &args)
+        devices::refuse_add(self, &args)
     }
 
     async fn device_del(&self, (): &(), args: DeviceDelArgs) -> Result<(), Error> {
-        devices::del(self, &args.id)
+        devices::refuse_del(self, &args.id)
     }
 }

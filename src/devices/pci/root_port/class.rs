@@ -82,6 +82,7 @@ fn realize(values: &Values, place: PciPlace, site: &mut dyn Site) -> Result<Shar
         chassis,
         slot: u16::from_le_bytes([low, high]),
         hotplug: values.boolean("hotplug"),
+        extended_tag: values.boolean("x-pcie-ext-tag"),
         multifunction: place.multifunction,
         reserve: reserve.check().map_err(RealizeError::of)?,
         link: Link::from_names(text("x-speed"), text("x-width")).unwrap_or_default(),

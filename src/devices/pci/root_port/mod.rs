@@ -14,7 +14,7 @@ use super::{
     slot::{Effect, HotplugSlot},
 };
 use crate::{
-    devices::{Device, ResetKind},
+    devices::Device,
     irq::{IrqLine, MsiSource},
     vmstate::{StateError, Stateful, Visitor, section},
 };
@@ -48,6 +48,8 @@ pub struct RootPortConfig {
     pub slot: u16,
     /// Whether devices may come and go.
     pub hotplug: bool,
+    /// Whether it offers tags of eight bits.
+    pub extended_tag: bool,
     /// Whether the slot of the root bus may hold more functions.
     pub multifunction: bool,
     /// What firmware shall set aside behind it.
@@ -95,6 +97,7 @@ impl RootPort {
         let slot = Slot {
             number: config.slot,
             hotplug: config.hotplug,
+            extended_tag: config.extended_tag,
         };
         let express = Express::add_port(&mut space, PortType::RootPort, config.port, slot, config.link);
         config.reserve.add(&mut space);
@@ -161,9 +164,6 @@ impl Device for RootPort {
         self.released = false;
         self.express.set_present(&mut self.config, self.occupied);
         self.slot.resume(&self.config);
-    }
-
-    fn reset_hold(&mut self, _: ResetKind) {
         self.act(Effect::default());
     }
 

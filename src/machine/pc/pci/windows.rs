@@ -8,6 +8,9 @@ use crate::{
     mem::{Access, IoHandler, MapError, Mapping, Region},
 };
 
+/// Of doorbells, over the registers they stand for.
+const DOORBELL_PRIORITY: i32 = 1;
+
 /// The windows of one function.
 #[derive(Default)]
 pub(super) struct Windows {
@@ -16,7 +19,7 @@ pub(super) struct Windows {
 
 struct Window {
     place: Place,
-    _mapping: Mapping,
+    _mappings: Vec<Mapping>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -46,9 +49,9 @@ impl Windows {
                 continue;
             }
             match place.open(function, map) {
-                Ok(mapping) => self.open.push(Window {
+                Ok(mappings) => self.open.push(Window {
                     place,
-                    _mapping: mapping,
+                    _mappings: mappings,
                 }),
                 Err(error) => tracing::debug!(bar = place.bar, %error, "base address register"),
             }
@@ -57,8 +60,12 @@ impl Windows {
 }
 
 impl Place {
-    fn open(&self, function: &SharedFunction, map: &MemoryMap) -> Result<Mapping, MapError> {
-        let name = lock(function).type_name();
+    /// The registers, with the doorbells in them.
+    fn open(&self, function: &SharedFunction, map: &MemoryMap) -> Result<Vec<Mapping>, MapError> {
+        let (name, doorbells) = {
+            let function = lock(function);
+            (function.type_name(), function.doorbells(self.bar))
+        };
         let (parent, access) = match self.kind {
             BarKind::Io => (&map.io, Access::UP_TO_FOUR),
             BarKind::Memory32 | BarKind::Memory64 { .. } => (&map.pci, Access::ANY),
@@ -67,8 +74,23 @@ impl Place {
             function: Arc::clone(function),
             bar: self.bar,
         };
-        let region = Region::io(name, self.range.end - self.range.start, access, Arc::new(bar));
-        map.topology.map(parent, self.range.start, &region, BAR_PRIORITY)
+        let len = self.range.end - self.range.start;
+        let registers = Region::io(name, len, access, Arc::new(bar));
+        map.topology.change(|edit| {
+            if doorbells.is_empty() {
+                return Ok(vec![edit.map(parent, self.range.start, &registers, BAR_PRIORITY)?]);
+            }
+            let all = Region::container(name, len - 1);
+            let mut mappings = vec![
+                edit.map(parent, self.range.start, &all, BAR_PRIORITY)?,
+                edit.map(&all, 0, &registers, 0)?,
+            ];
+            for (offset, doorbell) in doorbells {
+                let doorbell = Region::doorbell(name, doorbell);
+                mappings.push(edit.map(&all, offset, &doorbell, DOORBELL_PRIORITY)?);
+            }
+            Ok(mappings)
+        })
     }
 }
 

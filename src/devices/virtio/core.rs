@@ -1,0 +1,281 @@
+//! The part of a virtio device that is the same for every transport: status, features, queues (virtio 1.2, 2 and 3).
+
+use std::io;
+use std::sync::Arc;
+
+use super::queue::{MAX_SIZE, Ring, RingLayout, RingRules};
+use super::{Features, Link, VirtioDevice, Virtqueue, status};
+use crate::mem::Doorbell;
+
+/// A device with its queues, as a transport drives it.
+pub(super) struct Core {
+    device: Arc<dyn VirtioDevice>,
+    link: Arc<Link>,
+    offered: Features,
+    accepted: Features,
+    queues: Vec<Slot>,
+}
+
+/// A queue as the driver sets it up.
+struct Slot {
+    queue: Arc<Virtqueue>,
+    max: u16,
+    layout: RingLayout,
+    enabled: bool,
+}
+
+/// An address of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Area {
+    Descriptors,
+    Driver,
+    Device,
+}
+
+impl Core {
+    /// `offered` are the bits that the transport and the user's wishes add to those of the device.
+    pub(super) fn new(device: Arc<dyn VirtioDevice>, link: &Arc<Link>, offered: Features) -> io::Result<Self> {
+        let slot = |(index, max): (u16, u16)| -> io::Result<Slot> {
+            let doorbell = Doorbell::new()?;
+            Ok(Slot {
+                queue: Arc::new(Virtqueue::new(index, link, doorbell)),
+                max: max.min(MAX_SIZE),
+                layout: RingLayout::default(),
+                enabled: false,
+            })
+        };
+        let slots = (0..).zip(device.queue_sizes()).map(slot);
+        let mut core = Self {
+            offered: offered | device.features(),
+            accepted: Features::NONE,
+            queues: slots.collect::<io::Result<_>>()?,
+            link: Arc::clone(link),
+            device,
+        };
+        core.forget();
+        let queues = core.queues.iter().map(|slot| Arc::clone(&slot.queue)).collect();
+        core.device.connect(link, queues);
+        Ok(core)
+    }
+
+    pub(super) fn device(&self) -> &Arc<dyn VirtioDevice> {
+        &self.device
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    pub(super) fn queue_count(&self) -> u16 {
+        u16::try_from(self.queues.len()).unwrap_or(u16::MAX)
+    }
+
+    pub(super) fn queues(&self) -> impl Iterator<Item = &Arc<Virtqueue>> {
+        self.queues.iter().map(|slot| &slot.queue)
+    }
+
+    /// The feature bits on offer to drivers of the modern interface.
+    pub(super) fn offered_modern(&self) -> Features {
+        self.offered & !Features::LEGACY_ONLY
+    }
+
+    /// The feature bits on offer.
+    pub(super) fn offered(&self) -> Features {
+        self.offered
+    }
+
+    /// The feature bits that the driver wants.
+    pub(super) fn accepted(&self) -> Features {
+        self.accepted
+    }
+
+    /// What the driver wants. No effect once features are agreed upon.
+    pub(super) fn accept(&mut self, features: Features) {
+        if self.link.status() & status::FEATURES_OK == 0 {
+            self.accepted = features;
+        }
+    }
+
+    /// What a driver of the legacy interface wants, of what that has; there is no way to refuse it.
+    pub(super) fn accept_legacy(&mut self, bits: u32) {
+        let known = self.offered & !Features::MODERN_ONLY & !Features::BAD_FEATURE;
+        self.accepted = Features::NONE.with_word(0, bits) & known;
+    }
+
+    /// Whether the device can work with what the driver wants.
+    fn agrees(&self, needs_version_1: bool) -> bool {
+        let must = Features::NONE.with(Features::VERSION_1, needs_version_1).with(
+            Features::ACCESS_PLATFORM,
+            self.offered.contains(Features::ACCESS_PLATFORM),
+        );
+        self.offered_modern().contains(self.accepted) && self.accepted.contains(must)
+    }
+
+    /// The driver wrote the device status. `needs_version_1`: there is no legacy interface.
+    pub(super) fn set_status(&mut self, wanted: u8, needs_version_1: bool) {
+        if wanted == 0 {
+            return self.reset();
+        }
+        let before = self.link.status();
+        let mut wanted = wanted;
+        let now_set = |bit: u8, wanted: u8| before & bit == 0 && wanted & bit != 0;
+        if now_set(status::FEATURES_OK, wanted) && !self.agrees(needs_version_1) {
+            wanted &= !status::FEATURES_OK;
+        }
+        self.link.set_status(wanted);
+        if now_set(status::DRIVER_OK, wanted) {
+            self.wake();
+        }
+        if before & !wanted & status::DRIVER_OK != 0 {
+            self.settle();
+        }
+    }
+
+    /// The transport lets the device start transfers, or no longer.
+    pub(super) fn set_disabled(&self, disabled: bool) {
+        self.link.hold_disabled(disabled);
+        if disabled {
+            self.link.set_status(self.link.status() & !status::DRIVER_OK);
+            self.settle();
+        } else {
+            self.wake();
+        }
+    }
+
+    /// The guest runs, or does not. When this returns, a device that shall rest touches no guest memory.
+    pub(super) fn set_running(&self, runs: bool) {
+        self.link.hold_paused(!runs);
+        match runs {
+            true => self.wake(),
+            false => self.settle(),
+        }
+    }
+
+    /// Returns to the state after power-on. When this returns, nothing of what was under way reaches the guest.
+    pub(super) fn reset(&mut self) {
+        self.link.clear_status();
+        for index in 0..self.queue_count() {
+            self.reset_queue(index);
+        }
+        self.accepted = Features::NONE;
+    }
+
+    /// Takes the ring of a queue away, so that the driver may set up another.
+    pub(super) fn reset_queue(&mut self, index: u16) {
+        let Some(slot) = self.queues.get_mut(usize::from(index)) else {
+            return;
+        };
+        slot.queue.take_down();
+        self.device.reset_queue(index);
+        slot.enabled = false;
+        slot.layout = RingLayout {
+            size: slot.max,
+            ..RingLayout::default()
+        };
+    }
+
+    /// A queue's number of descriptors; 0 if there is no such queue.
+    pub(super) fn queue_size(&self, index: u16) -> u16 {
+        self.slot(index).map_or(0, |slot| slot.layout.size)
+    }
+
+    /// Makes a queue smaller. What cannot be is ignored.
+    pub(super) fn set_queue_size(&mut self, index: u16, size: u16) {
+        let packed = self.accepted.contains(Features::RING_PACKED);
+        let Some(slot) = self.unused_slot(index) else { return };
+        if size != 0 && size <= slot.max && (packed || size.is_power_of_two()) {
+            slot.layout.size = size;
+        }
+    }
+
+    /// Where an area of a queue lies.
+    pub(super) fn area(&self, index: u16, area: Area) -> u64 {
+        let layout = self.slot(index).map(|slot| slot.layout).unwrap_or_default();
+        match area {
+            Area::Descriptors => layout.descriptors,
+            Area::Driver => layout.driver,
+            Area::Device => layout.device,
+        }
+    }
+
+    /// Says where an area of a queue lies. No effect on a queue that is in use.
+    pub(super) fn set_area(&mut self, index: u16, area: Area, addr: u64) {
+        let Some(slot) = self.unused_slot(index) else { return };
+        let place = match area {
+            Area::Descriptors => &mut slot.layout.descriptors,
+            Area::Driver => &mut slot.layout.driver,
+            Area::Device => &mut slot.layout.device,
+        };
+        *place = addr;
+    }
+
+    /// Whether a queue is in use.
+    pub(super) fn is_enabled(&self, index: u16) -> bool {
+        self.slot(index).is_some_and(|slot| slot.enabled)
+    }
+
+    /// Takes a queue into use as it is set up.
+    pub(super) fn enable(&mut self, index: u16) {
+        let rules = RingRules {
+            packed: self.accepted.contains(Features::RING_PACKED),
+            event_index: self.accepted.contains(Features::EVENT_IDX),
+            notify_on_empty: self.accepted.contains(Features::NOTIFY_ON_EMPTY),
+        };
+        let Some(slot) = self.unused_slot(index) else { return };
+        slot.enabled = true;
+        slot.queue.set_up(Ring::new(slot.layout, rules));
+        // What was offered already is taken once the driver is ready.
+        slot.queue.ring();
+    }
+
+    /// The driver rings for a queue.
+    pub(super) fn notify(&self, index: u16) {
+        if let Some(slot) = self.slot(index) {
+            slot.queue.ring();
+        }
+    }
+
+    /// The configuration at `offset`; beyond its end it reads as ones.
+    pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let config = self.device.config();
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (index, byte) in data.iter_mut().enumerate() {
+            let here = at.checked_add(index).and_then(|at| config.get(at));
+            *byte = here.copied().unwrap_or(0xff);
+        }
+    }
+
+    /// The driver writes to the configuration; what goes beyond its end is lost.
+    pub(super) fn write_config(&self, offset: u64, data: &[u8]) {
+        let len = self.device.config().len();
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        if at.checked_add(data.len()).is_some_and(|end| end <= len) {
+            self.device.write_config(at, data);
+        }
+    }
+
+    fn forget(&mut self) {
+        for slot in &mut self.queues {
+            slot.layout.size = slot.max;
+        }
+    }
+
+    fn wake(&self) {
+        if self.link.is_live() {
+            self.queues().for_each(|queue| queue.resume());
+        }
+    }
+
+    fn settle(&self) {
+        self.queues().for_each(|queue| queue.settle());
+    }
+
+    fn slot(&self, index: u16) -> Option<&Slot> {
+        self.queues.get(usize::from(index))
+    }
+
+    fn unused_slot(&mut self, index: u16) -> Option<&mut Slot> {
+        let slot = self.queues.get_mut(usize::from(index))?;
+        (!slot.enabled).then_some(slot)
+    }
+}

@@ -1,0 +1,46 @@
+//! What a virtio device is to its transport.
+
+use std::sync::Arc;
+
+use super::{Features, Link, Virtqueue};
+
+/// A kind of device: what drivers and saved states know it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its name in messages and saved states, such as `virtio-rng`.
+    pub name: &'static str,
+    /// QOM type of the device without its transport.
+    pub backend: &'static str,
+    /// Device id (virtio 1.2, 5).
+    pub id: u16,
+    /// PCI device id of the transitional device; none for one that never had a legacy interface.
+    pub transitional_id: Option<u16>,
+    /// PCI class, subclass and interface.
+    pub class: [u8; 3],
+}
+
+/// A virtio device without its transport.
+///
+/// A device works on an event loop, never on a vCPU thread: the queues' doorbells wake it. It takes buffers from its queues
+/// and gives them back; what may happen when is the queues' business ([`Virtqueue`]), so that a device needs to know neither
+/// of pauses nor of broken rings.
+pub trait VirtioDevice: Send + Sync {
+    /// What it is.
+    fn kind(&self) -> &'static Kind;
+    /// The feature bits of its kind that it offers.
+    fn features(&self) -> Features;
+    /// Sizes of its queues.
+    fn queue_sizes(&self) -> Vec<u16>;
+    /// Its configuration as the driver sees it, little endian.
+    fn config(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    /// The driver wrote to its configuration; the range lies within it.
+    fn write_config(&self, offset: usize, data: &[u8]) {
+        let _ = (offset, data);
+    }
+    /// Starts to work on these queues, until it is dropped.
+    fn connect(&self, link: &Arc<Link>, queues: Vec<Arc<Virtqueue>>);
+    /// Forgets what it was doing for a queue whose ring was taken away.
+    fn reset_queue(&self, queue: u16);
+}

@@ -1,0 +1,135 @@
+//! Buffers: chains of descriptors, checked.
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
+
+use super::{
+    MAX_SIZE, RingError,
+    memory::{DESCRIPTOR, RawDescriptor, read_descriptor},
+};
+use crate::mem::GuestRam;
+
+/// Descriptor flag: the buffer goes on.
+pub(super) const NEXT: u16 = 1;
+/// Descriptor flag: the device writes this part.
+pub(super) const WRITE: u16 = 1 << 1;
+/// Descriptor flag: what it points to is a table of descriptors.
+pub(super) const INDIRECT: u16 = 1 << 2;
+
+/// A part of a buffer: contiguous for the guest, and RAM throughout when it was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Guest address.
+    pub addr: u64,
+    /// Bytes; never 0.
+    pub len: u32,
+}
+
+/// A buffer that was taken from a ring. It goes back by [`super::Ring::push`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Element {
+    /// What the driver knows it by.
+    pub(super) id: u16,
+    /// Descriptors it takes in a packed ring.
+    pub(super) descriptors: u16,
+    readable: Vec<Part>,
+    writable: Vec<Part>,
+}
+
+impl Element {
+    /// What the device reads.
+    #[must_use]
+    pub fn readable(&self) -> &[Part] {
+        &self.readable
+    }
+
+    /// What the device writes.
+    #[must_use]
+    pub fn writable(&self) -> &[Part] {
+        &self.writable
+    }
+
+    /// Bytes that the device may write.
+    #[must_use]
+    pub fn writable_len(&self) -> u64 {
+        self.writable.iter().map(|part| u64::from(part.len)).sum()
+    }
+
+    /// Writes as much of `data` as there is room for, from the first writable byte on. Returns how much that was.
+    ///
+    /// # Errors
+    /// What was RAM is none any more.
+    pub fn write(&self, ram: &GuestRam, data: &[u8]) -> Result<u32, RingError> {
+        let mut rest = data;
+        let mut written = 0_u32;
+        for part in &self.writable {
+            let len = usize::try_from(part.len).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at(len);
+            ram.write_slice(now, GuestAddress(part.addr))
+                .map_err(|_| RingError::Buffer)?;
+            rest = later;
+            written = written.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+        }
+        Ok(written)
+    }
+
+    /// Adds a part.
+    pub(super) fn add(&mut self, ram: &GuestRam, descriptor: RawDescriptor, flags: u16) -> Result<(), RingError> {
+        if descriptor.len == 0 {
+            return Err(RingError::Empty);
+        }
+        if self.readable.len() + self.writable.len() >= MAX_SIZE.into() {
+            return Err(RingError::TooMany);
+        }
+        let part = Part {
+            addr: descriptor.addr,
+            len: descriptor.len,
+        };
+        let len = usize::try_from(part.len).map_err(|_| RingError::Buffer)?;
+        let fits = part.addr.checked_add(u64::from(part.len)).is_some();
+        if !fits || !ram.check_range(GuestAddress(part.addr), len) {
+            return Err(RingError::Buffer);
+        }
+        if flags & WRITE != 0 {
+            self.writable.push(part);
+        } else if self.writable.is_empty() {
+            self.readable.push(part);
+        } else {
+            return Err(RingError::Order);
+        }
+        Ok(())
+    }
+}
+
+/// A table of descriptors, and how many may still be followed in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) table: u64,
+    pub(super) count: u32,
+    left: u32,
+}
+
+impl Limits {
+    pub(super) fn new(table: u64, count: u32) -> Self {
+        Self {
+            table,
+            count,
+            left: count,
+        }
+    }
+
+    /// The table that an indirect descriptor points to.
+    pub(super) fn indirect(descriptor: RawDescriptor, flags: u16) -> Result<Self, RingError> {
+        let len = u64::from(descriptor.len);
+        if len == 0 || len % DESCRIPTOR != 0 || flags & NEXT != 0 {
+            return Err(RingError::IndirectTable);
+        }
+        let count = u32::try_from(len / DESCRIPTOR).map_err(|_| RingError::IndirectTable)?;
+        Ok(Self::new(descriptor.addr, count))
+    }
+
+    /// Reads a descriptor, one of those that may be followed.
+    pub(super) fn read(&mut self, ram: &GuestRam, index: u32) -> Result<RawDescriptor, RingError> {
+        self.left = self.left.checked_sub(1).ok_or(RingError::Looped)?;
+        read_descriptor(ram, self.table, index.into())
+    }
+}

@@ -1,0 +1,188 @@
+//! A queue as a device uses it: a ring once the driver has set one up, and the doorbell that the driver rings.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use vmm_sys_util::eventfd::EventFd;
+
+use super::link::Link;
+use super::queue::{Element, Ring, RingError, RingPosition};
+use crate::mem::Doorbell;
+
+/// A queue. Its methods may be called on any thread; none of them waits for the guest.
+///
+/// While the guest is paused, the driver not ready, or the device broken, nothing is taken from it; what is given back then
+/// waits. Once the ring was taken away, what came from it is not given back any more.
+pub struct Virtqueue {
+    index: u16,
+    link: Arc<Link>,
+    doorbell: Doorbell,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    ring: Option<Ring>,
+    /// Counts the rings there have been: a buffer goes back only into the one it came from.
+    epoch: u64,
+    /// What was finished while it could not be given back.
+    waiting: Vec<Finished>,
+}
+
+struct Finished {
+    element: Element,
+    data: Vec<u8>,
+}
+
+/// A buffer, and the ring that it is from.
+#[derive(Debug)]
+pub struct Taken {
+    element: Element,
+    epoch: u64,
+}
+
+impl Taken {
+    /// What the driver offers.
+    #[must_use]
+    pub fn element(&self) -> &Element {
+        &self.element
+    }
+}
+
+impl Virtqueue {
+    /// Queue `index` without a ring.
+    #[must_use]
+    pub fn new(index: u16, link: &Arc<Link>, doorbell: Doorbell) -> Self {
+        Self {
+            index,
+            link: Arc::clone(link),
+            doorbell,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn index(&self) -> u16 {
+        self.index
+    }
+
+    /// What rings when the driver has offered something.
+    #[must_use]
+    pub fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
+    }
+
+    /// Rings as the driver would.
+    pub fn ring(&self) {
+        ring(self.doorbell.event());
+    }
+
+    /// Takes the next buffer, if there is one and the device may work.
+    pub fn pop(&self) -> Option<Taken> {
+        let mut state = self.lock();
+        if !self.link.is_live() {
+            return None;
+        }
+        let epoch = state.epoch;
+        let popped = state.ring.as_mut()?.pop(&self.link.ram());
+        match popped {
+            Ok(element) => element.map(|element| Taken { element, epoch }),
+            Err(error) => {
+                self.fail(error);
+                None
+            }
+        }
+    }
+
+    /// Gives a buffer back with `data` in it, as far as it fits, and interrupts if the driver wants that.
+    pub fn finish(&self, taken: Taken, data: Vec<u8>) {
+        let mut state = self.lock();
+        if taken.epoch != state.epoch {
+            return;
+        }
+        let finished = Finished {
+            element: taken.element,
+            data,
+        };
+        if self.link.is_live() {
+            self.give_back(&mut state, &finished);
+        } else if !self.link.is_broken() {
+            // At most as many as the ring holds.
+            state.waiting.push(finished);
+        }
+    }
+
+    /// Starts with a ring.
+    pub(super) fn set_up(&self, ring: Ring) {
+        let mut state = self.lock();
+        *state = State {
+            ring: Some(ring),
+            epoch: state.epoch + 1,
+            waiting: Vec::new(),
+        };
+    }
+
+    /// Forgets the ring and whatever is under way. When this returns, nothing more is written into guest memory.
+    pub(super) fn take_down(&self) {
+        let mut state = self.lock();
+        *state = State {
+            epoch: state.epoch + 1,
+            ..State::default()
+        };
+    }
+
+    /// Returns when nobody is in the middle of an access to guest memory: what begins after the link was told to hold
+    /// finds it held.
+    pub(super) fn settle(&self) {
+        drop(self.lock());
+    }
+
+    /// The device may work again: gives back what waited, and looks for what was offered meanwhile.
+    pub(super) fn resume(&self) {
+        let mut state = self.lock();
+        for finished in std::mem::take(&mut state.waiting) {
+            self.give_back(&mut state, &finished);
+        }
+        if state.ring.is_some() {
+            self.ring();
+        }
+    }
+
+    /// How far the ring has come; none without one.
+    #[must_use]
+    pub fn position(&self) -> Option<RingPosition> {
+        self.lock().ring.as_ref().map(Ring::position)
+    }
+
+    fn give_back(&self, state: &mut State, finished: &Finished) {
+        let ram = self.link.ram();
+        let Some(ring) = state.ring.as_mut() else { return };
+        let result = finished.element.write(&ram, &finished.data).and_then(|written| {
+            ring.push(&ram, &finished.element, written)?;
+            ring.wants_interrupt(&ram)
+        });
+        match result {
+            Ok(true) => self.link.interrupt_queue(self.index),
+            Ok(false) => {}
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn fail(&self, error: RingError) {
+        self.link.fail(error);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes to a descriptor that counts.
+fn ring(event: &EventFd) {
+    match event.write(1) {
+        // A counter at its end is readable as it is.
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => tracing::warn!(%error, "doorbell"),
+        _ => {}
+    }
+}
