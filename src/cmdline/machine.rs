@@ -132,7 +132,7 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
     let boot = take_section(builder, "boot")?;
     builder.config.machine.boot = boot::complete(&boot)?;
     boot::finish_kernel(builder)?;
-    memory::add_backend(builder)?;
+    memory::add_backend(builder, memory.get("size").is_some_and(|size| size != "0"))?;
     let kind = builder.machine.shift_remove("type");
     builder.config.machine.machine_type = kind.as_ref().and_then(Value::as_str).map(str::to_owned);
     Ok(())

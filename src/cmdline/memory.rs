@@ -99,8 +99,8 @@ pub(super) fn complete(map: &Map<String, Value>, backend_size: Option<u64>) -> R
 }
 
 /// Turns `-mem-path` and `-mem-prealloc` into the memory backend they stand for, where none is named. `-mem-prealloc` is
-/// for those that are named as well.
-pub(super) fn add_backend(builder: &mut Builder) -> Result<(), Error> {
+/// for those that are named as well. The machine `none` has memory only if `is_asked_for`, and no other object for it.
+pub(super) fn add_backend(builder: &mut Builder, is_asked_for: bool) -> Result<(), Error> {
     let is_named = builder.machine.contains_key("memory-backend");
     if is_named && builder.mem_path.is_some() {
         return Err(Error::new(
@@ -113,13 +113,30 @@ pub(super) fn add_backend(builder: &mut Builder) -> Result<(), Error> {
     objects.iter_mut().for_each(|object| machine.preallocate(object));
     machine.objects = objects;
     let nodes_have_their_own = machine.numa.iter().any(|node| node.parameters.contains_key("memdev"));
-    if is_named || nodes_have_their_own || (builder.mem_path.is_none() && !builder.mem_prealloc) {
+    let is_none = builder.machine.get("type").is_some_and(|kind| kind == "none");
+    let is_wanted = match is_none {
+        true => is_asked_for,
+        false => builder.mem_path.is_some() || builder.mem_prealloc,
+    };
+    if is_named || nodes_have_their_own || !is_wanted {
         return Ok(());
     }
     let id = match builder.config.target {
+        _ if is_none => "ram",
         Target::X86_64 => "pc.ram",
         Target::S390x => "s390.ram",
     };
+    if is_none
+        && machine
+            .objects
+            .iter()
+            .any(|object| object.get("id").is_some_and(|taken| taken == id))
+    {
+        return Err(Error::new(format!(
+            "object name '{id}' is reserved for the default RAM backend, it can't be used for any other purposes. Change \
+             the object's 'id' to something else"
+        )));
+    }
     let mut backend = Map::new();
     let kind = match &builder.mem_path {
         Some(_) => "memory-backend-file",
@@ -206,6 +223,30 @@ mod tests {
         let machine = config(&[&node[..], &["-mem-path", "/hp", "-mem-prealloc"]].concat()).machine;
         assert_eq!((machine.objects.len(), machine.machine_props.len()), (1, 0));
         assert_eq!(machine.objects[0]["prealloc"], "off");
+    }
+
+    #[test]
+    fn a_machine_without_a_guest_has_the_memory_it_is_asked_for() {
+        let machine = config(&["-machine", "none", "-m", "200"]).machine;
+        assert_eq!(
+            serde_json::Value::Object(machine.objects[0].clone()),
+            serde_json::json!({"qom-type": "memory-backend-ram", "id": "ram", "size": 209_715_200})
+        );
+        for none in [
+            &["-machine", "none"][..],
+            &["-machine", "none", "-m", "0", "-mem-prealloc"],
+        ] {
+            assert_eq!(config(none).machine.objects, []);
+        }
+        let taken = [
+            "-machine",
+            "none",
+            "-m",
+            "200",
+            "-object",
+            "memory-backend-ram,id=ram,size=1M",
+        ];
+        assert!(message(&taken).contains("object name 'ram' is reserved"));
     }
 
     #[test]

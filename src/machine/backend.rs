@@ -3,7 +3,10 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::{fd::AsRawFd, unix::fs::FileTypeExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileTypeExt, OpenOptionsExt},
+    },
     path::Path,
     sync::Arc,
 };
@@ -45,6 +48,8 @@ pub struct Backend {
     file: Option<Arc<File>>,
     file_offset: u64,
     page_size: u64,
+    /// What its address in this process is a multiple of, where that is more than a page.
+    align: Option<u64>,
 }
 
 /// What `-machine` says about memory in general.
@@ -78,6 +83,7 @@ impl Backend {
             file: None,
             file_offset: 0,
             page_size: host_page_size(),
+            align: None,
         }
     }
 
@@ -88,9 +94,10 @@ impl Backend {
         defaults: BackendDefaults,
     ) -> Result<Option<Self>, Error> {
         let text = |name| object.get(name).and_then(Value::as_str).unwrap_or_default();
-        let Some(qom_type) = QOM_TYPES.into_iter().find(|known| *known == text("qom-type")) else {
+        let qom_type = text("qom-type");
+        if !QOM_TYPES.contains(&qom_type) {
             return Ok(None);
-        };
+        }
         let values = registry.values(qom_type, object, [])?;
         let mut config = MemoryBackendConfig::from_values(qom_type, &values)?;
         config.merge = if values.is_given("merge") {
@@ -103,16 +110,32 @@ impl Backend {
         } else {
             defaults.dump
         };
-        let mut backend = Self {
-            qom_type,
-            ..Self::anonymous(text("id"), config.size, defaults)
+        Self::open(text("id"), qom_type, config)
+    }
+
+    /// Opens the backend `id` of that type; none when that is no memory backend. May wait for a file.
+    fn open(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Self>, Error> {
+        let Some(qom_type) = QOM_TYPES.into_iter().find(|known| *known == qom_type) else {
+            return Ok(None);
         };
         let source = config.source.clone();
-        backend.config = config;
+        let mut backend = Self {
+            id: id.to_owned(),
+            qom_type,
+            config,
+            file: None,
+            file_offset: 0,
+            page_size: host_page_size(),
+            align: None,
+        };
         match source {
             MemorySource::File {
-                path, offset, access, ..
-            } => backend.open_file(&path, offset, access)?,
+                path,
+                offset,
+                align,
+                access,
+                ..
+            } => backend.open_file(&path, offset, align, access)?,
             MemorySource::Memfd { huge_page_size, seal } => backend.create_memfd(huge_page_size, seal)?,
             MemorySource::Anonymous if backend.config.share => backend.create(MFdFlags::MFD_CLOEXEC)?,
             MemorySource::Anonymous => {}
@@ -145,12 +168,18 @@ impl Backend {
                 None
             }
         };
-        let region = RamMapping::build(file, size, protection, flags).map_err(|error| match error {
+        let id = self.id.as_str();
+        let block = match self.align.map(usize::try_from) {
+            None => RamMapping::build(file, size, protection, flags).map(|mapping| RamBlock::new(id, mapping)),
+            Some(Ok(align)) => RamBlock::aligned(id, file, size, (protection, flags), align),
+            Some(Err(error)) => return Err(fail(&error)),
+        };
+        let block = block.map_err(|error| match error {
             MmapRegionError::Mmap(error) => fail(&reason(&error)),
             error => fail(&error),
         })?;
-        self.advise(&region)?;
-        Ok(RamBlock::new(self.id.as_str(), region))
+        self.advise(block.mapping())?;
+        Ok(block)
     }
 
     /// The backend as `query-memdev` shows it.
@@ -212,7 +241,7 @@ impl Backend {
         )
     }
 
-    fn open_file(&mut self, path: &Path, offset: u64, access: FileAccess) -> Result<(), Error> {
+    fn open_file(&mut self, path: &Path, offset: u64, align: u64, access: FileAccess) -> Result<(), Error> {
         let opened = match access {
             FileAccess::Writable => open_backing_file(path),
             FileAccess::Template | FileAccess::Rom => open_template(path),
@@ -227,6 +256,7 @@ impl Backend {
         self.file_offset = offset;
         self.page_size = page_size_of(&file);
         self.check_alignment()?;
+        self.check_place(offset, align)?;
         let end = offset.checked_add(self.config.size);
         let end = end.ok_or_else(|| Error::generic("offset and size of the backing store overflow"))?;
         let len = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
@@ -275,6 +305,26 @@ impl Backend {
         Ok(())
     }
 
+    /// Checks where in its file and in this process the memory is to begin.
+    fn check_place(&mut self, offset: u64, align: u64) -> Result<(), Error> {
+        let page = self.page_size;
+        if align % page != 0 {
+            return Err(Error::generic(format!(
+                "alignment 0x{align:x} must be multiples of page size 0x{page:x}"
+            )));
+        }
+        if align != 0 && !align.is_power_of_two() {
+            return Err(Error::generic(format!("alignment 0x{align:x} must be a power of two")));
+        }
+        if offset % page != 0 {
+            return Err(Error::generic(format!(
+                "offset 0x{offset:x} must be multiples of page size 0x{page:x}"
+            )));
+        }
+        self.align = (align > page).then_some(align);
+        Ok(())
+    }
+
     fn check_alignment(&self) -> Result<(), Error> {
         if self.config.size % self.page_size == 0 {
             return Ok(());
@@ -299,16 +349,13 @@ pub struct SpareMemory {
 }
 
 impl SpareMemory {
-    /// Allocates what an object describes; none when it is no memory backend.
+    /// Allocates the memory of the backend `id` of that type; none when that is no memory backend. May take its time: for a
+    /// file, or to fill it.
     ///
     /// # Errors
     /// Names the property, file or host resource that does not work.
-    pub fn new(registry: &Registry, object: &Map<String, Value>) -> Result<Option<Self>, Error> {
-        let defaults = BackendDefaults {
-            merge: true,
-            dump: true,
-        };
-        let Some(backend) = Backend::from_object(registry, object, defaults)? else {
+    pub fn new(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Self>, Error> {
+        let Some(backend) = Backend::open(id, qom_type, config)? else {
             return Ok(None);
         };
         let block = backend.map()?;
@@ -322,10 +369,11 @@ impl SpareMemory {
     }
 }
 
-/// Opens a file of that name, makes one, or makes one without a name when it is a folder (as on hugetlbfs).
+/// Opens a file of that name, makes one, or makes one without a name when it is a folder (as on hugetlbfs). A pipe, which
+/// cannot be mapped, is not waited for.
 fn open_backing_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).write(true);
+    options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
     if path.is_dir() {
         return unnamed_file(path);
     }
@@ -334,7 +382,10 @@ fn open_backing_file(path: &Path) -> io::Result<File> {
 
 /// Opens a file that is there for reading only.
 fn open_template(path: &Path) -> io::Result<File> {
-    let file = File::open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     if file.metadata()?.is_dir() {
         return Err(nix::errno::Errno::EISDIR.into());
     }
@@ -480,6 +531,31 @@ mod tests {
                 missing,
                 format!("can't open backing store {path} for guest RAM: {reason}")
             );
+        }
+        std::fs::remove_file(&file).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_mapped_where_it_is_asked_for() {
+        let file = std::env::temp_dir().join(format!("remuda-aligned-{}", std::process::id()));
+        std::fs::write(&file, [7; 8192]).unwrap();
+        let make = |align: u64, offset: u64| {
+            backend(
+                &json!({"qom-type": "memory-backend-file", "id": "m", "size": 4096, "mem-path": file,
+                            "align": align, "offset": offset}),
+            )
+        };
+        let block = make(1 << 30, 4096).unwrap().map().unwrap();
+        assert_eq!(block.mapping().as_ptr().align_offset(1 << 30), 0);
+        let mut bytes = [0; 2];
+        block.read(4094, &mut bytes).unwrap();
+        assert_eq!(bytes, [7, 7]);
+        for (align, offset, text) in [
+            (3, 0, "alignment 0x3 must be multiples of page size 0x1000"),
+            (12288, 0, "alignment 0x3000 must be a power of two"),
+            (0, 100, "offset 0x64 must be multiples of page size 0x1000"),
+        ] {
+            assert_eq!(make(align, offset).unwrap_err().desc, text);
         }
         std::fs::remove_file(&file).unwrap();
     }

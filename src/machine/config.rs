@@ -84,6 +84,11 @@ impl MachineConfig {
         target.is_native() || self.accels.iter().any(|accel| accel.name == hostfile::NAME)
     }
 
+    /// `-global`, as the registry of types takes it.
+    pub fn global_values(&self) -> impl Iterator<Item = GlobalValue<'_>> + Clone {
+        self.globals.iter().map(Global::as_value)
+    }
+
     /// Lets an object that is asked for be filled at once where that holds for all memory backends and it is one.
     pub fn preallocate(&self, object: &mut Map<String, Value>) {
         let Some(threads) = self.mem_prealloc else {

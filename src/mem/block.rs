@@ -2,9 +2,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use vm_memory::{Bytes, GuestMemoryError, MmapRegion, VolatileMemory, VolatileSlice, mmap::MmapRegionError};
+use vm_memory::{
+    Bytes, FileOffset, GuestMemoryError, MmapRegion, VolatileMemory, VolatileSlice, mmap::MmapRegionError,
+};
 
 use super::Watchers;
+use super::aligned::{self, Reservation};
 use super::dirty::WatchersFrom;
 
 /// Host memory whose writes are seen by everybody who watches the block.
@@ -15,13 +18,40 @@ pub type RamMapping = MmapRegion<Watchers>;
 pub struct RamBlock {
     id: String,
     mapping: RamMapping,
+    /// Where the mapping lies, if that is not its own. Goes after it.
+    _place: Option<Reservation>,
 }
 
 impl RamBlock {
     /// The block `id`, whose bytes are those of `mapping`.
     #[must_use]
     pub fn new(id: impl Into<String>, mapping: RamMapping) -> Arc<Self> {
-        Arc::new(Self { id: id.into(), mapping })
+        Arc::new(Self {
+            id: id.into(),
+            mapping,
+            _place: None,
+        })
+    }
+
+    /// The block `id` with `len` bytes (not 0) of `file`, or of nothing, mapped at a multiple of `align`: a power of two and
+    /// a multiple of the page size. `prot_and_flags` are mmap's.
+    ///
+    /// # Errors
+    /// The host refuses the mapping.
+    pub fn aligned(
+        id: impl Into<String>,
+        file: Option<FileOffset>,
+        len: usize,
+        prot_and_flags: (i32, i32),
+        align: usize,
+    ) -> Result<Arc<Self>, MmapRegionError> {
+        let (protection, flags) = prot_and_flags;
+        let (mapping, place) = aligned::map(file, len, protection, flags, align)?;
+        Ok(Arc::new(Self {
+            id: id.into(),
+            mapping,
+            _place: Some(place),
+        }))
     }
 
     /// The block `id` with `len` zero bytes of its own; the host gives them pages when they are written.

@@ -16,6 +16,7 @@
 //! Devices are called with neither of the latter two held, so they may map and unmap while they answer the guest.
 
 mod access;
+mod aligned;
 mod block;
 mod dirty;
 mod doorbell;

@@ -78,19 +78,13 @@ fn run(config: Config) -> Result<ExitCode, String> {
     }
 }
 
-/// Tells of `-global` options that are about no type there is.
+/// Tells of `-global` options that are about no device there is.
 fn warn_of_globals(config: &Config) {
-    let globals = &config.machine.globals;
-    if globals.is_empty() {
+    if config.machine.globals.is_empty() {
         return;
     }
-    let registry = machine::registry(config.target, true);
-    let globals = globals.iter();
-    let globals = globals.map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()));
-    let objects = config.machine.objects.iter();
-    let objects: Vec<&str> = objects.filter_map(|object| object.get("qom-type")?.as_str()).collect();
-    registry
-        .check_globals(globals, &objects)
+    machine::registry(config.target, true)
+        .check_globals(config.machine.global_values())
         .iter()
         .for_each(report::warning);
 }

@@ -17,12 +17,12 @@ use crate::qapi::qmp::{
     Event, GuestPanicInformation, GuestPanicInformationHyperV, RtcChangeEvent, RunState, ShutdownAction, ShutdownCause,
     WatchdogAction, WatchdogEvent,
 };
+use crate::qom::Registry;
 use crate::qom::tree::Tree;
-use crate::qom::{GlobalValue, Registry};
 use crate::report;
 use crate::target::Target;
 
-use super::objects::Objects;
+use super::objects::{Objects, Plan, Supplied, Supply};
 use super::runstate::{Action, Actions, Change, Machine};
 
 /// Why no guest can be saved or moved, as `query-migrate` tells and `-only-migratable` refuses.
@@ -93,7 +93,8 @@ impl Core {
             exit: Cell::new(None),
         };
         for object in &core.config.machine.objects {
-            core.add_object(object, None)?;
+            let (plan, supply) = core.plan_object(object)?;
+            core.make_object(plan, supply.get())?;
         }
         if let Some(guest) = core.guest.as_deref() {
             let mut tree = core.tree.borrow_mut();
@@ -104,34 +105,43 @@ impl Core {
         Ok(core)
     }
 
-    /// Creates an object from `properties`, which hold `qom-type` and `id`. `content` is what reading the file of a secret
-    /// brought, if it was read already.
+    /// Checks what a user says of an object: `properties`, which hold `qom-type` and `id`. Says what is to be got before
+    /// [`Self::make_object`] can make it.
     ///
     /// # Errors
     /// Names what is missing, wrong or taken.
-    pub fn add_object(
-        &self,
-        properties: &Map<String, Value>,
-        content: Option<std::io::Result<Vec<u8>>>,
-    ) -> Result<(), Error> {
-        let globals: Vec<GlobalValue<'_>> = self
-            .config
-            .machine
-            .globals
-            .iter()
-            .map(|global| (global.driver.as_str(), global.property.as_str(), global.value.as_str()))
-            .collect();
-        let named_threads = self.config.machine.debug_threads;
+    pub fn plan_object(&self, properties: &Map<String, Value>) -> Result<(Plan, Supply), Error> {
         let mut properties = properties.clone();
         self.config.machine.preallocate(&mut properties);
-        self.objects.borrow_mut().add(
-            &mut self.tree.borrow_mut(),
-            &self.registry,
-            self.guest.as_deref(),
-            (&properties, content),
-            &globals,
-            named_threads,
-        )
+        let (registry, guest) = (&self.registry, self.guest.as_deref());
+        self.objects.borrow().plan(registry, guest, &properties)
+    }
+
+    /// Makes an object.
+    ///
+    /// # Errors
+    /// What it needs could not be got, or its id was taken meanwhile.
+    pub fn make_object(&self, plan: Plan, supplied: Supplied) -> Result<(), Error> {
+        let named_threads = self.config.machine.debug_threads;
+        let mut tree = self.tree.borrow_mut();
+        self.objects.borrow_mut().make(&mut tree, plan, supplied, named_threads)
+    }
+
+    /// Removes an object (`object-del`).
+    ///
+    /// # Errors
+    /// There is none of this id, or the machine uses it.
+    pub fn remove_object(&self, id: &str) -> Result<(), Error> {
+        let is_used = super::objects::is_used(self.guest.as_deref(), id) || self.spare_ram() == Some(id);
+        let mut tree = self.tree.borrow_mut();
+        self.objects.borrow_mut().remove(&mut tree, is_used, id)
+    }
+
+    /// The id of the backend that is the memory of a machine without a guest.
+    pub(super) fn spare_ram(&self) -> Option<&str> {
+        let mut properties = self.config.machine.machine_props.iter();
+        let backend = properties.rfind(|(name, _)| matches!(name.as_str(), "memory-backend" | "memory_backend"));
+        backend.map(|(_, id)| id.as_str()).filter(|_| self.guest.is_none())
     }
 
     /// Says something to the monitor.

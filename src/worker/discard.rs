@@ -24,6 +24,7 @@ impl Discard {
             offset,
             access: FileAccess::Writable,
             discard: true,
+            ..
         } = &config.source
         else {
             return None;

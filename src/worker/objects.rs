@@ -1,7 +1,7 @@
 //! The objects that users create: secrets, I/O threads and memory backends, and their place in the tree.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -13,9 +13,9 @@ use crate::qapi::Error;
 use crate::qapi::qmp::IOThreadInfo;
 use crate::qapi::text::is_well_formed_id;
 use crate::qapi::visit::{At, Decode, Mode};
+use crate::qom::Registry;
 use crate::qom::objects::{IoThreadConfig, MemoryBackendConfig, RngConfig, SecretConfig, SecretSource};
 use crate::qom::tree::{Simple, Tree};
-use crate::qom::{GlobalValue, Registry, Values};
 use crate::report::reason;
 
 use super::discard::Discard;
@@ -46,9 +46,68 @@ enum UserObject {
 
 /// Memory that no guest uses. Where guests cannot run there is none to allocate.
 #[cfg(target_arch = "x86_64")]
-type Spare = crate::machine::backend::SpareMemory;
+pub(super) type Spare = crate::machine::backend::SpareMemory;
 #[cfg(not(target_arch = "x86_64"))]
-type Spare = std::convert::Infallible;
+pub(super) type Spare = std::convert::Infallible;
+
+/// An object whose properties are in order, and that is still to be made.
+pub struct Plan {
+    id: String,
+    kind: Kind,
+    node: Simple,
+}
+
+enum Kind {
+    Secret(SecretConfig),
+    Entropy(Option<RngConfig>),
+    IoThread(IoThreadConfig),
+    Memory(MemoryBackendConfig),
+}
+
+/// What an object needs, which may take its time to get.
+pub enum Supply {
+    /// Nothing.
+    Nothing,
+    /// What a file holds.
+    File(PathBuf),
+    /// Memory.
+    Memory {
+        /// The object's id.
+        id: String,
+        /// Its type.
+        qom_type: String,
+        /// What is asked of it.
+        config: MemoryBackendConfig,
+    },
+}
+
+/// What an object needs, or why there is none.
+pub enum Supplied {
+    /// Nothing.
+    Nothing,
+    /// What a file holds.
+    File(std::io::Result<Vec<u8>>),
+    /// Memory; none where guests cannot run.
+    Memory(Result<Option<Spare>, Error>),
+}
+
+impl Supply {
+    /// Gets it, for as long as that takes.
+    #[must_use]
+    pub fn get(self) -> Supplied {
+        match self {
+            Self::Nothing => Supplied::Nothing,
+            Self::File(path) => Supplied::File(std::fs::read(path)),
+            Self::Memory { id, qom_type, config } => Supplied::Memory(allocate(&id, &qom_type, config)),
+        }
+    }
+
+    /// Whether there is nothing to be got.
+    #[must_use]
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+}
 
 impl Objects {
     /// No objects, and the sources of random bytes that are open already.
@@ -59,20 +118,16 @@ impl Objects {
         }
     }
 
-    /// Creates an object from `properties`, which hold `qom-type` and `id`. `content` is what reading the file of a secret
-    /// brought, if it was read already.
+    /// Checks `properties`, which hold `qom-type` and `id`, and says what is to be got before the object can be made.
     ///
     /// # Errors
     /// Names what is missing, wrong or taken.
-    pub fn add(
-        &mut self,
-        tree: &mut Tree,
+    pub fn plan(
+        &self,
         registry: &Registry,
         guest: Option<&dyn Guest>,
-        (properties, content): (&Map<String, Value>, Option<std::io::Result<Vec<u8>>>),
-        globals: &[GlobalValue<'_>],
-        named_threads: bool,
-    ) -> Result<(), Error> {
+        properties: &Map<String, Value>,
+    ) -> Result<(Plan, Supply), Error> {
         let text = |name: &str| properties.get(name).and_then(Value::as_str);
         let missing = |name: &str| Error::generic(format!("Parameter '{name}' is missing"));
         let qom_type = text("qom-type").ok_or_else(|| missing("qom-type"))?;
@@ -81,35 +136,76 @@ impl Objects {
             return Err(Error::generic("Parameter 'id' expects an identifier"));
         }
         registry.check_object_type(qom_type)?;
-        if self.objects.contains_key(id) {
-            return Err(Error::generic(format!(
-                "attempt to add duplicate property '{id}' to object (type 'container')"
-            )));
-        }
-        let values = registry.values(qom_type, properties, globals.iter().copied())?;
-        let plain = Simple::from_values(registry, qom_type, &values);
-        let (object, node) = match qom_type {
-            "secret" => (self.make_secret(&values, content)?, plain),
-            "rng-builtin" | "rng-random" => {
-                let config = RngConfig::from_values(qom_type, &values);
-                config.map_or(Ok(()), |config| self.entropy.open(id, &config))?;
-                (UserObject::Entropy, plain.with("opened", "bool", json!(true)))
+        self.check_free(id)?;
+        let values = registry.values(qom_type, properties, [])?;
+        let node = Simple::from_values(registry, qom_type, &values);
+        let (kind, supply) = match qom_type {
+            "secret" => {
+                let config = SecretConfig::from_values(&values)?;
+                let supply = match &config.source {
+                    SecretSource::Data(_) => Supply::Nothing,
+                    SecretSource::File(path) => Supply::File(path.clone()),
+                };
+                (Kind::Secret(config), supply)
             }
-            "iothread" => start_iothread(id, &values, plain, named_threads)?,
+            "rng-builtin" | "rng-random" => (
+                Kind::Entropy(RngConfig::from_values(qom_type, &values)),
+                Supply::Nothing,
+            ),
+            "iothread" => (Kind::IoThread(IoThreadConfig::from_values(&values)?), Supply::Nothing),
             _ => {
                 let config = MemoryBackendConfig::from_values(qom_type, &values)?;
-                let spare = match is_used(guest, id) {
-                    true => None,
-                    false => allocate(registry, properties)?,
+                let supply = match is_used(guest, id) {
+                    true => Supply::Nothing,
+                    false => Supply::Memory {
+                        id: id.to_owned(),
+                        qom_type: qom_type.to_owned(),
+                        config: config.clone(),
+                    },
                 };
-                self.discards
-                    .extend(Discard::of(&config).map(|discard| (id.to_owned(), discard)));
-                (UserObject::Memory(spare), plain)
+                (Kind::Memory(config), supply)
             }
         };
-        tree.insert("/objects", id, Arc::new(node))?;
-        self.objects.insert(id.to_owned(), object);
+        let id = id.to_owned();
+        Ok((Plan { id, kind, node }, supply))
+    }
+
+    /// Makes an object as planned.
+    ///
+    /// # Errors
+    /// What it needs could not be got, or its id was taken meanwhile.
+    pub fn make(&mut self, tree: &mut Tree, plan: Plan, supplied: Supplied, named_threads: bool) -> Result<(), Error> {
+        let Plan { id, kind, node } = plan;
+        self.check_free(&id)?;
+        let (object, node) = match kind {
+            Kind::Secret(config) => (self.make_secret(&config, supplied)?, node),
+            Kind::Entropy(config) => {
+                config.map_or(Ok(()), |config| self.entropy.open(&id, &config))?;
+                (UserObject::Entropy, node.with("opened", "bool", json!(true)))
+            }
+            Kind::IoThread(config) => start_iothread(&id, config, node, named_threads)?,
+            Kind::Memory(config) => {
+                let spare = match supplied {
+                    Supplied::Memory(spare) => spare?,
+                    Supplied::Nothing | Supplied::File(_) => None,
+                };
+                self.discards
+                    .extend(Discard::of(&config).map(|discard| (id.clone(), discard)));
+                (UserObject::Memory(spare), node)
+            }
+        };
+        tree.insert("/objects", &id, Arc::new(node))?;
+        self.objects.insert(id, object);
         Ok(())
+    }
+
+    fn check_free(&self, id: &str) -> Result<(), Error> {
+        match self.objects.contains_key(id) {
+            false => Ok(()),
+            true => Err(Error::generic(format!(
+                "attempt to add duplicate property '{id}' to object (type 'container')"
+            ))),
+        }
     }
 
     /// Enters the memory that the guest has without an object of a user: QEMU's objects of the same ids.
@@ -129,16 +225,15 @@ impl Objects {
         Ok(())
     }
 
-    /// Removes an object.
+    /// Removes an object, unless it `is_used`.
     ///
     /// # Errors
-    /// There is none of this id, or the guest uses it.
-    pub fn remove(&mut self, tree: &mut Tree, guest: Option<&dyn Guest>, id: &str) -> Result<(), Error> {
-        let object = self
-            .objects
-            .get(id)
-            .ok_or_else(|| Error::generic(format!("object '{id}' not found")))?;
-        if matches!(object, UserObject::Memory(None)) && is_used(guest, id) {
+    /// There is none of this id, or it is used.
+    pub fn remove(&mut self, tree: &mut Tree, is_used: bool, id: &str) -> Result<(), Error> {
+        if !self.objects.contains_key(id) {
+            return Err(Error::generic(format!("object '{id}' not found")));
+        }
+        if is_used {
             return Err(Error::generic(format!("object '{id}' is in use, can not be deleted")));
         }
         if let Some(UserObject::Entropy) = self.objects.remove(id) {
@@ -168,13 +263,14 @@ impl Objects {
         }
     }
 
-    fn make_secret(&self, values: &Values, content: Option<std::io::Result<Vec<u8>>>) -> Result<UserObject, Error> {
-        let config = SecretConfig::from_values(values)?;
-        let written = match &config.source {
-            SecretSource::Data(data) => data.as_bytes().to_vec(),
-            SecretSource::File(path) => content
-                .unwrap_or_else(|| std::fs::read(path))
+    fn make_secret(&self, config: &SecretConfig, supplied: Supplied) -> Result<UserObject, Error> {
+        let written = match (&config.source, supplied) {
+            (SecretSource::Data(data), _) => data.as_bytes().to_vec(),
+            (SecretSource::File(path), Supplied::File(content)) => content
                 .map_err(|error| Error::generic(format!("Unable to read {}: {}", path.display(), reason(&error))))?,
+            (SecretSource::File(path), Supplied::Nothing | Supplied::Memory(_)) => {
+                return Err(Error::generic(format!("Unable to read {}", path.display())));
+            }
         };
         let key = config.keyid.as_deref().map(|id| self.secret(id)).transpose()?;
         let revealed = config.reveal(written, key);
@@ -213,13 +309,13 @@ impl Objects {
 }
 
 /// Whether the guest's memory is from the backend of this id.
-fn is_used(guest: Option<&dyn Guest>, id: &str) -> bool {
+pub(super) fn is_used(guest: Option<&dyn Guest>, id: &str) -> bool {
     guest.is_some_and(|guest| guest.memdevs().iter().any(|memdev| memdev.id == id))
 }
 
 #[cfg(target_arch = "x86_64")]
-fn allocate(registry: &Registry, properties: &Map<String, Value>) -> Result<Option<Spare>, Error> {
-    Spare::new(registry, properties)
+fn allocate(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Spare>, Error> {
+    Spare::new(id, qom_type, config)
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -228,7 +324,7 @@ fn info(spare: &Spare) -> MemdevInfo {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn allocate(_registry: &Registry, _properties: &Map<String, Value>) -> Result<Option<Spare>, Error> {
+fn allocate(_: &str, _: &str, _: MemoryBackendConfig) -> Result<Option<Spare>, Error> {
     Ok(None)
 }
 
@@ -237,16 +333,8 @@ fn info(spare: &Spare) -> MemdevInfo {
     match *spare {}
 }
 
-/// The file of a secret, which may be slow to read.
-pub(super) fn file_of_secret(properties: &Map<String, Value>) -> Option<&Path> {
-    let text = |name: &str| properties.get(name).and_then(Value::as_str);
-    text("file")
-        .filter(|_| text("qom-type") == Some("secret"))
-        .map(Path::new)
-}
-
-fn start_iothread(id: &str, values: &Values, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {
-    let config = Arc::new(Mutex::new(IoThreadConfig::from_values(values)?));
+fn start_iothread(id: &str, config: IoThreadConfig, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {
+    let config = Arc::new(Mutex::new(config));
     let thread = IoThread::start(named.then(|| format!("IO {id}")))
         .map_err(|error| Error::generic(format!("cannot start the thread of '{id}': {}", reason(&error))))?;
     let mut node = node;

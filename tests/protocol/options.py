@@ -5,7 +5,10 @@ import subprocess
 import tempfile
 
 from harness.checks import check, expect, expect_equal
-from harness.emulator import Emulator, binary, need_kvm
+from harness.emulator import Emulator, binary, need_kvm, test_guest
+from harness.qmp import Qmp
+
+from .descriptors import fails
 
 BASE = ["-nodefaults", "-no-user-config", "-display", "none", "-S", "-machine", "q35", "-accel", "kvm"]
 M0 = ["-object", "memory-backend-ram,id=m0,size=64M"]
@@ -129,6 +132,99 @@ def file_backends():
             emulator.qmp().command("quit")
             expect_equal(emulator.wait(), 0, "exit status")
         expect_equal(pathlib.Path(file.name).read_bytes()[:16], bytes(16), "what a guest leaves")
+
+
+@check("options: a file of memory is mapped where it is asked to be, and placed by whole pages")
+def aligned():
+    need_kvm()
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(64 << 20)
+        path = f"memory-backend-file,id=m,size=64M,mem-path={file.name}"
+        with bare("-object", f"{path},align=1G,share=on", "-machine", "memory-backend=m", memory=64) as emulator:
+            qmp = emulator.qmp()
+            expect_equal(qmp.command("qom-get", path="/objects/m", property="align"), 1 << 30, "align")
+            maps = pathlib.Path(f"/proc/{emulator.process.pid}/maps").read_text().splitlines()
+            starts = [int(line.split("-")[0], 16) for line in maps if line.endswith(file.name)]
+            expect_equal([start % (1 << 30) for start in starts], [0], "where it begins")
+            ram = {"qom-type": "memory-backend-file", "id": "more", "size": 4096, "mem-path": file.name}
+            for values, text in (
+                ({"align": 3}, "alignment 0x3 must be multiples of page size 0x1000"),
+                ({"align": 12288}, "alignment 0x3000 must be a power of two"),
+                ({"offset": 100}, "offset 0x64 must be multiples of page size 0x1000"),
+            ):
+                fails(qmp, text, "object-add", **ram, **values)
+            qmp.command("object-add", **ram, align=2 << 20, offset=4096)
+
+
+# Firmware that writes 0x55 to address 0x1000 and ends with what is there: mov byte [0x1000],0x55; mov al,[0x1000];
+# out 0xf4,al; hlt.
+WRITER = bytes.fromhex("c606001055 a00010 e6f4 f4")
+
+
+@check("options: guest RAM from a file that is only read is ROM: what the guest writes is lost, and nobody else fails over it")
+def rom_as_ram():
+    need_kvm()
+    size = 16 << 20
+    with tempfile.TemporaryDirectory() as folder:
+        path, saved, bios = (pathlib.Path(folder, name) for name in ("memory", "saved", "bios"))
+        path.write_bytes(b"rom!" * (size // 4))
+        bios.write_bytes(bytes(65536 - 16) + WRITER.ljust(16, b"\xf4"))
+        backend = f"memory-backend-file,id=m,size=16M,mem-path={path},readonly=on"
+        words = ["-machine", "memory-backend=m", "-bios", str(bios), "-device", "isa-debug-exit,iobase=0xf4"]
+        for more, read in (("", ord("r")), (",share=on", ord("r")), (",rom=on", ord("r")), (",rom=off", 0x55)):
+            with bare(*words, "-object", backend + more, memory=16) as emulator:
+                qmp = emulator.qmp()
+                qmp.command("system_reset")
+                qmp.command("pmemsave", val=0x1000, size=4096, filename=str(saved))
+                expect_equal(saved.read_bytes(), b"rom!" * 1024, "memory")
+                qmp.command("cont")
+                expect_equal(emulator.wait(), read << 1 | 1, f"what the guest reads after it wrote, with {more}")
+            expect_equal(path.read_bytes(), b"rom!" * (size // 4), f"the file, with {more}")
+        with bare("-machine", "memory-backend=m", "-object", backend, "-kernel", test_guest(), memory=16) as emulator:
+            expect_equal(emulator.wait(), 1, "exit status of a kernel for memory that cannot be written")
+            expect("guest memory at 0x" in emulator.errors(), emulator.errors())
+
+
+@check("options: a machine without a guest has the memory that -m asks for, and none otherwise")
+def memory_of_none():
+    with Emulator("-m", "200", machine="none") as emulator:
+        qmp = emulator.qmp()
+        expect_equal([(dev["id"], dev["size"]) for dev in qmp.command("query-memdev")], [("ram", 200 << 20)], "backends")
+        expect_equal(qmp.command("qom-get", path="/machine", property="memory-backend"), "/objects/ram", "the link")
+        expect_equal(qmp.command("query-memory-size-summary")["base-memory"], 200 << 20, "size")
+        fails(qmp, "object 'ram' is in use, can not be deleted", "object-del", id="ram")
+    with Emulator(machine="none") as emulator:
+        qmp = emulator.qmp()
+        expect_equal(qmp.command("query-memdev"), [], "backends without -m")
+        expect_equal(qmp.command("query-memory-size-summary")["base-memory"], 0, "size without -m")
+
+
+@check("options: memory that takes its time to fill keeps nobody else waiting")
+def slow_memory():
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        with bare("-qmp", f"unix:{folder}/other,server=on,wait=off", memory=64) as emulator:
+            qmp, other = emulator.qmp(), Qmp(f"{folder}/other")
+            big = {"qom-type": "memory-backend-memfd", "id": "big", "size": 1 << 30, "prealloc": True}
+            qmp.send({"execute": "object-add", "arguments": big})
+            other.command("cont")
+            expect("big" not in [dev["id"] for dev in other.command("query-memdev")], "the object is not there yet")
+            fails(other, "object 'big' not found", "object-del", id="big")
+            expect("error" not in qmp.read_reply(60), "the reply in the end")
+            fails(qmp, "attempt to add duplicate property 'big'", "object-add", **big)
+            other.command("object-del", id="big")
+
+
+@check("options: -global is for devices: objects do not heed it, and a warning says so")
+def globals_of_objects():
+    words = ["-global", "memory-backend-ram.share=on", "-global", "iothread.poll-max-ns=5", "-object", "iothread,id=t"]
+    with Emulator(*words, machine="none") as emulator:
+        qmp = emulator.qmp()
+        qmp.command("object-add", **{"qom-type": "memory-backend-ram"}, id="m", size=4096)
+        expect_equal([dev["share"] for dev in qmp.command("query-memdev")], [False], "share")
+        expect_equal([thread["poll-max-ns"] for thread in qmp.command("query-iothreads")], [32768], "poll-max-ns")
+        for name in ("memory-backend-ram.share", "iothread.poll-max-ns"):
+            expect(f"warning: global {name} has invalid class name\n" in emulator.errors(), emulator.errors())
 
 
 BOOT = [

@@ -91,7 +91,10 @@ impl Ram {
         let mut mappings = Vec::new();
         for block in &self.blocks {
             map.blocks.add(&block.block).map_err(|error| fail(&error))?;
-            let all = Region::ram(&block.block);
+            let all = match block.backend.is_rom() {
+                true => Region::rom(&block.block),
+                false => Region::ram(&block.block),
+            };
             for piece in &block.pieces {
                 let name = match piece.guest_addr {
                     FOUR_GIB.. => "ram-above-4g",
@@ -103,6 +106,11 @@ impl Ram {
             }
         }
         Ok(mappings)
+    }
+
+    /// Whether the guest can write to what lies below 1 MiB.
+    pub(crate) fn is_writable_at_start(&self) -> bool {
+        !self.blocks.first().is_some_and(|block| block.backend.is_rom())
     }
 
     /// Bytes of the memory of a NUMA node.
@@ -193,13 +201,7 @@ impl RamRequest<'_> {
         let not_found = || Error::generic(format!("Memory backend '{id}' not found"));
         let object = self.objects.iter().find(|object| is_memory_backend(object, id));
         let backend = Backend::from_object(self.registry, object.ok_or_else(not_found)?, self.defaults)?;
-        let backend = backend.ok_or_else(not_found)?;
-        if backend.is_rom() {
-            return Err(Error::generic(format!(
-                "memory backend '{id}' is read-only: guest RAM from it needs 'rom' = 'off'"
-            )));
-        }
-        Ok(backend)
+        backend.ok_or_else(not_found)
     }
 }
 

@@ -132,9 +132,9 @@ impl Vm {
             size: ram.size_of_node(*node),
         });
         let nodes = nodes.collect();
-        let boot = Boot::open(config, options.max_firmware)?;
-        if let Boot::Firmware(firmware) = &boot {
-            mappings.push(firmware.plug_into(&board.map)?);
+        let mut boot = Boot::open(config, options.max_firmware)?;
+        if let Boot::Firmware(firmware) = &mut boot {
+            mappings.extend(firmware.plug_into(&board.map, ram.is_writable_at_start())?);
         }
         accel
             .create_interrupt_controllers()

@@ -78,7 +78,13 @@ const COMMON: [PropertyInfo; 10] = [
     ),
 ];
 
-const FILE: [PropertyInfo; 5] = [
+const FILE: [PropertyInfo; 6] = [
+    PropertyInfo::new(
+        "align",
+        PropertyKind::ByteSize,
+        Default::Uint(0),
+        "What its address in this process is a multiple of",
+    ),
     PropertyInfo::new(
         "mem-path",
         PropertyKind::String,
@@ -220,6 +226,8 @@ pub enum MemorySource {
         path: PathBuf,
         /// Where in the file it starts, in bytes.
         offset: u64,
+        /// What its address in this process is a multiple of, in bytes; 0 for the page size.
+        align: u64,
         /// What may be done with it.
         access: FileAccess,
         /// Give up what the file holds when the object goes.
@@ -319,6 +327,7 @@ fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
                 .map(PathBuf::from)
                 .ok_or_else(|| missing("mem-path"))?,
             offset: values.uint("offset").unwrap_or(0),
+            align: values.uint("align").unwrap_or(0),
             access: file_access(values)?,
             discard: values.boolean("discard-data"),
         }),

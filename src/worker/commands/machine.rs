@@ -9,6 +9,7 @@ use crate::qapi::qmp::{
     MemoryInfo, S390CpuState,
 };
 use crate::target::Target;
+use crate::worker::core::Core;
 
 /// A vCPU as `query-cpus-fast` shows it.
 pub(super) fn cpu(target: Target, qom_type: &str, vcpu: VcpuInfo) -> CpuInfoFast {
@@ -97,10 +98,13 @@ pub(super) fn cpu_index(guest: &dyn Guest, index: i64) -> Result<u32, Error> {
 }
 
 /// How much memory the guest has.
-pub(super) fn size_summary(guest: Option<&dyn Guest>) -> MemoryInfo {
-    let regions = guest.map(|guest| guest.memory_regions()).unwrap_or_default();
+pub(super) fn size_summary(core: &Core) -> MemoryInfo {
+    let base_memory = match core.guest.as_deref() {
+        Some(guest) => guest.memory_regions().iter().map(|region| region.size).sum(),
+        None => core.spare_ram().map_or(0, |_| core.config.machine.memory.size),
+    };
     MemoryInfo {
-        base_memory: regions.iter().map(|region| region.size).sum(),
+        base_memory,
         plugged_memory: Some(0),
     }
 }

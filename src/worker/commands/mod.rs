@@ -5,8 +5,6 @@ mod machine;
 mod save;
 mod stats;
 
-use std::path::Path;
-
 use serde_json::{Map, Value};
 
 use crate::machine::guest::Guest;
@@ -158,7 +156,7 @@ impl WorkerCommands for Core {
     }
 
     async fn query_memory_size_summary(&self, (): &()) -> Result<MemoryInfo, Error> {
-        Ok(machine::size_summary(self.guest.as_deref()))
+        Ok(machine::size_summary(self))
     }
 
     async fn memsave(&self, (): &(), args: MemsaveArgs) -> Result<(), Error> {
@@ -211,17 +209,16 @@ impl WorkerCommands for Core {
         let Ok(Value::Object(properties)) = serde_json::from_slice(&encoded(&args)) else {
             return Err(Error::generic("the object's properties are not an object"));
         };
-        let content = match objects::file_of_secret(&properties).map(Path::to_owned) {
-            Some(path) => Some(run_blocking(move || std::fs::read(path)).await?),
-            None => None,
+        let (plan, supply) = self.plan_object(&properties)?;
+        let supplied = match supply.is_nothing() {
+            true => supply.get(),
+            false => run_blocking(move || supply.get()).await?,
         };
-        self.add_object(&properties, content)
+        self.make_object(plan, supplied)
     }
 
     async fn object_del(&self, (): &(), args: ObjectDelArgs) -> Result<(), Error> {
-        self.objects
-            .borrow_mut()
-            .remove(&mut self.tree.borrow_mut(), self.guest.as_deref(), &args.id)
+        self.remove_object(&args.id)
     }
 
     async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {

@@ -34,6 +34,8 @@ const LOW_SIZE: u64 = 128 << 10;
 #[derive(Debug)]
 pub(crate) struct Firmware {
     rom: Arc<RamBlock>,
+    /// Whether a copy of the end of the ROM shows below 1 MiB, rather than the ROM itself.
+    is_copied: bool,
     /// Whether the end of the ROM shows below 1 MiB.
     is_shadowed: bool,
 }
@@ -61,21 +63,34 @@ impl Firmware {
         tracing::debug!(path = %path.display(), size, "firmware");
         Ok(Self {
             rom,
+            is_copied: true,
             is_shadowed: false,
         })
     }
 
-    /// Shows the ROM below 4 GiB, for as long as what is returned lives.
-    pub(crate) fn plug_into(&self, map: &MemoryMap) -> Result<Mapping, Error> {
+    /// Shows the ROM below 4 GiB, and its end below 1 MiB if there is no RAM for a copy, for as long as what is returned
+    /// lives.
+    pub(crate) fn plug_into(&mut self, map: &MemoryMap, has_low_ram: bool) -> Result<Vec<Mapping>, Error> {
         let fail = |error: &dyn std::fmt::Display| Error::generic(error.to_string());
         map.blocks.add(&self.rom).map_err(|error| fail(&error))?;
-        let at = FOUR_GIB - self.rom.len() as u64;
-        let mapping = map.topology.map(&map.pci, at, &Region::rom(&self.rom), 0);
-        mapping.map_err(|error| fail(&error))
+        let (all, len) = (Region::rom(&self.rom), self.rom.len() as u64);
+        let mapping = map.topology.map(&map.pci, FOUR_GIB - len, &all, 0);
+        let mut mappings = vec![mapping.map_err(|error| fail(&error))?];
+        self.is_copied = has_low_ram;
+        if !has_low_ram {
+            let low = self.low_size();
+            let part = Region::alias("isa-bios", &all, len - low, low);
+            let mapping = map.topology.map(&map.system, ONE_MIB - low, &part, 1);
+            mappings.push(mapping.map_err(|error| fail(&error))?);
+        }
+        Ok(mappings)
     }
 
     /// Makes sure that there is RAM for the ROM's end below 1 MiB, and lets [`Self::shadow`] copy it again.
     pub(crate) fn load(&mut self, memory: &GuestRam) -> Result<(), Error> {
+        if !self.is_copied {
+            return Ok(());
+        }
         let start = ONE_MIB - self.low_size();
         let len = usize::try_from(self.low_size()).unwrap_or(usize::MAX);
         if !memory.check_range(GuestAddress(start), len, Permissions::Write) {
@@ -89,7 +104,7 @@ impl Firmware {
     /// to, as after it has been shadowed. Left to when somebody looks there: the first page of a guest's memory that is
     /// touched may cost as much as 2 MiB, which a guest that is only prepared need not have.
     pub(crate) fn shadow(&mut self, memory: &GuestRam) -> Result<(), Error> {
-        if self.is_shadowed {
+        if self.is_shadowed || !self.is_copied {
             return Ok(());
         }
         let size = self.low_size();
