@@ -30,10 +30,15 @@ pub enum Realize {
     /// Machines have it from the start, by themselves.
     WithMachine,
     /// A card on the ISA bus.
-    Isa(fn(&Values, &mut dyn Site) -> Result<SharedDevice, RealizeError>),
+    Isa(RealizeIsa),
     /// A function in a place of a PCI bus.
-    Pci(fn(&Values, PciPlace, &mut dyn Site) -> Result<SharedFunction, RealizeError>),
+    Pci(RealizePci),
 }
+
+/// Makes a card of the ISA bus from the values of its properties.
+pub type RealizeIsa = fn(&Values, &mut dyn Site) -> Result<SharedDevice, RealizeError>;
+/// Makes a function in its place from the values of its properties.
+pub type RealizePci = fn(&Values, PciPlace, &mut dyn Site) -> Result<SharedFunction, RealizeError>;
 
 impl DeviceClass {
     /// A class whose devices come with the machine.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::drain::Drain;
+use crate::qom::Object;
 use crate::vmstate::{StateError, Visitor};
 
 /// Something a device asks of the machine as a whole.
@@ -56,6 +58,15 @@ pub trait MmioDevice {
     fn mmio_write(&mut self, offset: u64, data: &[u8]);
 }
 
+/// Why devices return to the state after power-on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResetKind {
+    /// The machine starts over.
+    Cold,
+    /// The machine wakes from sleep (ACPI S3): memory has kept what it held.
+    Wakeup,
+}
+
 /// How firmware's tables tell of a device that nobody could find otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcpiDevice {
@@ -69,12 +80,26 @@ pub enum AcpiDevice {
 pub trait Device: Send {
     /// The QOM type name.
     fn type_name(&self) -> &'static str;
-    /// Returns to the state after power-on.
+    /// First phase of a reset: returns to the state after power-on.
     fn reset(&mut self);
-    /// The guest runs, or does not. When this returns, a device that shall rest touches no guest memory.
-    fn set_running(&mut self, runs: bool) {
-        let _ = runs;
+    /// Second phase, when all devices have been through the first: drives its outputs as they are after power-on.
+    fn reset_hold(&mut self, kind: ResetKind) {
+        let _ = kind;
     }
+    /// Third phase, when all devices hold still: does what begins with the end of a reset.
+    fn reset_exit(&mut self, kind: ResetKind) {
+        let _ = kind;
+    }
+    /// The guest has been paused: starts nothing new until [`Device::resume`]. Returns what there is to wait for, if anything is
+    /// under way; the machine is paused when that has ended.
+    fn pause(&mut self) -> Option<Drain> {
+        None
+    }
+    /// The guest is about to run.
+    fn resume(&mut self) {}
+    /// The device has been taken out: lets go of all that is not let go when it is dropped. The guest does not reach it any more,
+    /// though an access that had begun may still end.
+    fn unrealize(&mut self) {}
     /// Visits the sections of its saved state, in QEMU's order; none if it remembers nothing.
     ///
     /// # Errors
@@ -90,9 +115,17 @@ pub trait Device: Send {
         let _ = name;
         None
     }
-    /// QOM type of the device behind it, if it is but the way to another.
-    fn backend(&self) -> Option<&'static str> {
+    /// Changes a property of the living device. None where it stays as the device was made.
+    ///
+    /// # Errors
+    /// The device does not take the value.
+    fn set_property(&mut self, name: &str, value: &Value) -> Option<Result<(), String>> {
+        let _ = (name, value);
         None
+    }
+    /// Devices that it is made of, which the tree of objects shows below it by these names.
+    fn parts(&self) -> Vec<(&'static str, Arc<dyn Object>)> {
+        Vec::new()
     }
     /// How firmware's tables tell of it, if they do.
     fn acpi(&self) -> Option<AcpiDevice> {

@@ -9,6 +9,9 @@ mod clock;
 pub mod debug_exit;
 pub mod debugcon;
 mod device;
+pub mod drain;
+#[cfg(test)]
+mod endpoint;
 pub mod fw_cfg;
 pub mod i8042;
 pub mod ioapic;
@@ -28,10 +31,10 @@ pub mod virtio;
 pub use crate::irq::IrqLine;
 use class::DeviceClass;
 pub use clock::Clock;
-pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice};
+pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice, ResetKind};
 pub use shared::{SharedDevice, ports, registers};
 
-use crate::qom::TypeInfo;
+use crate::qom::{PropertyInfo, TypeInfo};
 use crate::target::Target;
 
 /// The devices that guests of `target` can have.
@@ -68,25 +71,46 @@ static X86_64: &[&DeviceClass] = &[
     &debugcon::CLASS,
     &pvpanic::CLASS,
     &pci::ROOT_PORT,
+    #[cfg(test)]
+    &endpoint::CLASS,
     &virtio::rng::CLASSES[0],
     &virtio::rng::CLASSES[1],
     &virtio::rng::CLASSES[2],
     &DeviceClass::built_in(&fw_cfg::FW_CFG),
     &DeviceClass::built_in(&pit::KVM_PIT),
+    &DeviceClass::built_in(&pit::ISA_PIT),
     &DeviceClass::built_in(&VMPORT),
+    &DeviceClass::built_in(&pci::HOST),
     &DeviceClass::built_in(&pci::MCH),
     &DeviceClass::built_in(&pci::LPC),
+    &DeviceClass::built_in(&pic::KVM_PIC),
+    &DeviceClass::built_in(&pic::ISA_PIC),
+    &DeviceClass::built_in(&ioapic::KVM_IOAPIC),
+    &DeviceClass::built_in(&ioapic::IOAPIC),
+    &DeviceClass::built_in(&rtc::TYPE),
+    &DeviceClass::built_in(&i8042::TYPE),
+    &DeviceClass::built_in(&port92::TYPE),
 ];
 
 /// VMware's port. It is not there, and `-machine vmport=off` says so: clients take the type for the sign that they may.
-static VMPORT: TypeInfo = TypeInfo {
-    name: "vmport",
-    parent: Some("isa-device"),
-    is_abstract: false,
-    interfaces: &[],
-    bus: None,
-    user_creatable: false,
-    hotpluggable: false,
-    description: "VMware port",
-    properties: &[],
-};
+static VMPORT: TypeInfo = built_in("vmport", "isa-device", "VMware port", &[]);
+
+/// A type whose devices come with the machine.
+const fn built_in(
+    name: &'static str,
+    parent: &'static str,
+    description: &'static str,
+    properties: &'static [PropertyInfo],
+) -> TypeInfo {
+    TypeInfo {
+        name,
+        parent: Some(parent),
+        is_abstract: false,
+        interfaces: &[],
+        bus: None,
+        user_creatable: false,
+        hotpluggable: false,
+        description,
+        properties,
+    }
+}

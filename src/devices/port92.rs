@@ -1,10 +1,14 @@
 //! System control port A at 0x92: a fast reset, and the A20 gate, which does nothing any more.
 
-use super::{Device, Notice, Notifier, PioDevice};
+use super::{Device, Notice, Notifier, PioDevice, built_in};
+use crate::qom::TypeInfo;
 use crate::vmstate::{Fields, Layout, StateError, Stateful, Visitor, VmState, section};
 
 /// A change from 0 to 1 resets the machine.
 const FAST_RESET: u8 = 1;
+
+/// The QOM type.
+pub static TYPE: TypeInfo = built_in("port92", "isa-device", "System control port", &[]);
 
 /// The port.
 pub struct Port92 {
@@ -68,7 +72,7 @@ impl Stateful<Port92State> for Port92 {
 
 impl Device for Port92 {
     fn type_name(&self) -> &'static str {
-        "port92"
+        TYPE.name
     }
 
     fn reset(&mut self) {

@@ -2,12 +2,34 @@
 
 use std::sync::Arc;
 
-use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
+use serde_json::{Map, Value};
+
+use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::accel::StatValue;
 use crate::accel::controllers::InterruptControllers;
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
+
+/// An object of a guest in the tree of objects.
+#[derive(Clone)]
+pub struct GuestObject {
+    /// Its path.
+    pub path: String,
+    /// The object.
+    pub object: Arc<dyn Object>,
+}
+
+/// A device that is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemovedDevice {
+    /// Its id.
+    pub id: Option<String>,
+    /// The path that it had.
+    pub path: String,
+    /// The paths that the devices had of which it was made.
+    pub parts: Vec<String>,
+}
 
 /// A guest that was made. None of its methods may be called on a vCPU thread: they may wait for vCPUs.
 ///
@@ -123,8 +145,25 @@ pub trait Guest {
     /// # Errors
     /// The accelerator does not tell.
     fn describe_host(&self) -> Result<Vec<u8>, Error>;
-    /// The devices.
-    fn devices(&self) -> Vec<DeviceInfo>;
+    /// Devices and their properties, bus by bus, for people.
+    fn device_tree(&self) -> String;
+    /// Devices and buses, as they live; what others are below comes before them.
+    fn objects(&self) -> Vec<GuestObject>;
+    /// Plugs in the device that an entry of `device_add` describes. Returns what there is more in the tree of objects.
+    ///
+    /// # Errors
+    /// Names what is missing, wrong or taken; nothing has changed then.
+    fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error>;
+    /// Asks for the device at this path to be let go. Returns what is gone at once; the guest lets go of the rest in its own
+    /// time ([`Guest::take_released`]).
+    ///
+    /// # Errors
+    /// Its bus lets none go, or the guest has been asked already.
+    fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error>;
+    /// Takes out the devices that the guest has let go of.
+    fn take_released(&self) -> Vec<RemovedDevice>;
+    /// Takes out the devices that the guest has been asked for. Only when it is about to be reset.
+    fn finish_unplugs(&self) -> Vec<RemovedDevice>;
     /// The PCI root buses as the guest has set them up.
     fn pci(&self) -> Vec<PciInfo>;
 }

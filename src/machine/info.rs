@@ -98,16 +98,3 @@ impl MemdevInfo {
             .collect()
     }
 }
-
-/// A device, as the QOM tree shows it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DeviceInfo {
-    /// The id it was given.
-    pub id: Option<String>,
-    /// QOM type name.
-    pub qom_type: &'static str,
-    /// QOM path.
-    pub path: String,
-    /// The properties it was given.
-    pub properties: Map<String, Value>,
-}

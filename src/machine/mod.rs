@@ -28,4 +28,4 @@ pub mod types;
 pub use create::create;
 #[cfg(target_arch = "x86_64")]
 pub use pc::{Resources, Vm};
-pub use registry::{check_properties, pluggable, refuse_devices, registry};
+pub use registry::{check_properties, pluggable, refuse_devices, registry, without_bus};

@@ -56,7 +56,7 @@ pub fn refuse_devices(registry: &Registry, devices: &[Map<String, Value>]) -> Re
 }
 
 /// Why a device has no place where there are no buses.
-fn without_bus(registry: &Registry, entry: &Map<String, Value>) -> Error {
+pub fn without_bus(registry: &Registry, entry: &Map<String, Value>) -> Error {
     let known = match pluggable(registry, entry) {
         Ok(known) => known,
         Err(error) => return error,

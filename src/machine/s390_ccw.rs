@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::config::MachineConfig;
-use super::guest::Guest;
-use super::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
+use super::guest::{Guest, GuestObject, RemovedDevice};
+use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use super::registry::{check_properties, registry};
 use super::topology;
 use crate::accel::controllers::InterruptControllers;
@@ -199,7 +199,27 @@ impl Guest for S390Ccw {
         describe::describe(Target::S390x, "kvm", &[]).map_err(Error::generic)
     }
 
-    fn devices(&self) -> Vec<DeviceInfo> {
+    fn device_tree(&self) -> String {
+        String::new()
+    }
+
+    fn objects(&self) -> Vec<GuestObject> {
+        Vec::new()
+    }
+
+    fn plug(&self, _: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+        Err(Error::generic("this machine has no buses"))
+    }
+
+    fn unplug(&self, _: &str) -> Result<Vec<RemovedDevice>, Error> {
+        Err(Error::generic("this machine has no buses"))
+    }
+
+    fn take_released(&self) -> Vec<RemovedDevice> {
+        Vec::new()
+    }
+
+    fn finish_unplugs(&self) -> Vec<RemovedDevice> {
         Vec::new()
     }
 

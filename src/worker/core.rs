@@ -10,12 +10,12 @@ use crate::cmdline::Config;
 use crate::devices::Notice;
 use crate::ipc::message::FromWorker;
 use crate::machine::entropy::EntropySources;
-use crate::machine::guest::Guest;
+use crate::machine::guest::{Guest, GuestObject, RemovedDevice};
 use crate::machine::types::MachineType;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
-    Event, GuestPanicInformation, GuestPanicInformationHyperV, RtcChangeEvent, RunState, ShutdownAction, ShutdownCause,
-    WatchdogAction, WatchdogEvent,
+    DeviceDeletedEvent, Event, GuestPanicInformation, GuestPanicInformationHyperV, RtcChangeEvent, RunState,
+    ShutdownAction, ShutdownCause, WatchdogAction, WatchdogEvent,
 };
 use crate::qom::Registry;
 use crate::qom::tree::Tree;
@@ -271,7 +271,10 @@ impl Core {
             Notice::GuestCrashLoaded => self.force(Machine::crash_loaded),
             Notice::GuestPvShutdown => self.force(Machine::pv_shutdown),
             Notice::InternalError => self.force(Machine::broken),
-            Notice::SlotReleased => tracing::info!("the guest switched a slot off; the device in it stays"),
+            Notice::SlotReleased => {
+                let released = self.guest.as_deref().map(Guest::take_released);
+                self.forget(released.unwrap_or_default());
+            }
             Notice::RtcChange(offset) => {
                 let qom_path = "/machine/rtc".to_owned();
                 self.emit(Event::RtcChange(RtcChangeEvent { offset, qom_path }));
@@ -357,12 +360,42 @@ impl Core {
         match action {
             Action::Run => guest.start(),
             Action::Pause => guest.pause(),
-            Action::Reset => guest.reset(),
+            Action::Reset => {
+                self.forget(guest.finish_unplugs());
+                guest.reset()
+            }
             Action::Wake => guest.wake(),
             Action::PressPowerButton => {
                 guest.press_power_button();
                 Ok(())
             }
+        }
+    }
+
+    /// Enters what was plugged in into the tree of objects.
+    ///
+    /// # Errors
+    /// A name is taken.
+    pub fn show(&self, plugged: Vec<GuestObject>) -> Result<(), Error> {
+        let mut tree = self.tree.borrow_mut();
+        plugged
+            .into_iter()
+            .try_for_each(|shown| super::tree::show(&mut tree, shown))
+    }
+
+    /// Takes devices that are no more out of the tree of objects, and tells the clients.
+    pub fn forget(&self, removed: Vec<RemovedDevice>) {
+        for device in removed {
+            if let Some((parent, name)) = device.path.rsplit_once('/') {
+                drop(self.tree.borrow_mut().remove(parent, name));
+            }
+            for path in device.parts {
+                self.emit(Event::DeviceDeleted(DeviceDeletedEvent { device: None, path }));
+            }
+            self.emit(Event::DeviceDeleted(DeviceDeletedEvent {
+                device: device.id,
+                path: device.path,
+            }));
         }
     }
 

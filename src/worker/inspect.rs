@@ -73,6 +73,8 @@ pub enum Inspect {
         /// What is written.
         value: u32,
     },
+    /// Devices and their properties, bus by bus: a text.
+    DeviceTree,
     /// The NUMA nodes: an array of objects with node and size.
     NumaNodes,
     /// The registers of a vCPU's local APIC: an array of numbers.
@@ -133,6 +135,7 @@ pub(super) fn answer(core: &Core, question: &Inspect) -> Result<Value, Error> {
             guest.port_write(port, &value.to_le_bytes()[..usize::from(size.min(4))])?;
             Value::Null
         }
+        Inspect::DeviceTree => json!(guest.device_tree()),
         Inspect::NumaNodes => json!(guest.numa_nodes()),
         Inspect::LocalApic { cpu } => json!(guest.local_apic(cpu)?),
         Inspect::InterruptControllers => json!(guest.interrupt_controllers()?),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use crate::machine::config::MachineConfig;
-use crate::machine::guest::Guest;
-use crate::machine::info::DeviceInfo;
+use crate::machine::guest::{Guest, GuestObject};
 use crate::machine::types::MachineType;
 use crate::qom::Registry;
 use crate::qom::tree::{Simple, Tree};
@@ -35,8 +34,8 @@ pub(super) fn build(
             .unwrap_or(&vcpu.qom_path);
         tree.insert("/machine/unattached", name, guest.cpu_object(vcpu.index))?;
     }
-    for device in guest.devices() {
-        add_device(&mut tree, registry, &device)?;
+    for shown in guest.objects() {
+        show(&mut tree, shown)?;
     }
     Ok(tree)
 }
@@ -99,12 +98,11 @@ fn machine_object(
         .with("append", "string", json!(kernel.append)))
 }
 
-fn add_device(tree: &mut Tree, registry: &Registry, device: &DeviceInfo) -> Result<(), crate::qapi::Error> {
-    let Some((parent, name)) = device.path.rsplit_once('/') else {
-        return Ok(());
-    };
-    let values = registry.values(device.qom_type, &device.properties, [])?;
-    let node = Simple::device(registry, device.qom_type, &values, device.id.as_deref(), None, false);
-    tree.insert(parent, name, Arc::new(node))?;
-    Ok(())
+/// Puts an object into its place.
+///
+/// # Errors
+/// There is no such place, or it is taken.
+pub(super) fn show(tree: &mut Tree, shown: GuestObject) -> Result<(), crate::qapi::Error> {
+    let (parent, name) = shown.path.rsplit_once('/').unwrap_or(("", &shown.path));
+    tree.insert(parent, name, shown.object).map(drop)
 }

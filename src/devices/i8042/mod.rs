@@ -8,11 +8,15 @@ mod state;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::{Device, IrqLine, Notice, Notifier, PioDevice};
+use super::{Device, IrqLine, Notice, Notifier, PioDevice, built_in};
+use crate::qom::TypeInfo;
 use crate::vmstate::{StateError, Stateful, Visitor, section};
 
 use state::OUTPUT_PORT;
 pub use state::{ControllerState, KeyboardState, MouseState, Ps2State};
+
+/// The QOM type.
+pub static TYPE: TypeInfo = built_in("i8042", "isa-device", "Keyboard controller", &[]);
 
 /// The data port; the status and command port is 4 above it.
 pub const DATA_PORT: u16 = 0x60;
@@ -281,7 +285,7 @@ impl Stateful<ControllerState> for I8042 {
 
 impl Device for I8042 {
     fn type_name(&self) -> &'static str {
-        "i8042"
+        TYPE.name
     }
 
     fn reset(&mut self) {

@@ -6,11 +6,17 @@
 
 use std::sync::Arc;
 
-use super::{Device, MmioDevice};
+use super::{Device, MmioDevice, built_in};
 use crate::accel::controllers::IoApicInfo;
 use crate::irq::Msi;
+use crate::qom::TypeInfo;
 use crate::vmstate::pc::IoApicState;
 use crate::vmstate::{StateError, Stateful, Visitor, section};
+
+/// The chip outside the kernel.
+pub static IOAPIC: TypeInfo = built_in("ioapic", "sys-bus-device", "I/O APIC", &[]);
+/// KVM's.
+pub static KVM_IOAPIC: TypeInfo = built_in("kvm-ioapic", "sys-bus-device", "KVM's I/O APIC", &[]);
 
 /// Number of inputs.
 pub const PINS: u8 = 24;
@@ -306,7 +312,7 @@ impl Stateful<IoApicState> for IoApic {
 
 impl Device for IoApic {
     fn type_name(&self) -> &'static str {
-        "ioapic"
+        IOAPIC.name
     }
 
     fn reset(&mut self) {

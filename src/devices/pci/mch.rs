@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::{ConfigSpace, PciFunction, PciState};
 use crate::{
-    devices::Device,
-    qom::TypeInfo,
+    devices::{Device, built_in},
+    qom::{PropertyInfo, PropertyKind, TypeInfo},
     vmstate::{Fields, Layout, StateError, Stateful, Visitor, VmState, section},
 };
 
@@ -19,6 +19,17 @@ const PAM: usize = 0x90;
 const SMRAM: usize = 0x9d;
 /// After power-on: compatible SMRAM at segment A, closed.
 const SMRAM_DEFAULT: u8 = 0x02;
+
+/// The QOM type of the bridge between processors and PCI, of which this is the function that guests see.
+pub static HOST: TypeInfo = built_in(
+    "q35-pcihost",
+    "sys-bus-device",
+    "PCI Express host bridge",
+    &[
+        PropertyInfo::read_only("MCFG", PropertyKind::Uint64, "Where configuration space is in memory"),
+        PropertyInfo::read_only("mcfg_size", PropertyKind::Uint64, "How much of it there is, in bytes"),
+    ],
+);
 
 /// The QOM type.
 pub static MCH: TypeInfo = TypeInfo {

@@ -9,8 +9,9 @@ mod chip;
 use std::sync::Arc;
 
 use self::chip::Chip;
-use super::{Device, IrqLine, PioDevice};
+use super::{Device, IrqLine, PioDevice, built_in};
 use crate::accel::controllers::PicInfo;
+use crate::qom::TypeInfo;
 use crate::vmstate::pc::PicState;
 use crate::vmstate::{StateError, Stateful, Visitor, section};
 
@@ -18,6 +19,11 @@ use crate::vmstate::{StateError, Stateful, Visitor, section};
 const CASCADE: u8 = 2;
 /// What an input that went away before it was acknowledged counts as.
 const SPURIOUS: u8 = 7;
+
+/// The chips outside the kernel.
+pub static ISA_PIC: TypeInfo = built_in("isa-i8259", "isa-device", "Interrupt controllers", &[]);
+/// KVM's.
+pub static KVM_PIC: TypeInfo = built_in("kvm-i8259", "isa-device", "KVM's interrupt controllers", &[]);
 
 /// Both chips.
 pub struct Pics {
@@ -173,7 +179,7 @@ impl Stateful<PicState> for ChipOf<'_> {
 
 impl Device for Pics {
     fn type_name(&self) -> &'static str {
-        "isa-i8259"
+        ISA_PIC.name
     }
 
     fn reset(&mut self) {

@@ -11,7 +11,7 @@ mod types;
 use std::sync::Arc;
 
 pub use self::state::SpeakerState;
-pub use self::types::{KVM_PIT, PIT_COMMON};
+pub use self::types::{ISA_PIT, KVM_PIT, PIT_COMMON};
 
 use self::counter::Counter;
 use super::{Clock, Device, IrqLine, PioDevice};

@@ -29,3 +29,12 @@ pub static KVM_PIT: TypeInfo = TypeInfo {
     )],
     ..PIT_COMMON
 };
+
+/// The timer outside the kernel.
+pub static ISA_PIT: TypeInfo = TypeInfo {
+    name: "isa-pit",
+    parent: Some("pit-common"),
+    is_abstract: false,
+    description: "Interval timer",
+    ..PIT_COMMON
+};

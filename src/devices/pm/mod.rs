@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 pub use state::{CpuHotplugState, PciHotplugState, PmState, PossibleCpuState, SlotsState, TcoState};
 
-use super::{Clock, Device, IrqLine, Notice, Notifier, PioDevice};
+use super::{Clock, Device, IrqLine, Notice, Notifier, PioDevice, ResetKind};
 use crate::vmstate::{StateError, Stateful, Visitor};
 
 /// Frequency of the power management timer in Hz.
@@ -354,6 +354,12 @@ impl Device for Pm {
         self.overflow = 0;
         self.kept = Kept::default();
         self.update_sci();
+    }
+
+    fn reset_exit(&mut self, kind: ResetKind) {
+        if kind == ResetKind::Wakeup {
+            self.wake(WakeReason::Other);
+        }
     }
 
     // What it remembers is in the section of the LPC bridge, which the machine puts together.

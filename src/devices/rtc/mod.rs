@@ -7,11 +7,26 @@ mod state;
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 pub use state::RtcState;
 
-use super::{Device, IrqLine, Notice, Notifier, PioDevice};
+use super::{Device, IrqLine, Notice, Notifier, PioDevice, built_in};
 use crate::calendar::{Date, day_of_week};
+use crate::qom::{PropertyInfo, PropertyKind, TypeInfo};
 use crate::vmstate::{StateError, Stateful, Visitor, section};
+
+/// The QOM type.
+pub static TYPE: TypeInfo = built_in(
+    "mc146818rtc",
+    "isa-device",
+    "Real-time clock",
+    &[PropertyInfo::read_only(
+        "date",
+        PropertyKind::Other("struct tm"),
+        "What the clock shows",
+    )],
+);
 
 /// First port: the index; the data port is the next one.
 pub const PORT: u16 = 0x70;
@@ -466,7 +481,7 @@ impl Stateful<RtcState> for Rtc {
 
 impl Device for Rtc {
     fn type_name(&self) -> &'static str {
-        "mc146818rtc"
+        TYPE.name
     }
 
     fn reset(&mut self) {
@@ -475,6 +490,20 @@ impl Device for Rtc {
         self.cmos[C] = 0;
         self.next_periodic = None;
         self.irq.set(false);
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        let date = Date::from_seconds(self.guest_seconds());
+        (name == "date").then(|| {
+            json!({
+                "tm_year": date.year - 1900,
+                "tm_mon": date.month - 1,
+                "tm_mday": date.day,
+                "tm_hour": date.hour,
+                "tm_min": date.minute,
+                "tm_sec": date.second,
+            })
+        })
     }
 
     fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {

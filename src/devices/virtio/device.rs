@@ -9,8 +9,6 @@ use super::{Features, Link, Virtqueue};
 pub struct Kind {
     /// Its name in messages and saved states, such as `virtio-rng`.
     pub name: &'static str,
-    /// QOM type of the device without its transport.
-    pub backend: &'static str,
     /// Device id (virtio 1.2, 5).
     pub id: u16,
     /// PCI device id of the transitional device; none for one that never had a legacy interface.

@@ -1,13 +1,18 @@
 //! The devices of a machine: the chipset's, and those that `-device` names.
 
 mod chipset;
+mod fixture;
 mod instance;
+mod object;
 mod plug;
+mod qtree;
 mod site;
+mod unplug;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::board::Board;
 use super::clock::GuestClock;
@@ -18,14 +23,15 @@ use super::resources::Resources;
 use super::rtc::TimedRtc;
 use super::split::SplitChips;
 use super::timed::Timed;
-use crate::devices::pit::Pit;
+use crate::devices::drain::Drain;
+use crate::devices::fw_cfg::FW_CFG;
 use crate::devices::pm::Pm;
-use crate::devices::{self, AcpiDevice, Device, SharedDevice};
+use crate::devices::{self, AcpiDevice, Device, ResetKind, SharedDevice};
 use crate::irq::{Lines, Router};
 use crate::machine::compat;
 use crate::machine::config::{Global, MachineConfig};
 use crate::machine::entropy::EntropySources;
-use crate::machine::info::DeviceInfo;
+use crate::machine::guest::GuestObject;
 use crate::machine::registry::blame_device;
 use crate::machine::streams::Streams;
 use crate::machine::types::{self, MachineType};
@@ -35,7 +41,9 @@ use crate::qom::{Registry, Type, Values};
 use crate::report::reason;
 use crate::target::Target;
 
+use fixture::{Fixed, Fixture, Numbers};
 use instance::Instance;
+use plug::Plugging;
 use site::{Connections, Wiring};
 
 /// The types the machine's `-device` and `-object` entries are checked against.
@@ -87,43 +95,51 @@ impl Surroundings<'_> {
 
 /// The devices of a machine.
 pub(crate) struct Devices {
+    wiring: Wiring,
+    numbers: Numbers,
     /// The machine's own, apart from PCI functions.
     all: Vec<SharedDevice>,
+    /// The machine's own in the tree of objects.
+    fixtures: Vec<Fixture>,
     /// What users plugged in.
     instances: Mutex<Vec<Instance>>,
     pub(crate) pci: Arc<RootComplex>,
     pub(crate) pm: Arc<Mutex<Timed<Pm>>>,
     pub(crate) rtc: Arc<Mutex<TimedRtc>>,
-    /// The timer, when it is not in the kernel.
-    pit: Option<Arc<Mutex<Timed<Pit>>>>,
     // What the guest reaches the machine's own devices by.
     _mappings: Vec<Mapping>,
     /// Between the devices and the back ends of their character devices.
     streams: Streams,
+    /// The guest runs, or is about to.
+    runs: AtomicBool,
 }
 
 impl Devices {
     /// Builds all of them.
     pub(crate) fn new(with: &Surroundings<'_>, resources: Resources) -> Result<Self, Error> {
-        let mut assembly = Assembly::new(with, resources)?;
+        let (mut assembly, mut chipset) = Assembly::new(with, resources)?;
         assembly.add_serial_ports()?;
+        chipset.serials = assembly.instances.len();
         for entry in &with.config.devices {
             assembly.plug(entry).map_err(|error| blame_device(entry, &error))?;
         }
         assembly.add_debug_console()?;
-        let pit = assembly.add_timer()?;
-        // They come last, so that they forget what other devices' resets did to their lines.
+        let timer = assembly.add_timer()?;
+        chipset.split = with.chips.map(|chips| chips.devices()).zip(timer);
         assembly.all.extend(with.chips.iter().flat_map(|chips| chips.devices()));
         let streams = assembly.connections.streams.start(with.config.debug_threads);
         Ok(Self {
+            fixtures: chipset.fixtures(&assembly.wiring, assembly.numbers)?,
+            wiring: assembly.wiring,
+            numbers: assembly.numbers,
             all: assembly.all,
             instances: Mutex::new(assembly.instances),
             pci: assembly.pci,
             pm: assembly.pm,
             rtc: assembly.rtc,
-            pit,
             _mappings: assembly.mappings,
             streams: streams.map_err(|error| Error::generic(format!("stream thread: {}", reason(&error))))?,
+            runs: AtomicBool::new(false),
         })
     }
 
@@ -131,10 +147,32 @@ impl Devices {
         self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The devices that users plugged in.
-    pub(crate) fn infos(&self) -> Vec<DeviceInfo> {
-        let infos = |instance: &Instance| [Some(instance.info()), instance.backend.clone()];
-        self.instances().iter().flat_map(infos).flatten().collect()
+    /// All devices and buses.
+    pub(crate) fn objects(&self) -> Vec<GuestObject> {
+        let fixtures = self.fixtures.iter().map(Fixture::shown);
+        let buses = fixture::buses(self.numbers);
+        let instances = self.instances();
+        let plugged = instances.iter().flat_map(Instance::shown);
+        fixtures.chain(buses).chain(plugged).collect()
+    }
+
+    /// Plugs in the device that an entry of `device_add` describes, while the guest is there.
+    pub(crate) fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+        let mut instances = self.instances();
+        let plugging = Plugging {
+            wiring: &self.wiring,
+            numbers: self.numbers,
+            pci: &self.pci,
+            others: &instances,
+            hotplug: true,
+        };
+        let made = plugging.plug(entry, None, None)?;
+        if self.runs.load(Ordering::Relaxed) {
+            lock(&made.device).resume();
+        }
+        let shown = made.shown();
+        instances.push(made);
+        Ok(shown)
     }
 
     /// What firmware's tables have to tell of devices.
@@ -142,9 +180,18 @@ impl Devices {
         self.instances().iter().filter_map(Instance::acpi).collect()
     }
 
-    /// Adds a device that was made later.
-    pub(crate) fn add(&mut self, device: SharedDevice) {
+    /// Adds the device that tells firmware of the machine, which is made when all others are.
+    pub(crate) fn add_firmware_configuration(&mut self, device: SharedDevice) -> Result<(), Error> {
+        let fixed = Fixed {
+            type_name: FW_CFG.name,
+            bus: "main-system-bus",
+            addr: None,
+        };
+        let path = "/machine/fw_cfg".to_owned();
+        self.fixtures
+            .push(Fixture::new(&self.wiring, self.numbers, fixed, path, Some(&device))?);
         self.all.push(device);
+        Ok(())
     }
 
     /// No vCPU waits for a device any more, since all are about to be paused.
@@ -152,34 +199,46 @@ impl Devices {
         self.streams.release();
     }
 
-    /// Says whether the guest runs.
-    pub(crate) fn set_running(&self, runs: bool) {
-        let set = |instance: &Instance| {
-            let mut device = instance.device.lock().unwrap_or_else(PoisonError::into_inner);
-            device.set_running(runs);
-        };
-        self.instances().iter().for_each(set);
-        if runs {
-            self.streams.resume();
-        } else {
-            self.streams.flush();
-        }
-        self.pm.lock().unwrap_or_else(PoisonError::into_inner).set_running(runs);
-        if let Some(pit) = &self.pit {
-            pit.lock().unwrap_or_else(PoisonError::into_inner).set_running(runs);
-        }
+    /// The guest is about to run.
+    pub(crate) fn resume(&self) {
+        self.streams.resume();
+        self.runs.store(true, Ordering::Relaxed);
+        self.every().iter().for_each(|device| lock(device).resume());
     }
 
-    /// Returns all devices to the state after power-on, in the order they were made.
-    pub(crate) fn reset(&self) {
-        let reset = |device: &SharedDevice| device.lock().unwrap_or_else(PoisonError::into_inner).reset();
-        self.instances()
-            .iter()
-            .filter(|instance| instance.place.is_none())
-            .for_each(|instance| reset(&instance.device));
-        self.all.iter().for_each(reset);
-        self.pci.reset();
+    /// The vCPUs have been paused. Returns when no device has anything under way.
+    pub(crate) fn pause(&self) {
+        self.streams.flush();
+        self.runs.store(false, Ordering::Relaxed);
+        let drains: Vec<Drain> = self.every().iter().filter_map(|device| lock(device).pause()).collect();
+        drains.into_iter().for_each(Drain::wait);
     }
+
+    /// Returns all devices to the state after power-on. Only while paused.
+    pub(crate) fn reset(&self, kind: ResetKind) {
+        let devices = self.every();
+        devices.iter().for_each(|device| lock(device).reset());
+        devices.iter().for_each(|device| lock(device).reset_hold(kind));
+        devices.iter().for_each(|device| lock(device).reset_exit(kind));
+        self.pci.refresh();
+    }
+
+    /// Every device, in the order in which they were made; functions of PCI come last.
+    fn every(&self) -> Vec<SharedDevice> {
+        let instances = self.instances();
+        let cards = instances.iter().filter(|instance| instance.place.is_none());
+        let cards = cards.map(|instance| Arc::clone(&instance.device));
+        let functions = self
+            .pci
+            .functions()
+            .into_iter()
+            .map(|function| function as SharedDevice);
+        cards.chain(self.all.iter().cloned()).chain(functions).collect()
+    }
+}
+
+fn lock(device: &SharedDevice) -> std::sync::MutexGuard<'_, dyn Device + 'static> {
+    device.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Checks what `-global` says about the machine's own devices.
@@ -207,6 +266,7 @@ pub(crate) fn built_in_values(registry: &Registry, config: &MachineConfig, type_
 struct Assembly<'a> {
     with: &'a Surroundings<'a>,
     wiring: Wiring,
+    numbers: Numbers,
     connections: Connections,
     all: Vec<SharedDevice>,
     instances: Vec<Instance>,
@@ -230,3 +290,6 @@ impl Assembly<'_> {
         device
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::cpu::CpuObject;
 use super::pci_info::pci_info;
 use super::vm::Vm;
 use crate::accel::controllers::InterruptControllers;
 use crate::accel::{StatValue, hostfile};
-use crate::machine::guest::Guest;
-use crate::machine::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
+use crate::machine::guest::{Guest, GuestObject, RemovedDevice};
+use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -130,8 +132,28 @@ impl Guest for Vm {
             .into_bytes())
     }
 
-    fn devices(&self) -> Vec<DeviceInfo> {
-        self.devices()
+    fn device_tree(&self) -> String {
+        self.device_tree()
+    }
+
+    fn objects(&self) -> Vec<GuestObject> {
+        self.objects()
+    }
+
+    fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+        self.plug(entry)
+    }
+
+    fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error> {
+        self.unplug(path)
+    }
+
+    fn take_released(&self) -> Vec<RemovedDevice> {
+        self.take_released()
+    }
+
+    fn finish_unplugs(&self) -> Vec<RemovedDevice> {
+        self.finish_unplugs()
     }
 
     fn pci(&self) -> Vec<PciInfo> {

@@ -94,7 +94,7 @@ fn signed(number: u64) -> i64 {
 }
 
 /// Names of classes, as QEMU's monitor shows them.
-fn class_name(class: u16) -> Option<&'static str> {
+pub(super) fn class_name(class: u16) -> Option<&'static str> {
     Some(match class {
         0x0100 => "SCSI controller",
         0x0101 => "IDE controller",

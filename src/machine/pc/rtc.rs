@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
+use serde_json::Value;
 
 use super::layout::Split;
 use super::timed::{Timed, Timer};
 use crate::devices::rtc::{Rtc, TimeSource};
-use crate::devices::{Clock, Device, PioDevice};
+use crate::devices::{Clock, Device, PioDevice, ResetKind};
 use crate::machine::config::{RtcBase, RtcClock, RtcConfig};
 use crate::machine::local_time;
 use crate::qapi::Error;
@@ -155,11 +156,6 @@ impl TimedRtc {
         }
     }
 
-    /// Tells firmware that the machine wakes from sleep.
-    pub(crate) fn note_wakeup(&mut self) {
-        self.poke(SHUTDOWN_STATUS, WAKES_FROM_SLEEP);
-    }
-
     /// Replaces the boot order that firmware finds.
     pub(crate) fn set_boot_order(&mut self, order: BootOrder) {
         for (at, byte) in order.0 {
@@ -203,6 +199,18 @@ impl Device for TimedRtc {
         for (at, byte) in self.order_after_reset.take().into_iter().flat_map(|order| order.0) {
             self.poke(at, byte);
         }
+    }
+
+    fn reset_exit(&mut self, kind: ResetKind) {
+        self.clock.reset_exit(kind);
+        if kind == ResetKind::Wakeup {
+            // So firmware learns that the machine wakes from sleep.
+            self.poke(SHUTDOWN_STATUS, WAKES_FROM_SLEEP);
+        }
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        self.clock.property(name)
     }
 
     fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {

@@ -110,7 +110,10 @@ fn prints_and_powers_off(irqchip: &str) {
     let vm = Vm::new(&config, resources, &notifier).unwrap();
     assert_eq!(run_until_notice(&vm, &notices), Notice::ShutdownRequest);
     assert_eq!(text_until(&peer, "\n"), "hello from the guest\n");
-    assert_eq!(vm.devices()[0].qom_type, "isa-serial");
+    let objects = vm.objects();
+    let serial = objects.iter().find(|shown| shown.object.type_name() == "isa-serial");
+    // After a vCPU and the devices that QEMU has before it.
+    assert_eq!(serial.unwrap().path, "/machine/unattached/device[10]");
     let info = Guest::pci(&vm);
     let slots: Vec<_> = info[0]
         .devices

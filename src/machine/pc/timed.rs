@@ -5,11 +5,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use crate::devices::drain::Drain;
 use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
-use crate::devices::{Device, PioDevice};
+use crate::devices::{Device, PioDevice, ResetKind};
 use crate::vmstate::{StateError, Visitor};
 use nix::sys::signal::SigSet;
+use serde_json::Value;
 
 /// A guest that asks for more is called late.
 const SHORTEST_WAIT: Duration = Duration::from_micros(50);
@@ -57,11 +59,6 @@ impl<D: Timer + 'static> Timed<D> {
             }),
             thread: None,
         }
-    }
-
-    /// Says whether the guest runs.
-    pub(crate) fn set_running(&mut self, runs: bool) {
-        self.change(|state| state.guest_runs = runs);
     }
 
     /// Does something with the device that may move its deadline.
@@ -141,6 +138,32 @@ impl<D: Timer + 'static> Device for Timed<D> {
 
     fn reset(&mut self) {
         self.change(|state| state.device.reset());
+    }
+
+    fn reset_hold(&mut self, kind: ResetKind) {
+        self.change(|state| state.device.reset_hold(kind));
+    }
+
+    fn reset_exit(&mut self, kind: ResetKind) {
+        self.change(|state| state.device.reset_exit(kind));
+    }
+
+    fn pause(&mut self) -> Option<Drain> {
+        self.change(|state| {
+            state.guest_runs = false;
+            state.device.pause()
+        })
+    }
+
+    fn resume(&mut self) {
+        self.change(|state| {
+            state.guest_runs = true;
+            state.device.resume();
+        });
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        self.shared.lock().device.property(name)
     }
 
     fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {

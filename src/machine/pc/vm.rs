@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::mman::{MlockAllFlags, mlockall};
+use serde_json::{Map, Value};
 
 use super::{
     board::Board,
@@ -29,16 +30,12 @@ use crate::{
         x86_64::{self, AccelVm, Accelerator, VmSpec, X86Exits},
     },
     cpu::x86::{IrqChip, Processor},
-    devices::{
-        Notifier,
-        fw_cfg::FwCfg,
-        pm::{Pm, WakeReason},
-        ports,
-    },
+    devices::{Notifier, ResetKind, fw_cfg::FwCfg, pm::Pm, ports},
     irq::{Inputs, Lines, Router},
     machine::{
         config::{MachineConfig, SmpConfig},
-        info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo},
+        guest::{GuestObject, RemovedDevice},
+        info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo},
         numa::Numa,
         topology,
         types::{self, MachineKind},
@@ -204,7 +201,7 @@ impl Vm {
         let fw_cfg = firmware_config::device(&facts, &boot, &board.map.memory)?;
         let region = ports("fwcfg", FwCfg::LEN, Access::ANY, &fw_cfg, 0);
         mappings.push(board.map.map_ports(FwCfg::PORT, &region)?);
-        devices.add(fw_cfg);
+        devices.add_firmware_configuration(fw_cfg)?;
         let vm = Self {
             vcpus,
             processor: Arc::new(processor),
@@ -242,7 +239,7 @@ impl Vm {
         }
         *clock = KvmClock::Running;
         self.time.start();
-        self.devices.set_running(true);
+        self.devices.resume();
         self.vcpus.resume();
         Ok(())
     }
@@ -255,7 +252,7 @@ impl Vm {
         self.devices.release_vcpus();
         self.vcpus.pause();
         self.time.stop();
-        self.devices.set_running(false);
+        self.devices.pause();
         let mut clock = lock(&self.kvmclock);
         if *clock == KvmClock::Running {
             let now = self
@@ -273,7 +270,7 @@ impl Vm {
     /// # Errors
     /// When a kernel image can no longer be read, or KVM refuses a register.
     pub fn reset(&self) -> Result<(), Error> {
-        self.devices.reset();
+        self.devices.reset(ResetKind::Cold);
         let boot_state = lock(&self.boot).load(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
@@ -288,9 +285,7 @@ impl Vm {
     /// # Errors
     /// When KVM refuses a register.
     pub fn wakeup(&self) -> Result<(), Error> {
-        self.devices.reset();
-        lock(&self.devices.rtc).note_wakeup();
-        lock(&self.devices.pm).with(|pm| pm.wake(WakeReason::Other));
+        self.devices.reset(ResetKind::Wakeup);
         let boot_state = lock(&self.boot).waking_state(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         self.vcpus.reset(boot_state)
     }
@@ -338,10 +333,44 @@ impl Vm {
         &self._lines
     }
 
-    /// The devices that `-device` made.
+    /// Devices and their properties, bus by bus, for people.
     #[must_use]
-    pub fn devices(&self) -> Vec<DeviceInfo> {
-        self.devices.infos()
+    pub fn device_tree(&self) -> String {
+        self.devices.tree_text()
+    }
+
+    /// Devices and buses, as they live.
+    #[must_use]
+    pub fn objects(&self) -> Vec<GuestObject> {
+        self.devices.objects()
+    }
+
+    /// Plugs in a device.
+    ///
+    /// # Errors
+    /// Names what is missing, wrong or taken.
+    pub fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+        self.devices.plug(entry)
+    }
+
+    /// Asks for a device to be let go.
+    ///
+    /// # Errors
+    /// Its bus lets none go, or the guest has been asked already.
+    pub fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error> {
+        self.devices.unplug(path)
+    }
+
+    /// Takes out the devices that the guest has let go of.
+    #[must_use]
+    pub fn take_released(&self) -> Vec<RemovedDevice> {
+        self.devices.take_released()
+    }
+
+    /// Takes out the devices that the guest has been asked for.
+    #[must_use]
+    pub fn finish_unplugs(&self) -> Vec<RemovedDevice> {
+        self.devices.finish_unplugs()
     }
 
     /// The PCI functions, bus by bus.

@@ -27,6 +27,8 @@ pub struct Placement<'a> {
     pub addr: Option<Devfn>,
     /// Whether the slot may hold other functions.
     pub multifunction: bool,
+    /// Whether the guest is there already: functions that come to a slot after its first one would not be seen.
+    pub hotplugged: bool,
 }
 
 /// A function in its place.
@@ -106,6 +108,17 @@ impl<T> Topology<T> {
             device,
         };
         self.buses[bus.0].functions.insert(addr, function);
+    }
+
+    /// Takes the function in a place out.
+    pub fn remove(&mut self, (bus, addr): (BusId, Devfn)) -> Option<Function<T>> {
+        self.buses[bus.0].functions.remove(&addr)
+    }
+
+    /// Whether a bus is the link of a port, which has one slot.
+    #[must_use]
+    pub fn is_link(&self, bus: BusId) -> bool {
+        self.buses[bus.0].link
     }
 
     /// Adds the bus behind the PCI Express port at `bridge`. It has the port's id for a name, or the next free `pcie.N`.
@@ -190,12 +203,13 @@ impl<T> Topology<T> {
 
 impl<T> Bus<T> {
     fn free_slot(&self) -> Option<Devfn> {
-        let slots = if self.link { 0..1 } else { 0..32 };
         let used = |slot: u8| self.functions.keys().any(|addr| addr.slot() == slot);
-        slots
-            .into_iter()
-            .find(|slot| !used(*slot))
-            .map(|slot| Devfn::new(slot, 0))
+        (0..32).find(|slot| !used(*slot)).map(|slot| Devfn::new(slot, 0))
+    }
+
+    /// The function that stands for the whole slot, if the bus is a link.
+    fn first_in_link(&self) -> Option<&Function<T>> {
+        self.functions.get(&Devfn::new(0, 0)).filter(|_| self.link)
     }
 
     fn check(&self, addr: Devfn, want: &Placement<'_>) -> Result<(), Error> {
@@ -206,6 +220,12 @@ impl<T> Bus<T> {
                 "PCI: slot {slot} function {function} not available for {driver}, in use by {},id={}",
                 other.driver,
                 other.id.as_deref().unwrap_or_default()
+            )));
+        }
+        if let Some(first) = self.first_in_link().filter(|_| want.hotplugged) {
+            return Err(Error::generic(format!(
+                "PCI: slot 0 function 0 already occupied by {}, new func {driver} cannot be exposed to guest.",
+                first.driver
             )));
         }
         let first = self.functions.get(&Devfn::new(slot, 0));
@@ -237,6 +257,7 @@ mod tests {
             bus,
             addr: addr.map(|addr| Devfn::parse(addr).unwrap()),
             multifunction,
+            hotplugged: false,
         }
     }
 
@@ -310,6 +331,32 @@ mod tests {
         );
         assert_eq!(topology.root_pin((link, Devfn::new(0, 0)), 1), (1, 1));
         assert_eq!(topology.bus_behind(place), Some(link));
+    }
+
+    #[test]
+    fn what_comes_later_is_not_hidden_behind_the_first() {
+        let mut topology = topology();
+        let port = want(None, None, false);
+        let place = topology.place(&port).unwrap();
+        topology.insert(place, &port, ());
+        topology.add_link(Some("pci.1"), place);
+        let later = |addr| Placement {
+            hotplugged: true,
+            ..want(Some("pci.1"), addr, false)
+        };
+        let first = topology.place(&later(None)).unwrap();
+        topology.insert(first, &later(None), ());
+        for addr in [None, Some("1"), Some("0.1")] {
+            let expected = "PCI: slot 0 function 0 already occupied by pcie-root-port, new func pcie-root-port cannot be \
+                            exposed to guest.";
+            assert_eq!(desc(topology.place(&later(addr))), expected, "{addr:?}");
+        }
+        assert_eq!(
+            desc(topology.place(&later(Some("0")))),
+            "PCI: slot 0 function 0 not available for pcie-root-port, in use by pcie-root-port,id=pci.1"
+        );
+        assert!(topology.remove(first).is_some());
+        assert_eq!(topology.place(&later(None)).unwrap(), first);
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) async fn run(
         Run::ShowMemoryDevices => stats::memory_devices(&query("query-memory-devices").await?),
         Run::ShowMigration => stats::migration(&query("query-migrate").await?),
         Run::ShowQdm => host.devices_help(),
+        Run::ShowDeviceTree => memory::device_tree(host).await?,
         Run::ShowRamBlocks => memory::ram_blocks(host).await?,
         Run::ShowRegisters => memory::registers(host, state, &arguments).await?,
         Run::ShowStats => stats::stats(host, memory::cpu(state), &arguments).await?,

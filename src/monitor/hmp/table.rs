@@ -87,6 +87,7 @@ pub(super) enum Run {
     ShowPci,
     ShowQdm,
     ShowQomTree,
+    ShowDeviceTree,
     ShowRamBlocks,
     ShowRegisters,
     ShowStats,
@@ -463,6 +464,7 @@ pub(super) const TOPICS: &[Command] = &[
         help: "the objects below a path",
         run: Run::ShowQomTree,
     },
+    plain(&["qtree"], "the devices, bus by bus", Run::ShowDeviceTree),
     plain(&["ramblock"], "the blocks of memory", Run::ShowRamBlocks),
     Command {
         names: &["registers"],

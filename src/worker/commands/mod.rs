@@ -222,10 +222,10 @@ impl WorkerCommands for Core {
     }
 
     async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {
-        devices::refuse_add(self, &args)
+        devices::add(self, &args)
     }
 
     async fn device_del(&self, (): &(), args: DeviceDelArgs) -> Result<(), Error> {
-        devices::refuse_del(self, &args.id)
+        devices::del(self, &args.id)
     }
 }

@@ -10,7 +10,8 @@ use crate::accel::StatValue;
 use crate::accel::controllers::InterruptControllers;
 use crate::cmdline::{self, Parsed};
 use crate::machine;
-use crate::machine::info::{DeviceInfo, EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
+use crate::machine::guest::{GuestObject, RemovedDevice};
+use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::qapi::qmp::PciInfo;
 use crate::qapi::visit::WireEvent;
 use crate::qom::Object;
@@ -149,7 +150,27 @@ impl Guest for Puppet {
         Ok(Vec::new())
     }
 
-    fn devices(&self) -> Vec<DeviceInfo> {
+    fn device_tree(&self) -> String {
+        String::new()
+    }
+
+    fn objects(&self) -> Vec<GuestObject> {
+        Vec::new()
+    }
+
+    fn plug(&self, _: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+        Err(Error::generic("this machine has no buses"))
+    }
+
+    fn unplug(&self, _: &str) -> Result<Vec<RemovedDevice>, Error> {
+        Err(Error::generic("this machine has no buses"))
+    }
+
+    fn take_released(&self) -> Vec<RemovedDevice> {
+        Vec::new()
+    }
+
+    fn finish_unplugs(&self) -> Vec<RemovedDevice> {
         Vec::new()
     }
 

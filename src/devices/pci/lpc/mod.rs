@@ -2,6 +2,8 @@
 
 mod state;
 
+use serde_json::{Value, json};
+
 pub use state::{ChipConfig, LpcState, SmiFeatures};
 
 use super::{ConfigSpace, PciFunction, PciState};
@@ -13,6 +15,8 @@ use crate::{
 
 /// Base of the power management ports.
 const PM_BASE: usize = 0x40;
+/// Offset of the general-purpose events from there.
+const GPE0: u16 = 0x20;
 /// Switches them on.
 const ACPI_CONTROL: usize = 0x44;
 const ACPI_ENABLE: u8 = 1 << 7;
@@ -48,6 +52,8 @@ pub static LPC: TypeInfo = TypeInfo {
             Default::Uint(0),
             "Leave out sleep state S4",
         ),
+        PropertyInfo::read_only("pm_io_base", PropertyKind::Uint32, "First power management port"),
+        PropertyInfo::read_only("gpe0_blk", PropertyKind::Uint32, "First port of general-purpose events"),
         // There is no TCO timer, so nothing reboots either way; libvirt says what it wants on every command line.
         PropertyInfo::new(
             "noreboot",
@@ -150,6 +156,15 @@ impl Device for Lpc {
     // Its section holds what other devices remember as well: the machine puts it together.
     fn sections(&mut self, _: &mut Visitor<'_>) -> Result<(), StateError> {
         Ok(())
+    }
+
+    fn property(&self, name: &str) -> Option<Value> {
+        let base = self.pm_base().unwrap_or_default();
+        match name {
+            "pm_io_base" => Some(json!(base)),
+            "gpe0_blk" => Some(json!(base + GPE0)),
+            _ => None,
+        }
     }
 }
 

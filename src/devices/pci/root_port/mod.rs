@@ -14,7 +14,7 @@ use super::{
     slot::{Effect, HotplugSlot},
 };
 use crate::{
-    devices::Device,
+    devices::{Device, ResetKind},
     irq::{IrqLine, MsiSource},
     vmstate::{StateError, Stateful, Visitor, section},
 };
@@ -164,6 +164,9 @@ impl Device for RootPort {
         self.released = false;
         self.express.set_present(&mut self.config, self.occupied);
         self.slot.resume(&self.config);
+    }
+
+    fn reset_hold(&mut self, _: ResetKind) {
         self.act(Effect::default());
     }
 

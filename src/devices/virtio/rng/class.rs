@@ -14,8 +14,6 @@ use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo, Values};
 const VECTORS: u16 = 2;
 /// Bytes in a period that are as good as no limit.
 const NO_LIMIT: u64 = i64::MAX as u64;
-/// Name of the device behind the function.
-pub(super) const BACKEND: &str = "virtio-rng-device";
 
 const MAX_BYTES: PropertyInfo = PropertyInfo::new("max-bytes", PropertyKind::Uint64, Default::Uint(NO_LIMIT), "");
 const PERIOD: PropertyInfo = PropertyInfo::new("period", PropertyKind::Uint32, Default::Uint(1 << 16), "");
@@ -23,7 +21,7 @@ const RNG: PropertyInfo = PropertyInfo::new("rng", PropertyKind::Link(RNG_BACKEN
 
 /// The device without its transport.
 pub static RNG_DEVICE: TypeInfo = TypeInfo {
-    name: BACKEND,
+    name: "virtio-rng-device",
     parent: Some("virtio-device"),
     user_creatable: false,
     hotpluggable: false,
@@ -121,5 +119,5 @@ fn realize(
         None => EntropySource::Builtin,
     };
     let device = Arc::new(Rng::new(source, allowance, site.event_loop()?));
-    pci::realize(info, interfaces, VECTORS, (values, place, site), device)
+    pci::realize((info, &RNG_DEVICE), interfaces, VECTORS, (values, place, site), device)
 }

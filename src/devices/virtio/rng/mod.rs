@@ -21,7 +21,6 @@ use crate::io::{Counter, EventLoop, Task};
 /// The kind.
 static KIND: Kind = Kind {
     name: "virtio-rng",
-    backend: class::BACKEND,
     id: 4,
     transitional_id: Some(0x1005),
     class: [0x00, 0xff, 0x00],

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::fixture::{Chipset, Numbers};
 use super::site::Connections;
 use super::{Assembly, Surroundings};
 use crate::devices::SharedDevice;
@@ -38,7 +39,7 @@ const RTC_IRQ: u8 = 8;
 
 impl<'a> Assembly<'a> {
     /// A machine with its chipset and nothing plugged in.
-    pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<Self, Error> {
+    pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<(Self, Chipset), Error> {
         let streams = StreamsBuilder::new().map_err(|error| Error::generic(format!("eventfd: {}", reason(&error))))?;
         let (board, notifier) = (with.board, with.board.notifier());
         let wiring = with.wiring(resources.entropy);
@@ -61,6 +62,7 @@ impl<'a> Assembly<'a> {
         let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual));
         let mut assembly = Assembly {
             with,
+            numbers: Numbers::new(with.cpus),
             wiring,
             connections: Connections {
                 streams,
@@ -79,32 +81,41 @@ impl<'a> Assembly<'a> {
         assembly.map_ports(ConfigPorts::PORT, &region)?;
         let rtc = Arc::clone(&assembly.rtc) as SharedDevice;
         assembly.map_ports(RTC_PORT, &ports("rtc", 2, Access::BYTES, &rtc, 0))?;
-        assembly.all.push(rtc);
-        if with.options.i8042 {
-            assembly.add_keyboard()?;
-        }
+        assembly.all.push(Arc::clone(&rtc));
+        let keyboard = match with.options.i8042 {
+            true => Some(assembly.add_keyboard()?),
+            false => None,
+        };
         let port92 = assembly.keep(Port92::new(notifier)) as SharedDevice;
         assembly.map_ports(Port92::PORT, &ports("port92", 1, Access::BYTES, &port92, 0))?;
         let pm = Arc::clone(&assembly.pm) as SharedDevice;
         assembly.all.push(Arc::clone(&pm));
         let apm = ports("apm-io", Pm::APM_LEN, Access::BYTES, &pm, Pm::APM_BIAS);
         assembly.map_ports(Pm::APM_PORT, &apm)?;
-        assembly.add_host_bridge()?;
-        assembly.add_lpc_bridge(&pm)?;
-        Ok(assembly)
+        let chipset = Chipset {
+            mch: assembly.add_host_bridge()?,
+            lpc: assembly.add_lpc_bridge(&pm)?,
+            rtc,
+            keyboard,
+            port92,
+            split: None,
+            serials: 0,
+        };
+        Ok((assembly, chipset))
     }
 
     /// The keyboard controller.
-    fn add_keyboard(&mut self) -> Result<(), Error> {
+    fn add_keyboard(&mut self) -> Result<SharedDevice, Error> {
         let line = self.wiring.line(KEYBOARD_IRQ)?;
         let keyboard = self.keep(I8042::new(line, self.with.board.notifier(), self.with.direct_boot)) as SharedDevice;
         self.map_ports(i8042::DATA_PORT, &ports("i8042-data", 1, Access::BYTES, &keyboard, 0))?;
         let command = ports("i8042-cmd", 1, Access::BYTES, &keyboard, i8042::COMMAND_OFFSET);
-        self.map_ports(i8042::DATA_PORT + i8042::COMMAND_OFFSET, &command)
+        self.map_ports(i8042::DATA_PORT + i8042::COMMAND_OFFSET, &command)?;
+        Ok(keyboard)
     }
 
     /// The timer, unless the kernel has it.
-    pub(super) fn add_timer(&mut self) -> Result<Option<Arc<Mutex<Timed<Pit>>>>, Error> {
+    pub(super) fn add_timer(&mut self) -> Result<Option<SharedDevice>, Error> {
         if self.with.chips.is_none() {
             return Ok(None);
         }
@@ -114,11 +125,11 @@ impl<'a> Assembly<'a> {
         self.map_ports(Pit::PORT, &ports("pit", Pit::LEN, Access::BYTES, &device, 0))?;
         let speaker = ports("pcspk", 1, Access::BYTES, &device, Pit::SPEAKER_OFFSET);
         self.map_ports(Pit::SPEAKER_PORT, &speaker)?;
-        Ok(Some(pit))
+        Ok(Some(device))
     }
 
     /// The host bridge, which maps configuration space into memory.
-    fn add_host_bridge(&mut self) -> Result<(), Error> {
+    fn add_host_bridge(&mut self) -> Result<Arc<Mutex<Mch>>, Error> {
         let mch = Arc::new(Mutex::new(Mch::new(self.with.direct_boot)));
         let (mmconfig, bridge) = (Arc::new(MmConfig::new(Arc::clone(&self.pci))), Arc::clone(&mch));
         let shown = Mutex::new(None::<(Range<u64>, Mapping)>);
@@ -139,12 +150,13 @@ impl<'a> Assembly<'a> {
         };
         let want = fixed("mch", Devfn::new(0, 0), false);
         let place = self.pci.place(&want)?;
-        self.pci.insert(place, &want, mch, Some(Box::new(hook)));
-        Ok(())
+        self.pci
+            .insert(place, &want, Arc::clone(&mch) as _, Some(Box::new(hook)));
+        Ok(mch)
     }
 
     /// The LPC bridge, which maps the power management ports.
-    fn add_lpc_bridge(&mut self, pm: &SharedDevice) -> Result<(), Error> {
+    fn add_lpc_bridge(&mut self, pm: &SharedDevice) -> Result<SharedDevice, Error> {
         let lpc = Arc::new(Mutex::new(Lpc::new(self.with.direct_boot.then_some(PM_BASE))));
         let bridge = Arc::clone(&lpc);
         let region = ports("acpi-pm", Pm::LEN, Access::UP_TO_FOUR, pm, 0);
@@ -164,8 +176,9 @@ impl<'a> Assembly<'a> {
         };
         let want = fixed("ICH9-LPC", Devfn::new(0x1f, 0), true);
         let place = self.pci.place(&want)?;
-        self.pci.insert(place, &want, lpc, Some(Box::new(hook)));
-        Ok(())
+        self.pci
+            .insert(place, &want, Arc::clone(&lpc) as _, Some(Box::new(hook)));
+        Ok(lpc)
     }
 }
 
@@ -176,5 +189,6 @@ fn fixed(driver: &str, addr: Devfn, multifunction: bool) -> Placement<'_> {
         bus: None,
         addr: Some(addr),
         multifunction,
+        hotplugged: false,
     }
 }

@@ -1,42 +1,35 @@
-//! A device that has been made: its class, what it was made from, and its place.
+//! A device that somebody plugged in: its class, what it was made from, and its place.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
-use serde_json::{Value, json};
-
+use super::fixture::bus;
 use crate::devices::class::DeviceClass;
 use crate::devices::{AcpiDevice, SharedDevice};
-use crate::machine::info::DeviceInfo;
+use crate::machine::guest::{GuestObject, RemovedDevice};
 use crate::machine::pc::pci::Place;
 use crate::mem::Mapping;
-use crate::qom::{Registry, Values};
-
-/// The device behind one that is but the way to it, with those of its values that its own type declares.
-pub(super) fn backend(registry: &Registry, device: &SharedDevice, path: &str, values: &Values) -> Option<DeviceInfo> {
-    let qom_type = device.lock().unwrap_or_else(PoisonError::into_inner).backend()?;
-    let declared = registry.properties(qom_type).into_iter().filter(|known| known.settable);
-    let value = |name: &'static str| Some((name.to_owned(), values.get(name)?.clone()));
-    Some(DeviceInfo {
-        id: None,
-        qom_type,
-        path: format!("{path}/virtio-backend"),
-        properties: declared.filter_map(|known| value(known.name)).collect(),
-    })
-}
+use crate::qom::{Object, Values};
 
 /// A device of a `-device` or `device_add`.
 pub(super) struct Instance {
     pub(super) class: &'static DeviceClass,
     pub(super) id: Option<String>,
-    /// Its path in the object tree.
+    /// Its path in the tree of objects.
     pub(super) path: String,
+    /// Name of the bus that it is on.
+    pub(super) bus: String,
     /// What its properties were set to.
     pub(super) values: Values,
     pub(super) device: SharedDevice,
-    /// The device behind it, if it is but the way to another.
-    pub(super) backend: Option<DeviceInfo>,
+    pub(super) object: Arc<dyn Object>,
+    /// Devices that it is made of.
+    pub(super) parts: Vec<(&'static str, Arc<dyn Object>)>,
     /// Where it is, if that is on a PCI bus.
     pub(super) place: Option<Place>,
+    /// Name of the bus behind it, if there is one.
+    pub(super) bus_behind: Option<String>,
+    /// The guest has been asked to let it go.
+    pub(super) unplugging: bool,
     /// What the guest reaches it by, beside base address registers.
     pub(super) _mappings: Vec<Mapping>,
 }
@@ -47,21 +40,29 @@ impl Instance {
         self.device.lock().unwrap_or_else(PoisonError::into_inner).acpi()
     }
 
-    /// The device as the tree of objects shows it.
-    pub(super) fn info(&self) -> DeviceInfo {
-        let device = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = |name: &str| match (name, self.place) {
-            ("addr", Some((_, addr))) => Some(json!(addr.byte())),
-            _ => device.property(name),
+    /// What the tree of objects gets.
+    pub(super) fn shown(&self) -> Vec<GuestObject> {
+        let below = |name: &str, object: &Arc<dyn Object>| GuestObject {
+            path: format!("{}/{name}", self.path),
+            object: Arc::clone(object),
         };
-        let declared = self.values.names();
-        let value = |name: &'static str| own(name).or_else(|| self.values.get(name).cloned());
-        let properties = declared.filter_map(|name| Some((name.to_owned(), value(name)?)));
-        DeviceInfo {
-            id: self.id.clone(),
-            qom_type: self.class.info.name,
+        let itself = GuestObject {
             path: self.path.clone(),
-            properties: properties.collect::<serde_json::Map<String, Value>>(),
+            object: Arc::clone(&self.object),
+        };
+        let parts = self.parts.iter().map(|(name, part)| below(name, part));
+        let behind = self.bus_behind.iter().map(|name| below(name, &bus("PCIE")));
+        std::iter::once(itself).chain(parts).chain(behind).collect()
+    }
+
+    /// Ends the device, of which nothing reaches the guest any more.
+    pub(super) fn end(self) -> RemovedDevice {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner).unrealize();
+        let parts = self.parts.iter().map(|(name, _)| format!("{}/{name}", self.path));
+        RemovedDevice {
+            parts: parts.collect(),
+            id: self.id,
+            path: self.path,
         }
     }
 }

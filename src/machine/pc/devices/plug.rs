@@ -1,14 +1,18 @@
 //! Making the devices that `-device` and its kin name: one way for all of them.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
 
 use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 
 use super::Assembly;
-use super::instance::{self, Instance};
+use super::fixture::Numbers;
+use super::instance::Instance;
+use super::object::{DeviceObject, Origin};
 use super::site::{Connections, DeviceSite, Wiring};
-use crate::devices::class::{DeviceClass, Realize, RealizeError};
+use super::unplug::no_hotplug;
+use crate::devices::class::{Realize, RealizeError, RealizePci};
 use crate::devices::pci::PciPlace;
 use crate::devices::{SharedDevice, class};
 use crate::machine::chardevs;
@@ -18,6 +22,7 @@ use crate::machine::pc::pci::{Place, RootComplex};
 use crate::machine::pci::{Devfn, Placement};
 use crate::machine::pluggable;
 use crate::qapi::Error;
+use crate::qapi::text::is_well_formed_id;
 use crate::qom::Values;
 use crate::report;
 use crate::target::Target;
@@ -31,7 +36,8 @@ impl Assembly<'_> {
             }
             let entry = json!({ "driver": "isa-serial", "chardev": chardev, "index": index });
             if let Value::Object(entry) = entry {
-                self.plug(&entry)?;
+                let path = self.numbers.serial(self.instances.len());
+                self.plug_at(&entry, Some(path))?;
             }
         }
         Ok(())
@@ -47,12 +53,18 @@ impl Assembly<'_> {
 
     /// Makes the device of one `-device` entry.
     pub(super) fn plug(&mut self, entry: &Map<String, Value>) -> Result<(), Error> {
+        self.plug_at(entry, None)
+    }
+
+    fn plug_at(&mut self, entry: &Map<String, Value>, path: Option<String>) -> Result<(), Error> {
         let plugging = Plugging {
             wiring: &self.wiring,
+            numbers: self.numbers,
             pci: &self.pci,
             others: &self.instances,
+            hotplug: false,
         };
-        let made = plugging.plug(entry, Some(&mut self.connections))?;
+        let made = plugging.plug(entry, path, Some(&mut self.connections))?;
         self.instances.push(made);
         Ok(())
     }
@@ -61,23 +73,38 @@ impl Assembly<'_> {
 /// A machine that a device is being put into.
 pub(super) struct Plugging<'a> {
     pub(super) wiring: &'a Wiring,
+    pub(super) numbers: Numbers,
     pub(super) pci: &'a RootComplex,
     /// The devices there are.
     pub(super) others: &'a [Instance],
+    /// The guest is there already.
+    pub(super) hotplug: bool,
 }
 
 impl Plugging<'_> {
-    /// Makes the device that `entry` describes, and puts it into its place.
+    /// Makes the device that `entry` describes, and puts it into its place. `path` is where it is in the tree of objects, unless
+    /// that follows from its id.
     pub(super) fn plug(
         &self,
         entry: &Map<String, Value>,
+        path: Option<String>,
         connections: Option<&mut Connections>,
     ) -> Result<Instance, Error> {
         let registry = &self.wiring.registry;
         let driver = pluggable(registry, entry)?.name.clone();
         let invalid = || Error::generic(format!("'{driver}' is not a valid device model name"));
         let class = class(Target::X86_64, &driver).ok_or_else(invalid)?;
-        self.check_bus(&driver, entry)?;
+        let bus = self.bus(&driver, entry)?;
+        if self.hotplug && !self.pci.takes_hotplug(&bus) {
+            return Err(no_hotplug(&bus));
+        }
+        if self.hotplug && !class.info.hotpluggable {
+            return Err(Error::generic(format!(
+                "Device '{driver}' does not support hotplugging"
+            )));
+        }
+        let id = entry.get("id").and_then(Value::as_str);
+        self.check_id(id)?;
         let values = registry.values(&driver, entry, self.wiring.globals())?;
         let mut site = DeviceSite {
             wiring: self.wiring,
@@ -91,38 +118,45 @@ impl Plugging<'_> {
                 realize(&values, &mut site).map_err(|error| blame(&driver, &error))?,
                 None,
             ),
-            Realize::Pci(_) => {
-                let (device, place) = self.plug_into_pci(class, entry, &values, &mut site)?;
+            Realize::Pci(realize) => {
+                let want = placement(class.info.name, entry, &values, self.hotplug);
+                let (device, place) = self.plug_into_pci(&want, &values, realize, &mut site)?;
                 (device, Some(place))
             }
         };
-        let id = entry.get("id").and_then(Value::as_str).map(str::to_owned);
-        let path = self.path(id.as_deref());
+        let parent_bus = self.bus_path(&bus);
+        let origin = Origin {
+            id,
+            parent_bus: &parent_bus,
+            hotplugged: self.hotplug,
+            addr: place.map(|(_, addr)| addr.byte()),
+        };
+        let parts = device.lock().unwrap_or_else(PoisonError::into_inner).parts();
         Ok(Instance {
             class,
-            backend: instance::backend(registry, &device, &path, &values),
-            path,
-            id,
+            path: path.unwrap_or_else(|| self.path(id)),
+            id: id.map(str::to_owned),
+            object: Arc::new(DeviceObject::new(registry, class.info.name, &values, origin, &device)),
+            parts,
+            bus,
+            bus_behind: place.and_then(|place| self.pci.bus_behind(place)),
             values,
             device,
             place,
+            unplugging: false,
             _mappings: site.mappings,
         })
     }
 
     fn plug_into_pci(
         &self,
-        class: &'static DeviceClass,
-        entry: &Map<String, Value>,
+        want: &Placement<'_>,
         values: &Values,
+        realize: RealizePci,
         site: &mut DeviceSite<'_>,
     ) -> Result<(SharedDevice, Place), Error> {
-        let Realize::Pci(realize) = class.realize else {
-            return Err(Error::generic(format!("{} is no PCI function", class.info.name)));
-        };
-        let want = placement(class.info.name, entry, values);
         self.check_pci(values)?;
-        let place = self.pci.place(&want)?;
+        let place = self.pci.place(want)?;
         if let Some(doubt) = self.pci.doubt(place, want.driver) {
             report::warning(doubt);
         }
@@ -133,15 +167,30 @@ impl Plugging<'_> {
             express: self.pci.is_behind_port(place),
             intx: self.wiring.line(pin_gsi(slot, pin))?,
         };
-        let function = realize(values, pci_place, site).map_err(|error| blame(class.info.name, &error))?;
+        let function = realize(values, pci_place, site).map_err(|error| blame(want.driver, &error))?;
         if !self.pci.takes_slot_of(&function) {
             return Err(Error::generic(format!(
                 "Can't add chassis slot, error -{}",
                 Errno::EBUSY as i32
             )));
         }
-        self.pci.insert(place, &want, function.clone(), None);
+        match self.hotplug {
+            true => self.pci.plug(place, want, function.clone()),
+            false => self.pci.insert(place, want, function.clone(), None),
+        }
         Ok((function, place))
+    }
+
+    /// Checks that an id can be used and is free.
+    fn check_id(&self, id: Option<&str>) -> Result<(), Error> {
+        let Some(id) = id else { return Ok(()) };
+        if !is_well_formed_id(id) {
+            return Err(Error::generic(format!("Invalid qdev ID '{id}'")));
+        }
+        match self.others.iter().any(|other| other.id.as_deref() == Some(id)) {
+            true => Err(Error::generic(format!("Duplicate device ID '{id}'"))),
+            false => Ok(()),
+        }
     }
 
     /// Where a device of this id is in the tree of objects.
@@ -155,21 +204,34 @@ impl Plugging<'_> {
         format!("/machine/peripheral/{id}")
     }
 
-    /// Checks that the bus that `entry` names is there, and of the kind that the device plugs into.
-    fn check_bus(&self, driver: &str, entry: &Map<String, Value>) -> Result<(), Error> {
-        let Some(name) = entry.get("bus").and_then(Value::as_str) else {
-            return Ok(());
+    /// Path of a bus in the tree of objects.
+    fn bus_path(&self, bus: &str) -> String {
+        let own = self.numbers.bus(bus);
+        let behind = || {
+            let mut others = self.others.iter();
+            let port = others.find(|other| other.bus_behind.as_deref() == Some(bus))?;
+            Some(format!("{}/{bus}", port.path))
         };
-        let kind = match name {
-            "isa.0" => "ISA",
-            "main-system-bus" => "System",
-            _ if self.pci.has_bus(name) => "PCIE",
-            _ => return Err(Error::generic(format!("Bus '{name}' not found"))),
-        };
+        own.or_else(behind).unwrap_or_default()
+    }
+
+    /// The bus that `entry` names, or the first that there is of the kind that the device plugs into.
+    fn bus(&self, driver: &str, entry: &Map<String, Value>) -> Result<String, Error> {
         let registry = &self.wiring.registry;
         let wanted = registry.bus(driver).unwrap_or("System");
+        let Some(name) = entry.get("bus").and_then(Value::as_str) else {
+            let own = BUSES.into_iter().find(|(_, kind)| registry.is_a(kind, wanted));
+            let missing = || Error::generic(format!("No '{wanted}' bus found for device '{driver}'"));
+            return own.map(|(name, _)| name.to_owned()).ok_or_else(missing);
+        };
+        let own = BUSES.into_iter().find(|(own, _)| *own == name);
+        let kind = match own {
+            Some((_, kind)) => kind,
+            None if self.pci.has_bus(name) => "PCIE",
+            None => return Err(Error::generic(format!("Bus '{name}' not found"))),
+        };
         match registry.is_a(kind, wanted) {
-            true => Ok(()),
+            true => Ok(name.to_owned()),
             false => Err(Error::generic(format!("Device '{driver}' can't go on {kind} bus"))),
         }
     }
@@ -202,6 +264,8 @@ impl Plugging<'_> {
     }
 }
 
+/// The buses that a machine has by itself, and their types.
+const BUSES: [(&str, &str); 3] = [("main-system-bus", "System"), ("isa.0", "ISA"), ("pcie.0", "PCIE")];
 /// Largest number that firmware tells operating systems for a device (SMBIOS and ACPI `_DSM` of on-board devices).
 const ACPI_INDEX_MAX: u64 = 16_383;
 /// A number that was not given.
@@ -224,12 +288,13 @@ fn find_rom(name: &str, folders: &[PathBuf]) -> bool {
 }
 
 /// Where an entry wants its function.
-fn placement<'e>(driver: &'e str, entry: &'e Map<String, Value>, values: &Values) -> Placement<'e> {
+fn placement<'e>(driver: &'e str, entry: &'e Map<String, Value>, values: &Values, hotplugged: bool) -> Placement<'e> {
     Placement {
         driver,
         id: entry.get("id").and_then(Value::as_str),
         bus: entry.get("bus").and_then(Value::as_str),
         addr: values.pci_addr("addr").map(|addr| Devfn::from_byte(addr.devfn())),
         multifunction: values.boolean("multifunction"),
+        hotplugged,
     }
 }

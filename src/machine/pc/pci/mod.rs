@@ -10,7 +10,7 @@ use windows::Windows;
 
 use super::board::Board;
 use crate::{
-    devices::pci::{BarKind, ConfigSpace, PciFunction, SharedFunction},
+    devices::pci::{BarKind, ConfigSpace, PciFunction, Port, SharedFunction, Unplug, UnplugError},
     machine::pci::{BusId, Devfn, Placement, Topology},
     qapi::Error,
 };
@@ -35,6 +35,8 @@ struct Slot {
     hook: Option<Hook>,
     /// Whether there is a slot behind it.
     is_port: bool,
+    /// It came while the guest was there.
+    hotplugged: bool,
 }
 
 /// A function as `query-pci` shows it.
@@ -93,38 +95,129 @@ impl RootComplex {
         functions.all(|(_, other)| !other.device.is_port || number(&other.device.function) != Some(wanted))
     }
 
-    /// Puts a function into its place; behind a port there is a bus, which has the port's id. `hook` is called whenever its
-    /// configuration may have changed.
+    /// Puts a function into its place when the machine is made; behind a port there is a bus, which has the port's id. `hook`
+    /// is called whenever its configuration may have changed.
     pub(crate) fn insert(&self, place: Place, want: &Placement<'_>, function: SharedFunction, hook: Option<Hook>) {
+        self.put(place, want, function, hook, |port| port.set_occupied(true));
+    }
+
+    /// Puts a function into its place while the guest is there, which learns of a slot by its first function.
+    pub(crate) fn plug(&self, place: Place, want: &Placement<'_>, function: SharedFunction) {
+        let is_first = place.1 == Devfn::new(0, 0);
+        self.put(place, want, function, None, |port| {
+            if is_first {
+                port.plug();
+            }
+        });
+    }
+
+    fn put(
+        &self,
+        place: Place,
+        want: &Placement<'_>,
+        function: SharedFunction,
+        hook: Option<Hook>,
+        announce: impl FnOnce(&mut dyn Port),
+    ) {
         let is_port = lock(&function).as_port().is_some();
         let slot = Slot {
             function,
             windows: Mutex::default(),
             hook,
             is_port,
+            hotplugged: want.hotplugged,
         };
         let mut topology = self.write();
-        if let Some(bridge) = topology.bridge_to(place.0).and_then(|bridge| topology.function(bridge)) {
-            if let Some(port) = lock(&bridge.device.function).as_port() {
-                port.set_occupied(true);
-            }
-        }
         topology.insert(place, want, slot);
         if is_port {
             topology.add_link(want.id, place);
         }
-    }
-
-    /// Returns all functions to the state after power-on, and their mappings with them.
-    pub(crate) fn reset(&self) {
-        let Some(board) = self.board.upgrade() else { return };
-        let topology = self.read();
-        for bus in topology.buses() {
-            for (_, function) in topology.functions(bus) {
-                lock(&function.device.function).reset();
+        if let Some(port) = port_of(&topology, place.0) {
+            if let Some(port) = lock(port).as_port() {
+                announce(port);
             }
         }
-        refresh_all(&topology, &board);
+    }
+
+    /// Takes the function in a place out, and what its registers map. The guest learns of it when the slot is empty.
+    pub(crate) fn remove(&self, place: Place) {
+        let mut topology = self.write();
+        let removed = topology.remove(place);
+        let is_empty = topology.functions(place.0).next().is_none();
+        if let Some(port) = port_of(&topology, place.0).filter(|_| is_empty) {
+            if let Some(port) = lock(port).as_port() {
+                port.unplug();
+            }
+        }
+        drop(topology);
+        drop(removed);
+    }
+
+    /// The number that the guest gave the bus of a place, and the registers of the function there.
+    pub(crate) fn config_of(&self, place: Place) -> Option<(u8, ConfigSpace)> {
+        let topology = self.read();
+        let config = lock(&topology.function(place)?.device.function).config().clone();
+        let port = port_of(&topology, place.0).map(lock);
+        let number = port.and_then(|mut port| port.as_port().map(|port| port.bus_numbers().0));
+        Some((number.unwrap_or_default(), config))
+    }
+
+    /// The name of the bus behind the port in a place, if there is one.
+    pub(crate) fn bus_behind(&self, place: Place) -> Option<String> {
+        let topology = self.read();
+        topology.bus_behind(place).map(|bus| topology.bus_name(bus).to_owned())
+    }
+
+    /// Whether functions come to a bus, and leave it, while the guest is there.
+    pub(crate) fn takes_hotplug(&self, bus: &str) -> bool {
+        let topology = self.read();
+        let port = topology.bus_named(bus).and_then(|bus| port_of(&topology, bus));
+        port.is_some_and(|port| lock(port).as_port().is_some_and(|port| port.number().hotplug))
+    }
+
+    /// Asks the guest to let go of what is in the slot of a place.
+    ///
+    /// # Errors
+    /// The slot has no hot plug, or the guest is busy with it.
+    pub(crate) fn request_unplug(&self, place: Place) -> Result<Unplug, UnplugError> {
+        let topology = self.read();
+        // What the guest has not seen yet, since the first function of its slot is missing, need not be asked for.
+        let is_hidden = topology.function((place.0, Devfn::new(0, 0))).is_none();
+        if is_hidden && topology.is_link(place.0) {
+            return Ok(Unplug::Now);
+        }
+        let port = port_of(&topology, place.0).ok_or(UnplugError::Unsupported)?;
+        let mut port = lock(port);
+        port.as_port().ok_or(UnplugError::Unsupported)?.request_unplug()
+    }
+
+    /// The places of functions that the guest has let go of since this was last asked.
+    pub(crate) fn take_released(&self) -> Vec<Place> {
+        let topology = self.read();
+        let mut released = Vec::new();
+        for bus in topology.buses() {
+            let port = port_of(&topology, bus);
+            if port.is_some_and(|port| lock(port).as_port().is_some_and(|port| port.take_released())) {
+                released.extend(topology.functions(bus).map(|(addr, _)| (bus, addr)));
+            }
+        }
+        released
+    }
+
+    /// All functions, those nearest to the root first.
+    pub(crate) fn functions(&self) -> Vec<SharedFunction> {
+        let topology = self.read();
+        let functions = topology.buses().flat_map(|bus| topology.functions(bus));
+        functions
+            .map(|(_, function)| Arc::clone(&function.device.function))
+            .collect()
+    }
+
+    /// Brings what functions have mapped in line with their registers, after a reset.
+    pub(crate) fn refresh(&self) {
+        if let Some(board) = self.board.upgrade() {
+            refresh_all(&self.read(), &board);
+        }
     }
 
     /// All functions, bus by bus.
@@ -199,7 +292,16 @@ fn find(topology: &Topology<Slot>, bus: u8, devfn: Devfn) -> Option<&Slot> {
         here = topology.bus_behind((here, addr))?;
         number = secondary;
     }
-    topology.function((here, devfn)).map(|function| &function.device)
+    let slot = &topology.function((here, devfn))?.device;
+    // The guest learns of a slot by its first function, and of the others with it.
+    let is_hidden = slot.hotplugged && topology.function((here, Devfn::new(devfn.slot(), 0))).is_none();
+    (!is_hidden).then_some(slot)
+}
+
+/// The port that leads to a bus.
+fn port_of(topology: &Topology<Slot>, bus: BusId) -> Option<&SharedFunction> {
+    let bridge = topology.function(topology.bridge_to(bus)?)?;
+    Some(&bridge.device.function).filter(|_| bridge.device.is_port)
 }
 
 fn view(topology: &Topology<Slot>, bus: BusId) -> Vec<FunctionView> {

@@ -55,6 +55,7 @@ fn two_functions() -> (Arc<Board>, Arc<RootComplex>) {
             bus: None,
             addr: Some(Devfn::new(number, 0)),
             multifunction: false,
+            hotplugged: false,
         };
         let place = root.place(&want).unwrap();
         root.insert(place, &want, Arc::new(Mutex::new(function)), None);
@@ -120,7 +121,8 @@ fn a_reset_closes_all_windows() {
         set_bar(&root, slot, 0, HERE);
         enable(&root, slot, 2);
     }
-    root.reset();
+    root.functions().iter().for_each(|function| lock(function).reset());
+    root.refresh();
     assert_eq!(answers(&board, HERE.into()), 0xff);
     set_bar(&root, 2, 0, HERE);
     enable(&root, 2, 2);
@@ -136,6 +138,7 @@ fn ports_without_an_id_have_buses_of_their_own() {
         bus: None,
         addr: None,
         multifunction: false,
+        hotplugged: false,
     };
     for name in ["pcie.1", "pcie.2"] {
         let place = topology.place(&want).unwrap();

@@ -3,11 +3,14 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
+
 use super::{VirtioPci, VirtioPciConfig, VirtioPciLinks};
 use crate::devices::class::{RealizeError, Site};
 use crate::devices::pci::{PciPlace, SharedFunction};
 use crate::devices::virtio::{Features, VirtioDevice};
-use crate::qom::{Default, OnOffAuto, PropertyInfo, PropertyKind, TypeInfo, Values};
+use crate::qom::tree::Simple;
+use crate::qom::{Default, Object, OnOffAuto, PropertyInfo, PropertyKind, TypeInfo, Values};
 use crate::report;
 
 /// Most vectors that MSI-X has.
@@ -96,12 +99,13 @@ pub enum VirtioPciError {
     Host(&'static str, #[source] io::Error),
 }
 
-/// Makes a function of type `info` with `device` behind it, which has `vectors` vectors if nobody asks for others.
+/// Makes a function of the first type with `device` behind it, which is of the second. The function has `vectors` vectors if
+/// nobody asks for others.
 ///
 /// # Errors
 /// The properties contradict each other, or the host is out of descriptors.
 pub fn realize(
-    info: &'static TypeInfo,
+    (info, behind): (&'static TypeInfo, &'static TypeInfo),
     interfaces: Interfaces,
     vectors: u16,
     (values, place, site): (&Values, PciPlace, &mut dyn Site),
@@ -143,9 +147,26 @@ pub fn realize(
         msi: site.msi(),
         memory: Arc::clone(site.memory()),
     };
-    let function = VirtioPci::new(config, links, device);
+    let function = VirtioPci::new(config, links, device, shown(behind, values));
     let function = function.map_err(|error| RealizeError::of(VirtioPciError::Host(info.name, error)))?;
     Ok(Arc::new(Mutex::new(function)))
+}
+
+/// The device behind a function in the tree of objects: it has the properties of its type, as the function was given them.
+fn shown(behind: &'static TypeInfo, values: &Values) -> Arc<dyn Object> {
+    let declared = RINGS.iter().chain(behind.properties);
+    let fixed = [("realized", true), ("hotplugged", false), ("hotpluggable", false)];
+    let object = fixed.into_iter().fold(Simple::new(behind.name), |object, (name, on)| {
+        object.with(name, "bool", json!(on))
+    });
+    let object = declared.fold(object, |object, property| {
+        let value = match (property.kind, values.text(property.name)) {
+            (PropertyKind::Link(_), id) => json!(id.map(|id| format!("/objects/{id}")).unwrap_or_default()),
+            _ => values.get(property.name).cloned().unwrap_or_default(),
+        };
+        object.with(property.name, &property.kind.type_name(), value)
+    });
+    Arc::new(object)
 }
 
 /// More than there can be means none, and a word about it.

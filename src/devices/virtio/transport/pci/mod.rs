@@ -20,10 +20,12 @@ use serde_json::{Value, json};
 
 use super::super::core::Core;
 use super::super::{Features, Interrupt, Link, VirtioDevice};
+use crate::devices::drain::Drain;
 use crate::devices::pci::{ConfigSpace, Endpoint, Msix, PciFunction, PowerManagement};
 use crate::devices::{Device, IrqLine};
 use crate::irq::MsiSource;
 use crate::mem::{AddressSpace, Doorbell};
+use crate::qom::Object;
 use crate::vmstate::{StateError, Visitor};
 
 /// Offset of the command register, and of the status register behind it.
@@ -91,14 +93,21 @@ pub struct VirtioPci {
     notify: NotifyLayout,
     legacy: bool,
     ioeventfd: bool,
+    /// The device behind it, as the tree of objects shows it.
+    backend: Arc<dyn Object>,
 }
 
 impl VirtioPci {
-    /// A function with this device behind it.
+    /// A function with this device behind it, which the tree of objects shows as `backend`.
     ///
     /// # Errors
     /// The host has no descriptor left.
-    pub fn new(config: VirtioPciConfig, links: VirtioPciLinks, device: Arc<dyn VirtioDevice>) -> io::Result<Self> {
+    pub fn new(
+        config: VirtioPciConfig,
+        links: VirtioPciLinks,
+        device: Arc<dyn VirtioDevice>,
+        backend: Arc<dyn Object>,
+    ) -> io::Result<Self> {
         let offered = config
             .features
             .with(Features::VERSION_1, config.modern)
@@ -121,6 +130,7 @@ impl VirtioPci {
             notify: NotifyLayout::new(config.page_per_queue),
             legacy: config.legacy,
             ioeventfd: config.ioeventfd,
+            backend,
         };
         function.reset();
         Ok(function)
@@ -186,8 +196,17 @@ impl Device for VirtioPci {
         self.reset_device();
     }
 
-    fn set_running(&mut self, runs: bool) {
-        self.core.set_running(runs);
+    fn pause(&mut self) -> Option<Drain> {
+        self.core.set_running(false);
+        None
+    }
+
+    fn resume(&mut self) {
+        self.core.set_running(true);
+    }
+
+    fn unrealize(&mut self) {
+        self.core.reset();
     }
 
     fn property(&self, name: &str) -> Option<Value> {
@@ -198,8 +217,8 @@ impl Device for VirtioPci {
         }
     }
 
-    fn backend(&self) -> Option<&'static str> {
-        Some(self.core.device().kind().backend)
+    fn parts(&self) -> Vec<(&'static str, Arc<dyn Object>)> {
+        vec![("virtio-backend", Arc::clone(&self.backend))]
     }
 
     fn sections(&mut self, _visit: &mut Visitor<'_>) -> Result<(), StateError> {

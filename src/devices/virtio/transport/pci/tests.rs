@@ -10,6 +10,7 @@ use super::super::super::status::{DRIVER_OK, FEATURES_OK, NEEDS_RESET};
 use super::*;
 use crate::devices::testing::{CountingLine, Messages};
 use crate::io::EventLoop;
+use crate::qom::tree::Simple;
 
 const LONG: Duration = Duration::from_secs(20);
 const COMMON_BAR: usize = 4;
@@ -63,8 +64,8 @@ impl Bench {
         };
         let on = Arc::new(EventLoop::start(None).unwrap());
         let device = Rng::new(EntropySource::Builtin, allowance, on);
-        let mut function = VirtioPci::new(config, links, Arc::new(device)).unwrap();
-        function.set_running(true);
+        let mut function = VirtioPci::new(config, links, Arc::new(device), Arc::new(Simple::new("backend"))).unwrap();
+        function.resume();
         Self {
             function,
             line,
@@ -251,12 +252,12 @@ fn a_broken_ring_needs_a_reset_and_works_again_after_it() {
 #[test]
 fn a_paused_guest_finds_nothing_changed_and_everything_when_it_goes_on() {
     let mut bench = Bench::driven();
-    bench.function.set_running(false);
+    assert!(bench.function.pause().is_none());
     bench.driver.offer(&[(BUFFERS, 16, 2)]);
     bench.write(0x3000, 0, 2);
     std::thread::sleep(Duration::from_millis(20));
     assert_eq!((bench.driver.used(), bench.messages.taken()), (vec![], vec![]));
-    bench.function.set_running(true);
+    bench.function.resume();
     bench.wait_for(|bench| bench.driver.used().pop());
 }
 
