@@ -276,7 +276,7 @@ impl Core {
                 self.forget(released.unwrap_or_default());
             }
             Notice::RtcChange(offset) => {
-                let qom_path = "/machine/rtc".to_owned();
+                let qom_path = self.path_of("mc146818rtc").unwrap_or_default();
                 self.emit(Event::RtcChange(RtcChangeEvent { offset, qom_path }));
             }
         }
@@ -397,6 +397,13 @@ impl Core {
                 path: device.path,
             }));
         }
+    }
+
+    /// The path of the guest's object of a type that it has one of.
+    fn path_of(&self, type_name: &str) -> Option<String> {
+        let objects = self.guest.as_deref()?.objects();
+        let found = objects.into_iter().find(|shown| shown.object.type_name() == type_name);
+        found.map(|shown| shown.path)
     }
 
     fn tell_state(&self) {

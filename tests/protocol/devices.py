@@ -182,6 +182,76 @@ def no_hotplug():
             expect_equal(error_of(monitor, command, **arguments), text, f"{command} {arguments}")
 
 
+@check("devices: into and out of a slot, while the guest stands and over a reset, with ACPI and without")
+def hotplug():
+    need_kvm()
+    devices = [word for number in (1, 2) for word in ("-device", f"pcie-root-port,id=rp{number},chassis={number}")]
+    devices += ["-device", "pcie-root-port,id=fixed,chassis=3,hotplug=off"]
+    native = ["-global", "ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off"]
+    for options in ([], native):
+        with Emulator(*devices, *options, console=False, guest=False, paused=True) as emulator:
+            monitor = emulator.qmp()
+            for wrong, text in [
+                ({}, "Bus 'pcie.0' does not support hotplugging"),
+                ({"bus": "fixed"}, "Bus 'fixed' does not support hotplugging"),
+                ({"bus": "rp1", "id": "1 x"}, "Invalid qdev ID '1 x'"),
+                ({"bus": "rp1", "id": "rp2"}, "Duplicate device ID 'rp2'"),
+                ({"bus": "rp1", "rng": "nobody"}, "Device 'nobody' not found"),
+                ({"bus": "rp1", "max-bytes": True}, "Parameter 'max-bytes' expects uint64"),
+            ]:
+                expect_equal(error_of(monitor, "device_add", driver=RNG, **wrong), text, f"device_add {wrong}")
+            expect_equal(error_of(monitor, "device_del", id="nosuch"), "Device 'nosuch' not found", "one that is not there")
+            for number in (1, 2):
+                monitor.command("device_add", driver=RNG, id=f"r{number}", bus=f"rp{number}")
+            taken = f"PCI: slot 0 function 0 already occupied by {RNG}, new func {RNG} cannot be exposed to guest."
+            expect_equal(error_of(monitor, "device_add", driver=RNG, bus="rp1"), taken, "a slot that is taken")
+            for property, value in [("hotplugged", True), ("parent_bus", "/machine/peripheral/rp1/rp1"), ("realized", True)]:
+                found = monitor.command("qom-get", path="/machine/peripheral/r1", property=property)
+                expect_equal(found, value, property)
+            tree = monitor.hmp("info qtree").replace("\r", "")
+            expect(f'          dev: {RNG}, id "r2"\n' in tree, f"r2 is missing from {tree}")
+            # A guest that has never run has not switched the slots of native hot plug on: they let go at once.
+            monitor.command("device_del", id="r1")
+            if not options:
+                pending = "Device r1 is already in the process of unplug"
+                expect_equal(error_of(monitor, "device_del", id="/machine/peripheral/r1"), pending, "asked twice")
+                expect("r1" in names(monitor, "/machine/peripheral"), "r1, which the guest has not let go of")
+                monitor.command("system_reset")
+            for data in [{"path": "/machine/peripheral/r1/virtio-backend"}, {"device": "r1", "path": "/machine/peripheral/r1"}]:
+                expect_equal(monitor.wait_event("DEVICE_DELETED")["data"], data, "what is gone")
+            left = names(monitor, "/machine/peripheral")
+            expect("r1" not in left and "r2" in left, f"devices that are left: {left}")
+            monitor.command("device_add", driver=RNG, id="r1", bus="rp1")
+
+
+def names(monitor, path):
+    """The names of what is below a path."""
+    return {entry["name"] for entry in monitor.command("qom-list", path=path)}
+
+
+@check("devices: the tree of objects shows the chipset as it is now")
+def living_chipset():
+    need_kvm()
+    with Emulator(console=False, guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+        bridge = next(
+            entry["name"]
+            for entry in monitor.command("qom-list", path="/machine/unattached")
+            if entry["type"] == "child<ICH9-LPC>"
+        )
+        path = f"/machine/unattached/{bridge}"
+        expect_equal(monitor.command("qom-get", path=path, property="pm_io_base"), 0, "ports that are not mapped yet")
+        # As firmware does: the base, and the bit that switches it on.
+        for line in ("o/w 0xcf8 0x8000f840", "o/w 0xcfc 0x601", "o/w 0xcf8 0x8000f844", "o/b 0xcfc 0x80"):
+            monitor.hmp(line)
+        for property, value in [("pm_io_base", 0x600), ("gpe0_blk", 0x620)]:
+            expect_equal(monitor.command("qom-get", path=path, property=property), value, property)
+        date = monitor.command("qom-get", path=f"{path}/rtc", property="date")
+        expect(date["tm_year"] >= 124, f"the clock shows {date}")
+        for path, kind in [("/machine/q35", "q35-pcihost"), ("/machine/q35/mch", "mch"), ("/machine/fw_cfg", "fw_cfg_io")]:
+            expect_equal(monitor.command("qom-get", path=path, property="type"), kind, path)
+
+
 @check("devices: pmemsave reads RAM, ROM and what is neither")
 def physical_memory():
     need_kvm()

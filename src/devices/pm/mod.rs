@@ -1,9 +1,11 @@
 //! The ICH9's power management: ACPI fixed hardware and the APM ports (ICH9 datasheet 13.8; ACPI 6.5, 4.8).
 
+mod hotplug;
 mod state;
 
 use std::sync::Arc;
 
+pub use hotplug::HotplugSlot;
 pub use state::{CpuHotplugState, PciHotplugState, PmState, PossibleCpuState, SlotsState, TcoState};
 
 use super::{Clock, Device, IrqLine, Notice, Notifier, PioDevice, ResetKind};
@@ -76,7 +78,7 @@ pub enum WakeReason {
     Other,
 }
 
-/// Parts of the block that do nothing here; their registers are as after a reset, or as they came.
+/// Parts of the block that are as after a reset until somebody uses them, or as they came.
 #[derive(Clone, Default)]
 struct Kept {
     memory_selector: u32,
@@ -100,8 +102,10 @@ pub struct Pm {
     apm: [u8; 2],
     /// The timer's value from which on its carry is set.
     overflow: u64,
-    /// What came in a saved state and shows nowhere here.
+    /// What most machines never use.
     kept: Kept,
+    /// Slots whose devices the guest has let go of.
+    ejected: Vec<HotplugSlot>,
 }
 
 impl Pm {
@@ -131,6 +135,7 @@ impl Pm {
             apm: [0; 2],
             overflow: 0,
             kept: Kept::default(),
+            ejected: Vec::new(),
         };
         pm.reset();
         pm
@@ -353,6 +358,7 @@ impl Device for Pm {
         self.apm = [0; 2];
         self.overflow = 0;
         self.kept = Kept::default();
+        self.ejected.clear();
         self.update_sci();
     }
 
@@ -374,12 +380,24 @@ impl Device for Pm {
 
 impl PioDevice for Pm {
     fn pio_read(&mut self, offset: u16, data: &mut [u8]) {
+        if let Some(register) = offset.checked_sub(Self::HOTPLUG_BIAS) {
+            return match <&mut [u8; 4]>::try_from(&mut *data) {
+                Ok(word) => *word = self.read_hotplug(register).to_le_bytes(),
+                Err(_) => data.fill(0),
+            };
+        }
         for (byte, at) in data.iter_mut().zip(offset..) {
             *byte = self.read_byte(at);
         }
     }
 
     fn pio_write(&mut self, offset: u16, data: &[u8]) {
+        if let Some(register) = offset.checked_sub(Self::HOTPLUG_BIAS) {
+            if let Ok(word) = <[u8; 4]>::try_from(data) {
+                self.write_hotplug(register, u32::from_le_bytes(word));
+            }
+            return;
+        }
         match (offset, data) {
             (APM_CONTROL, [command, ..]) => self.write_apm(*command),
             (PM1_CONTROL, [low]) => self.write_control(self.control & 0xff00 | u16::from(*low)),

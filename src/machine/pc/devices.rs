@@ -127,6 +127,9 @@ impl Devices {
         let timer = assembly.add_timer()?;
         chipset.split = with.chips.map(|chips| chips.devices()).zip(timer);
         assembly.all.extend(with.chips.iter().flat_map(|chips| chips.devices()));
+        if with.options.acpi_hotplug {
+            assembly.pci.number_slots();
+        }
         let streams = assembly.connections.streams.start(with.config.debug_threads);
         Ok(Self {
             fixtures: chipset.fixtures(&assembly.wiring, assembly.numbers)?,
@@ -163,6 +166,7 @@ impl Devices {
             wiring: &self.wiring,
             numbers: self.numbers,
             pci: &self.pci,
+            pm: &self.pm,
             others: &instances,
             hotplug: true,
         };

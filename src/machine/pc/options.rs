@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) checks_floppies: bool,
     /// Ids in ACPI table headers.
     pub(crate) oem: Oem,
+    /// Devices come into slots by ACPI, not by the registers of ports (`ICH9-LPC.acpi-pci-hotplug-with-bridge-support`).
+    pub(crate) acpi_hotplug: bool,
     /// ACPI S3 is left out (`ICH9-LPC.disable_s3`).
     pub(crate) disable_s3: bool,
     /// ACPI S4 is left out (`ICH9-LPC.disable_s4`).
@@ -78,6 +80,7 @@ impl Options {
             max_firmware: types::MAX_FIRMWARE,
             checks_floppies: true,
             oem: Oem::default(),
+            acpi_hotplug: true,
             disable_s3: false,
             disable_s4: false,
         };
@@ -187,6 +190,7 @@ impl Options {
         };
         let bridge = built_in_values(registry, config, "ICH9-LPC")?;
         let is_set = |name| bridge.uint(name).is_some_and(|value| value != 0);
+        self.acpi_hotplug = bridge.boolean("acpi-pci-hotplug-with-bridge-support");
         self.disable_s3 = is_set("disable_s3");
         self.disable_s4 = is_set("disable_s4");
         Ok(())

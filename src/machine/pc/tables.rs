@@ -1,7 +1,7 @@
 //! What firmware or a kernel is told about the machine: ACPI, SMBIOS, the memory map.
 
 use super::{
-    acpi::{self, Description},
+    acpi::{self, Description, SlotPort},
     boot::{FirmwareTables, acpi_range},
     layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, SCRATCH, direct},
     options::Options,
@@ -29,6 +29,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) pci: &'a [FunctionView],
     /// Devices that nobody could find otherwise.
     pub(crate) devices: Vec<AcpiDevice>,
+    /// Ports into whose slots devices come by ACPI, if they do.
+    pub(crate) slots: Option<Vec<SlotPort>>,
 }
 
 impl Facts<'_> {
@@ -105,6 +107,7 @@ impl Facts<'_> {
             pci_holes32: self.ram.split.pci_holes32().collect(),
             pci_hole64: self.ram.split.pci_hole64(memory_end),
             devices: &self.devices,
+            slots: self.slots.clone(),
             keyboard: self.options.i8042,
             s3: !self.options.disable_s3,
             s4: !self.options.disable_s4,

@@ -193,6 +193,7 @@ impl Vm {
             processor_id: processor.cpu().processor_id(),
             pci: &devices.pci.view(),
             devices: devices.acpi(),
+            slots: options.acpi_hotplug.then(|| devices.pci.slot_ports()),
         };
         let tables = match &boot {
             Boot::Direct(_) => facts.for_kernel()?,

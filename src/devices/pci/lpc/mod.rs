@@ -41,6 +41,12 @@ pub static LPC: TypeInfo = TypeInfo {
     description: "ICH9 LPC bridge",
     properties: &[
         PropertyInfo::new(
+            "acpi-pci-hotplug-with-bridge-support",
+            PropertyKind::Bool,
+            Default::Bool(true),
+            "Devices come into the slots of ports by ACPI",
+        ),
+        PropertyInfo::new(
             "disable_s3",
             PropertyKind::Uint8,
             Default::Uint(0),

@@ -12,8 +12,9 @@ use acpi_tables::{
     sdt::Sdt,
 };
 
-use super::{Description, PM_BASE, PM_LEN, aml_bytes, table};
+use super::{Description, PM_BASE, PM_LEN, aml_bytes, slots, table};
 use crate::devices::AcpiDevice;
+use crate::devices::pm::Pm;
 use crate::machine::pc::layout::{MMCONFIG, VGA_WINDOW};
 
 /// Sleep types as the ICH9's power management control register takes them.
@@ -24,6 +25,8 @@ const S5_TYPE: u8 = 0;
 /// PCI Express features the guest may drive itself: hot plug, power events, error reports, capability structure. All
 /// five bits that there are but the one for standard hot plug controllers.
 const OSC_CONTROL: u8 = 0x1d;
+/// Of them, hot plug, which ACPI does itself unless it was switched off.
+const OSC_NATIVE_HOTPLUG: u8 = 1;
 /// `_OSC` of a PCI host bridge (PCI Firmware Specification 4.5.1).
 const OSC_UUID: &str = "33DB4D5B-1FF7-401C-9657-7441C03DD766";
 
@@ -31,6 +34,9 @@ pub(super) fn dsdt(machine: &Description<'_>) -> Sdt {
     let mut dsdt = table(machine.oem, *b"DSDT", 2);
     dsdt.append_slice(&system_bus(machine));
     dsdt.append_slice(&processors(machine));
+    if machine.slots.is_some() {
+        dsdt.append_slice(&slots::event());
+    }
     for (name, kind, enabled) in [
         ("_S3_", S3_TYPE, machine.s3),
         ("_S4_", S4_TYPE, machine.s4),
@@ -62,8 +68,9 @@ fn host_bridge(machine: &Description<'_>) -> Vec<u8> {
         ]),
         bridge_resources(machine),
         interrupt_routes(),
-        operating_system_capabilities(),
+        operating_system_capabilities(machine),
         lpc_bridge(machine),
+        machine.slots.as_deref().map(slots::below_host).unwrap_or_default(),
     ];
     device("PCI0", children.concat())
 }
@@ -118,12 +125,14 @@ pub(crate) fn pin_gsi(slot: u8, pin: u8) -> u8 {
 }
 
 /// `_OSC`: the guest asks what it may drive itself; it gets what it asks for within [`OSC_CONTROL`].
-fn operating_system_capabilities() -> Vec<u8> {
+fn operating_system_capabilities(machine: &Description<'_>) -> Vec<u8> {
+    let by_acpi = if machine.slots.is_some() { OSC_NATIVE_HOTPLUG } else { 0 };
+    let may_have = OSC_CONTROL & !by_acpi;
     let (status, control) = (Path::new("CDW1"), Path::new("CDW3"));
     let buffer = Arg(3);
     let status_field = CreateDWordField::new(&status, &buffer, &0_u8);
     let control_field = CreateDWordField::new(&control, &buffer, &8_u8);
-    let granted = And::new(&Local(0), &control, &OSC_CONTROL);
+    let granted = And::new(&Local(0), &control, &may_have);
     let revision_differs = NotEqual::new(&Arg(1), &1_u8);
     let unknown_revision = Or::new(&status, &status, &8_u8);
     let reduced = NotEqual::new(&control, &Local(0));
@@ -201,10 +210,16 @@ fn reserved_resources() -> Vec<u8> {
         [MMCONFIG.start, MMCONFIG.end - MMCONFIG.start].map(|number| u32::try_from(number).unwrap_or_default());
     let config = Memory32Fixed::new(true, base, len);
     let power = IO::new(PM_BASE, PM_BASE, 1, u8::try_from(PM_LEN).unwrap_or(u8::MAX));
+    let slots = IO::new(
+        Pm::HOTPLUG_PORT,
+        Pm::HOTPLUG_PORT,
+        1,
+        u8::try_from(Pm::HOTPLUG_LEN).unwrap_or(u8::MAX),
+    );
     let body = aml_bytes(&[
         &Name::new("_HID".into(), &EISAName::new("PNP0C02")),
         &Name::new("_UID".into(), &1_u8),
-        &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&config, &power])),
+        &Name::new("_CRS".into(), &ResourceTemplate::new(vec![&config, &power, &slots])),
     ]);
     device("DRAC", body)
 }
@@ -249,7 +264,7 @@ fn device(name: &str, body: Vec<u8>) -> Vec<u8> {
 }
 
 /// Byte code as it is.
-struct Raw(Vec<u8>);
+pub(super) struct Raw(pub(super) Vec<u8>);
 
 impl Aml for Raw {
     fn to_aml_bytes(&self, sink: &mut dyn acpi_tables::AmlSink) {

@@ -3,6 +3,7 @@
 mod blob;
 mod dsdt;
 mod fixed;
+mod slots;
 
 use std::ops::Range;
 
@@ -10,6 +11,7 @@ use acpi_tables::{Aml, sdt::Sdt};
 
 pub(crate) use blob::Blob;
 pub(crate) use dsdt::pin_gsi;
+pub(crate) use slots::SlotPort;
 
 use crate::devices::AcpiDevice;
 use crate::machine::numa::Numa;
@@ -63,6 +65,8 @@ pub(crate) struct Description<'a> {
     pub(crate) pci_hole64: Range<u64>,
     /// Devices that nobody could find otherwise.
     pub(crate) devices: &'a [AcpiDevice],
+    /// The ports into whose slots devices come by ACPI; none where they come by the ports' own registers.
+    pub(crate) slots: Option<Vec<SlotPort>>,
     /// Whether there is a keyboard controller.
     pub(crate) keyboard: bool,
     /// Whether the guest may sleep (S3).
@@ -131,6 +135,7 @@ mod tests {
             pci_holes32: vec![1 << 30..0xb000_0000, 0xc000_0000..0xfec0_0000],
             pci_hole64: 1 << 34..1 << 35,
             devices: &[AcpiDevice::SerialPort(0x3f8, 4), AcpiDevice::PanicPort(0x505)],
+            slots: None,
             keyboard: true,
             s3: true,
             s4: false,

@@ -92,6 +92,16 @@ impl<'a> Assembly<'a> {
         assembly.all.push(Arc::clone(&pm));
         let apm = ports("apm-io", Pm::APM_LEN, Access::BYTES, &pm, Pm::APM_BIAS);
         assembly.map_ports(Pm::APM_PORT, &apm)?;
+        if with.options.acpi_hotplug {
+            let slots = ports(
+                "acpi-pci-hotplug",
+                Pm::HOTPLUG_LEN,
+                Access::UP_TO_FOUR,
+                &pm,
+                Pm::HOTPLUG_BIAS,
+            );
+            assembly.map_ports(Pm::HOTPLUG_PORT, &slots)?;
+        }
         let chipset = Chipset {
             mch: assembly.add_host_bridge()?,
             lpc: assembly.add_lpc_bridge(&pm)?,

@@ -28,8 +28,8 @@ pub(super) struct Instance {
     pub(super) place: Option<Place>,
     /// Name of the bus behind it, if there is one.
     pub(super) bus_behind: Option<String>,
-    /// The guest has been asked to let it go.
-    pub(super) unplugging: bool,
+    /// The guest has been asked to let it go, and may be asked again at this time of its clock, in nanoseconds.
+    pub(super) unplugging: Option<u64>,
     /// What the guest reaches it by, beside base address registers.
     pub(super) _mappings: Vec<Mapping>,
 }

@@ -1,7 +1,7 @@
 //! Making the devices that `-device` and its kin name: one way for all of them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use serde_json::{Map, Value, json};
@@ -14,11 +14,13 @@ use super::site::{Connections, DeviceSite, Wiring};
 use super::unplug::no_hotplug;
 use crate::devices::class::{Realize, RealizeError, RealizePci};
 use crate::devices::pci::PciPlace;
+use crate::devices::pm::Pm;
 use crate::devices::{SharedDevice, class};
 use crate::machine::chardevs;
 use crate::machine::config::FIRMWARE_FOLDERS;
 use crate::machine::pc::acpi::pin_gsi;
 use crate::machine::pc::pci::{Place, RootComplex};
+use crate::machine::pc::timed::Timed;
 use crate::machine::pci::{Devfn, Placement};
 use crate::machine::pluggable;
 use crate::qapi::Error;
@@ -61,6 +63,7 @@ impl Assembly<'_> {
             wiring: &self.wiring,
             numbers: self.numbers,
             pci: &self.pci,
+            pm: &self.pm,
             others: &self.instances,
             hotplug: false,
         };
@@ -75,6 +78,7 @@ pub(super) struct Plugging<'a> {
     pub(super) wiring: &'a Wiring,
     pub(super) numbers: Numbers,
     pub(super) pci: &'a RootComplex,
+    pub(super) pm: &'a Mutex<Timed<Pm>>,
     /// The devices there are.
     pub(super) others: &'a [Instance],
     /// The guest is there already.
@@ -143,7 +147,7 @@ impl Plugging<'_> {
             values,
             device,
             place,
-            unplugging: false,
+            unplugging: None,
             _mappings: site.mappings,
         })
     }
@@ -174,9 +178,11 @@ impl Plugging<'_> {
                 Errno::EBUSY as i32
             )));
         }
-        match self.hotplug {
-            true => self.pci.plug(place, want, function.clone()),
-            false => self.pci.insert(place, want, function.clone(), None),
+        if !self.hotplug {
+            self.pci.insert(place, want, function.clone(), None);
+        } else if let Some(slot) = self.pci.plug(place, want, function.clone()) {
+            let mut pm = self.pm.lock().unwrap_or_else(PoisonError::into_inner);
+            pm.with(|pm| pm.slot_filled(slot));
         }
         Ok((function, place))
     }

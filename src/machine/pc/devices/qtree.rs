@@ -159,7 +159,8 @@ fn human_size(bytes: u64) -> String {
     let digits = match number {
         number if number >= 100.0 => 0,
         number if number >= 10.0 => 1,
-        _ => 2,
+        number if number >= 1.0 => 2,
+        _ => 3,
     };
     let text = format!("{number:.digits$}");
     let text = match text.contains('.') {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::devices::Notice;
+use crate::machine::config::Global;
 use crate::machine::guest::{GuestObject, RemovedDevice};
 use crate::machine::pc::testing::{config, notices, skip_without_kvm};
 use crate::machine::pc::{Resources, Vm};
@@ -34,7 +35,17 @@ struct Bench {
 impl Bench {
     /// A paused guest with a port `rp`, one whose slot is fixed (`fixed`) and these devices.
     fn new(devices: &[Value]) -> Self {
+        Self::with(devices, true)
+    }
+
+    /// The same, where devices come by ACPI or by the port's registers.
+    fn with(devices: &[Value], by_acpi: bool) -> Self {
         let mut config = config();
+        config.globals.push(Global {
+            driver: "ICH9-LPC".into(),
+            property: "acpi-pci-hotplug-with-bridge-support".into(),
+            value: if by_acpi { "on" } else { "off" }.into(),
+        });
         let ports = [
             json!({"driver": "pcie-root-port", "id": "rp", "chassis": 1, "addr": "5"}),
             json!({"driver": "pcie-root-port", "id": "fixed", "chassis": 2, "hotplug": false}),
@@ -128,7 +139,7 @@ fn a_device_comes_and_goes_as_the_guest_allows() {
     if skip_without_kvm("a_device_comes_and_goes_as_the_guest_allows") {
         return;
     }
-    let bench = Bench::new(&[]);
+    let bench = Bench::with(&[], false);
     for round in 0..2 {
         assert_eq!(bench.slot_status() & PRESENT, 0);
         let shown = bench
@@ -164,7 +175,7 @@ fn a_slot_without_power_lets_go_at_once_and_a_reset_ends_all_waiting() {
     if skip_without_kvm("a_slot_without_power_lets_go_at_once_and_a_reset_ends_all_waiting") {
         return;
     }
-    let bench = Bench::new(&[json!({"driver": "test-endpoint", "id": "e1", "bus": "rp"})]);
+    let bench = Bench::with(&[json!({"driver": "test-endpoint", "id": "e1", "bus": "rp"})], false);
     // What is there from the start has power.
     assert_eq!(bench.unplug("e1"), Ok(Vec::new()));
     assert_eq!(bench.vm.finish_unplugs(), removed("e1"));
@@ -181,7 +192,7 @@ fn functions_of_a_slot_show_with_its_first_one() {
     if skip_without_kvm("functions_of_a_slot_show_with_its_first_one") {
         return;
     }
-    let bench = Bench::new(&[]);
+    let bench = Bench::with(&[], false);
     let endpoint = |id: &str, addr: &str, multifunction: bool| json!({"driver": "test-endpoint", "id": id, "bus": "rp", "addr": addr, "multifunction": multifunction});
     bench.plug(&endpoint("e1", "0.1", false)).unwrap();
     assert_eq!((bench.read(BUS, 1, 0), bench.slot_status() & PRESENT), (0xffff, 0));
@@ -361,4 +372,53 @@ fn the_devices_are_shown_bus_by_bus_as_they_are_now() {
     ] {
         assert!(text.contains(part), "{part:?} is missing from\n{text}");
     }
+}
+
+/// Ports of ACPI hot plug: slots up and down, eject, the bus that they show.
+const UP: u16 = 0xcc0;
+const DOWN: u16 = 0xcc4;
+const EJECT: u16 = 0xcc8;
+const SELECT: u16 = 0xcd0;
+
+#[test]
+fn acpi_tells_the_guest_of_slots_and_lets_go() {
+    if skip_without_kvm("acpi_tells_the_guest_of_slots_and_lets_go") {
+        return;
+    }
+    let bench = Bench::new(&[
+        json!({"driver": "pcie-root-port", "id": "second", "chassis": 3, "addr": "6"}),
+        json!({"driver": "test-endpoint", "id": "cold", "bus": "second"}),
+    ]);
+    let read = |port: u16| {
+        let mut data = [0; 4];
+        bench.vm.port_read(port, &mut data);
+        u32::from_le_bytes(data)
+    };
+    let write = |port: u16, value: u32| bench.vm.port_write(port, &value.to_le_bytes());
+    // The port that came last has number 0; what is there from the start did not come.
+    write(SELECT, 0);
+    assert_eq!(read(UP), 0);
+    write(SELECT, 1);
+    for _ in 0..2 {
+        bench
+            .plug(&json!({"driver": "test-endpoint", "id": "e1", "bus": "rp"}))
+            .unwrap();
+        assert_eq!((read(UP), read(UP), read(DOWN)), (1, 0, 0));
+        assert_eq!(bench.unplug("e1"), Ok(Vec::new()));
+        // The guest's clock stands.
+        assert_eq!(
+            bench.unplug("e1").unwrap_err(),
+            "Device e1 is already in the process of unplug"
+        );
+        assert_eq!((read(DOWN), bench.vm.take_released()), (1, Vec::new()));
+        write(EJECT, 1);
+        assert_eq!(bench.notices.try_recv(), Ok(Notice::SlotReleased));
+        assert_eq!(bench.vm.take_released(), removed("e1"));
+        assert_eq!((read(DOWN), bench.slot_status() & PRESENT), (0, 0));
+    }
+    assert_eq!(bench.unplug("cold"), Ok(Vec::new()));
+    assert_eq!(bench.vm.finish_unplugs(), removed("cold"));
+    bench.vm.reset().unwrap();
+    write(SELECT, 0);
+    assert_eq!(read(DOWN), 0);
 }

@@ -1,10 +1,17 @@
 //! Taking devices out: asking the guest, and what follows when it has let go.
 
+use std::sync::PoisonError;
+
 use super::Devices;
 use super::instance::Instance;
+use crate::devices::Clock;
 use crate::devices::pci::Unplug;
+use crate::devices::pm::Pm;
 use crate::machine::guest::RemovedDevice;
 use crate::qapi::Error;
+
+/// Nanoseconds of guest time after which a guest that has been asked by ACPI may be asked again: it may have been busy.
+const ASKED_AGAIN: u64 = 1_000_000;
 
 impl Devices {
     /// Asks for the device at this path to be let go. Returns it if it is gone at once.
@@ -16,16 +23,30 @@ impl Devices {
         };
         let place = instance.place.filter(|_| self.pci.takes_hotplug(&instance.bus));
         let place = place.ok_or_else(|| no_hotplug(&instance.bus))?;
-        if instance.unplugging {
+        let now = self.wiring.clock.nanoseconds();
+        if instance.unplugging.is_some_and(|until| now < until) {
             return Err(Error::generic(format!(
                 "Device {} is already in the process of unplug",
                 instance.id.as_deref().unwrap_or_default()
             )));
         }
-        let asked = self.pci.request_unplug(place);
-        match asked.map_err(|error| Error::generic(error.to_string()))? {
+        if self.pci.is_hidden(place) {
+            return Ok(self.take_out(&mut instances, |instance| instance.path == path));
+        }
+        if let Some(slot) = self.pci.hotplug_slot(place) {
+            instance.unplugging = Some(now.saturating_add(ASKED_AGAIN));
+            let mut pm = self.pm.lock().unwrap_or_else(PoisonError::into_inner);
+            pm.with(|pm| pm.removal_wanted(slot));
+            return Ok(Vec::new());
+        }
+        match self
+            .pci
+            .request_unplug(place)
+            .map_err(|error| Error::generic(error.to_string()))?
+        {
             Unplug::Asked => {
-                instance.unplugging = true;
+                // The button was pressed: another press would be a change of mind.
+                instance.unplugging = Some(u64::MAX);
                 Ok(Vec::new())
             }
             Unplug::Now => Ok(self.take_out(&mut instances, |instance| instance.path == path)),
@@ -35,14 +56,23 @@ impl Devices {
     /// Takes out the devices that the guest has let go of.
     pub(crate) fn take_released(&self) -> Vec<RemovedDevice> {
         let released = self.pci.take_released();
+        let mut pm = self.pm.lock().unwrap_or_else(PoisonError::into_inner);
+        let ejected = pm.with(Pm::take_ejected);
+        drop(pm);
+        let is_ejected = |place| {
+            let slot = self.pci.hotplug_slot(place);
+            slot.is_some_and(|slot| ejected.contains(&slot))
+        };
         self.take_out(&mut self.instances(), |instance| {
-            instance.place.is_some_and(|place| released.contains(&place))
+            instance
+                .place
+                .is_some_and(|place| released.contains(&place) || is_ejected(place))
         })
     }
 
     /// Takes out the devices that the guest has been asked for: what begins anew is without them.
     pub(crate) fn finish_unplugs(&self) -> Vec<RemovedDevice> {
-        self.take_out(&mut self.instances(), |instance| instance.unplugging)
+        self.take_out(&mut self.instances(), |instance| instance.unplugging.is_some())
     }
 
     fn take_out(&self, instances: &mut Vec<Instance>, which: impl Fn(&Instance) -> bool) -> Vec<RemovedDevice> {

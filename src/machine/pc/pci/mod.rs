@@ -3,14 +3,16 @@
 mod access;
 mod windows;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 pub(crate) use access::{ConfigPorts, MmConfig};
 use windows::Windows;
 
+use super::acpi::SlotPort;
 use super::board::Board;
 use crate::{
     devices::pci::{BarKind, ConfigSpace, PciFunction, Port, SharedFunction, Unplug, UnplugError},
+    devices::pm::HotplugSlot,
     machine::pci::{BusId, Devfn, Placement, Topology},
     qapi::Error,
 };
@@ -35,6 +37,8 @@ struct Slot {
     hook: Option<Hook>,
     /// Whether there is a slot behind it.
     is_port: bool,
+    /// The number by which ACPI knows the bus behind it, if devices come to it that way.
+    number: OnceLock<u32>,
     /// It came while the guest was there.
     hotplugged: bool,
 }
@@ -101,14 +105,45 @@ impl RootComplex {
         self.put(place, want, function, hook, |port| port.set_occupied(true));
     }
 
-    /// Puts a function into its place while the guest is there, which learns of a slot by its first function.
-    pub(crate) fn plug(&self, place: Place, want: &Placement<'_>, function: SharedFunction) {
+    /// Puts a function into its place while the guest is there, which learns of a slot by its first function. Where that is not
+    /// the port's to tell, returns the slot.
+    pub(crate) fn plug(&self, place: Place, want: &Placement<'_>, function: SharedFunction) -> Option<HotplugSlot> {
         let is_first = place.1 == Devfn::new(0, 0);
-        self.put(place, want, function, None, |port| {
-            if is_first {
-                port.plug();
-            }
+        let slot = self.hotplug_slot(place);
+        self.put(place, want, function, None, |port| match (is_first, slot) {
+            (true, None) => port.plug(),
+            (true, Some(_)) => port.set_occupied(true),
+            (false, _) => {}
         });
+        slot.filter(|_| is_first)
+    }
+
+    /// Numbers the buses behind ports with hot plug, for ACPI: those that came last come first.
+    pub(crate) fn number_slots(&self) {
+        let topology = self.read();
+        let mut next = 0;
+        number_ports(&topology, BusId::ROOT, &mut next);
+    }
+
+    /// The ports, for ACPI.
+    pub(crate) fn slot_ports(&self) -> Vec<SlotPort> {
+        slot_ports(&self.read(), BusId::ROOT)
+    }
+
+    /// The slot that a place is in, if ACPI knows it.
+    pub(crate) fn hotplug_slot(&self, place: Place) -> Option<HotplugSlot> {
+        let topology = self.read();
+        let bridge = topology.function(topology.bridge_to(place.0)?)?;
+        Some(HotplugSlot {
+            bus: *bridge.device.number.get()?,
+            slot: place.1.slot(),
+        })
+    }
+
+    /// Whether the guest has not seen what is in a place, since the first function of its slot is missing.
+    pub(crate) fn is_hidden(&self, place: Place) -> bool {
+        let topology = self.read();
+        topology.is_link(place.0) && topology.function((place.0, Devfn::new(0, 0))).is_none()
     }
 
     fn put(
@@ -125,6 +160,7 @@ impl RootComplex {
             windows: Mutex::default(),
             hook,
             is_port,
+            number: OnceLock::new(),
             hotplugged: want.hotplugged,
         };
         let mut topology = self.write();
@@ -145,8 +181,14 @@ impl RootComplex {
         let removed = topology.remove(place);
         let is_empty = topology.functions(place.0).next().is_none();
         if let Some(port) = port_of(&topology, place.0).filter(|_| is_empty) {
-            if let Some(port) = lock(port).as_port() {
-                port.unplug();
+            let by_acpi = topology
+                .bridge_to(place.0)
+                .and_then(|bridge| topology.function(bridge))
+                .is_some_and(|bridge| bridge.device.number.get().is_some());
+            match lock(port).as_port() {
+                Some(port) if by_acpi => port.set_occupied(false),
+                Some(port) => port.unplug(),
+                None => {}
             }
         }
         drop(topology);
@@ -181,11 +223,6 @@ impl RootComplex {
     /// The slot has no hot plug, or the guest is busy with it.
     pub(crate) fn request_unplug(&self, place: Place) -> Result<Unplug, UnplugError> {
         let topology = self.read();
-        // What the guest has not seen yet, since the first function of its slot is missing, need not be asked for.
-        let is_hidden = topology.function((place.0, Devfn::new(0, 0))).is_none();
-        if is_hidden && topology.is_link(place.0) {
-            return Ok(Unplug::Now);
-        }
         let port = port_of(&topology, place.0).ok_or(UnplugError::Unsupported)?;
         let mut port = lock(port);
         port.as_port().ok_or(UnplugError::Unsupported)?.request_unplug()
@@ -296,6 +333,39 @@ fn find(topology: &Topology<Slot>, bus: u8, devfn: Devfn) -> Option<&Slot> {
     // The guest learns of a slot by its first function, and of the others with it.
     let is_hidden = slot.hotplugged && topology.function((here, Devfn::new(devfn.slot(), 0))).is_none();
     (!is_hidden).then_some(slot)
+}
+
+/// Numbers the buses behind the ports of a bus, from `next` on, and those behind them.
+fn number_ports(topology: &Topology<Slot>, bus: BusId, next: &mut u32) {
+    let mut functions: Vec<_> = topology.functions(bus).collect();
+    functions.reverse();
+    for (addr, function) in functions {
+        if lock(&function.device.function)
+            .as_port()
+            .is_some_and(|port| port.number().hotplug)
+        {
+            // Ports are numbered once: none comes later.
+            let _ = function.device.number.set(*next);
+            *next += 1;
+        }
+        if let Some(behind) = topology.bus_behind((bus, addr)) {
+            number_ports(topology, behind, next);
+        }
+    }
+}
+
+fn slot_ports(topology: &Topology<Slot>, bus: BusId) -> Vec<SlotPort> {
+    let ports = topology.functions(bus).filter(|(_, function)| function.device.is_port);
+    ports
+        .map(|(addr, port)| SlotPort {
+            addr,
+            number: port.device.number.get().copied(),
+            behind: topology
+                .bus_behind((bus, addr))
+                .map(|behind| slot_ports(topology, behind))
+                .unwrap_or_default(),
+        })
+        .collect()
 }
 
 /// The port that leads to a bus.
