@@ -6,6 +6,7 @@
 
 pub mod choice;
 pub mod controllers;
+pub mod debug;
 pub mod describe;
 mod error;
 mod event;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{Shutdown, shutdown};
@@ -37,12 +38,21 @@ pub(super) struct GuestLine {
     task: JoinHandle<()>,
 }
 
+/// Whom what the worker says is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineKind {
+    /// Whoever is there, or is next.
+    Stream,
+    /// The client that the worker last said to have heard of, and nobody else.
+    Conversation,
+}
+
 impl GuestLine {
     /// Starts to carry bytes between `front` and a new line, whose other end is returned for the worker.
-    pub(super) fn start(front: FrontEnd) -> io::Result<(Self, OwnedFd)> {
+    pub(super) fn start(front: FrontEnd, kind: LineKind) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = line::line()?;
         let line = Arc::new(raw_fd::watch_or_close(ours)?);
-        let task = tokio::spawn(carry(Arc::clone(&line), front));
+        let task = tokio::spawn(carry(Arc::clone(&line), front, kind));
         Ok((Self { line, task }, theirs))
     }
 
@@ -64,24 +74,31 @@ impl GuestLine {
     }
 }
 
-async fn carry(line: Arc<AsyncFd<OwnedFd>>, front: FrontEnd) {
+async fn carry(line: Arc<AsyncFd<OwnedFd>>, front: FrontEnd, kind: LineKind) {
     let FrontEnd { mut reader, writer } = front;
-    let writer = writer.unbound();
+    let writer = match kind {
+        LineKind::Stream => writer.unbound(),
+        LineKind::Conversation => writer,
+    };
+    let unheard = AtomicUsize::new(0);
     tokio::select! {
-        () = carry_in(&line, &mut reader) => {}
-        () = carry_out(&line, &writer) => {}
+        () = carry_in(&line, &mut reader, &unheard) => {}
+        () = carry_out(&line, &writer, kind, &unheard) => {}
     }
 }
 
-/// Until the character device is removed.
-async fn carry_in(line: &AsyncFd<OwnedFd>, reader: &mut FrontReader) {
+/// Until the character device is removed. `unheard` counts the clients that the worker was told of.
+async fn carry_in(line: &AsyncFd<OwnedFd>, reader: &mut FrontReader, unheard: &AtomicUsize) {
     while let Some(event) = reader.recv().await {
         let packets = match event {
             FrontEvent::Data(chunk) => {
                 let parts = chunk.bytes.chunks(PACKET_DATA);
                 parts.map(|part| Packet::Data(part.to_vec())).collect()
             }
-            FrontEvent::Opened => vec![Packet::Opened],
+            FrontEvent::Opened => {
+                unheard.fetch_add(1, Ordering::Relaxed);
+                vec![Packet::Opened]
+            }
             FrontEvent::Closed => vec![Packet::Closed],
             FrontEvent::Break => vec![Packet::Break],
             FrontEvent::FocusIn | FrontEvent::FocusOut => Vec::new(),
@@ -94,13 +111,21 @@ async fn carry_in(line: &AsyncFd<OwnedFd>, reader: &mut FrontReader) {
     }
 }
 
-/// Until the worker closes its end.
-async fn carry_out(line: &AsyncFd<OwnedFd>, writer: &FrontWriter) {
+/// Until the worker closes its end. In a conversation `unheard` is how many clients the worker has not answered for.
+async fn carry_out(line: &AsyncFd<OwnedFd>, writer: &FrontWriter, kind: LineKind, unheard: &AtomicUsize) {
     loop {
+        let is_for_somebody = || kind == LineKind::Stream || unheard.load(Ordering::Relaxed) == 0;
         match line.async_io(Interest::READABLE, line::receive_packet).await {
-            Ok(Some(Packet::Data(bytes))) => writer.send(bytes).await,
+            Ok(Some(Packet::Data(bytes))) if is_for_somebody() => writer.send(bytes).await,
+            Ok(Some(Packet::Opened)) if kind == LineKind::Conversation => {
+                // A worker that says more than it was told of is nobody to talk to.
+                let counted = unheard.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_sub(1));
+                if counted.is_err() {
+                    return;
+                }
+            }
             // A guest has nothing else to say.
-            Ok(Some(Packet::Opened | Packet::Closed | Packet::Break)) => {}
+            Ok(Some(Packet::Data(_) | Packet::Opened | Packet::Closed | Packet::Break)) => {}
             Ok(None) | Err(_) => return,
         }
     }

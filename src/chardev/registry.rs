@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::FdTable;
-use super::guest::{ChardevEvent, GuestLine};
+use super::guest::{ChardevEvent, GuestLine, LineKind};
 use super::mux::{Mux, User};
 use super::options::{BackendOptions, ChardevOptions};
 use super::port::{BackPort, FrontEnd, Port};
@@ -309,8 +309,20 @@ impl ChardevRegistry {
     /// # Errors
     /// It does not exist or is in use, or there are no more descriptors.
     pub async fn connect_guest(&self, id: &str) -> Result<OwnedFd, Error> {
+        self.connect_line(id, LineKind::Stream).await
+    }
+
+    /// As [`Self::connect_guest`], for what is said to one client and means nothing to the next.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_conversation(&self, id: &str) -> Result<OwnedFd, Error> {
+        self.connect_line(id, LineKind::Conversation).await
+    }
+
+    async fn connect_line(&self, id: &str, kind: LineKind) -> Result<OwnedFd, Error> {
         let front = self.attach(id, User::Guest).await?;
-        let started = GuestLine::start(front);
+        let started = GuestLine::start(front, kind);
         let (line, fd) = started.map_err(|error| {
             Error::generic(format!(
                 "cannot connect chardev '{id}' to its guest: {}",

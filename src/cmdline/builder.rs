@@ -24,6 +24,8 @@ pub(super) struct Builder<'a> {
     pub(super) serials: Vec<Placed>,
     /// `-debugcon` arguments, with their places.
     pub(super) debugcons: Vec<Placed>,
+    /// `-gdb` arguments, with their places.
+    pub(super) debuggers: Vec<Placed>,
     /// `-chardev` ids that monitors name, to be looked up at the end, with their places.
     pub(super) references: Vec<Placed>,
     /// Whether a monitor option was seen, `-monitor none` included.
@@ -56,6 +58,7 @@ impl<'a> Builder<'a> {
             machine: Map::new(),
             serials: Vec::new(),
             debugcons: Vec::new(),
+            debuggers: Vec::new(),
             references: Vec::new(),
             monitor_given: false,
             nographic: false,

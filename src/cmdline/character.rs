@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::builder::{Builder, Placed};
 use super::config::{ChardevConfig, Config, HelpRequest, MonitorConfig, MonitorMode};
+use super::debugger;
 use super::error::Error;
 use super::legacy_chardev::{self, Legacy};
 use super::opts::Opts;
@@ -124,7 +125,11 @@ fn legacy_monitor(builder: &mut Builder, text: &str, mode: MonitorMode, pretty: 
 }
 
 /// Adds a character device; `consequence` is what cannot be had if it cannot be made.
-fn add_chardev(builder: &mut Builder, map: Map<String, Value>, consequence: Option<String>) -> Result<(), Error> {
+pub(super) fn add_chardev(
+    builder: &mut Builder,
+    map: Map<String, Value>,
+    consequence: Option<String>,
+) -> Result<(), Error> {
     let chardevs = &mut builder.config.chardevs;
     if let Some(id) = map
         .get("id")
@@ -156,6 +161,7 @@ pub(super) fn finish(builder: &mut Builder) -> Result<(), Error> {
         builder.location = console.location;
         add_debugcon(builder, &console.text)?;
     }
+    debugger::finish(builder)?;
     for Placed { location, text } in &builder.references {
         if !has_chardev(&builder.config, text) {
             return Err(Error::new(format!("chardev \"{text}\" not found")).at(location));
@@ -274,7 +280,7 @@ fn add_debugcon(builder: &mut Builder, text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-fn has_chardev(config: &Config, id: &str) -> bool {
+pub(super) fn has_chardev(config: &Config, id: &str) -> bool {
     let mut chardevs = config.chardevs.iter();
     chardevs.any(|chardev| chardev.options["id"] == id)
 }

@@ -82,10 +82,12 @@ pub struct Config {
     pub process_name: Option<String>,
     /// `-action`, `-no-reboot`, `-no-shutdown`, `-watchdog-action`.
     pub actions: Actions,
-    /// `-chardev` and the character devices that `-serial`, `-debugcon`, `-qmp` and `-monitor` describe. Every id occurs once.
+    /// `-chardev` and the character devices that `-serial`, `-debugcon`, `-qmp`, `-monitor` and `-gdb` describe. Every id occurs once.
     pub chardevs: Vec<ChardevConfig>,
     /// `-mon`, `-qmp`, `-qmp-pretty`, `-monitor`, in order.
     pub monitors: Vec<MonitorConfig>,
+    /// `-gdb`, `-s`: the id of the character device on which gdb may connect.
+    pub debugger: Option<String>,
     /// `-add-fd` in order.
     pub fds: Vec<AddFd>,
     /// `-sandbox`.
@@ -150,6 +152,7 @@ impl Config {
             actions: Actions::default(),
             chardevs: Vec::new(),
             monitors: Vec::new(),
+            debugger: None,
             fds: Vec::new(),
             sandbox: Sandbox::default(),
             log: LogConfig::default(),

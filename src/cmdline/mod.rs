@@ -10,6 +10,7 @@ pub(crate) mod boot;
 mod builder;
 mod character;
 mod config;
+pub(crate) mod debugger;
 mod error;
 pub mod help;
 pub mod introspect;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::drain::Drain;
+use crate::accel::debug::DebugStop;
 use crate::qom::Object;
 use crate::vmstate::{StateError, Visitor};
 
@@ -31,6 +32,8 @@ pub enum Notice {
     GuestPvShutdown,
     /// The guest ended the emulator with this exit status (debug-exit).
     DebugExit(u8),
+    /// The vCPU with this index stopped for a debugger.
+    DebugStop(u32, DebugStop),
     /// The accelerator cannot run the guest any further; the log says why.
     InternalError,
     /// The guest let go of a device in a slot, which may now be taken out.

@@ -105,6 +105,10 @@ messages! {
         Proceed,
         /// End the guest for this reason and exit. The answer, which is empty, comes once the clients were told.
         End(ShutdownCause),
+        /// Let gdb debug the guest on this character device. The answer, which is empty, comes once it may connect.
+        StartDebugger(String),
+        /// Let nobody debug the guest. The answer, which is empty, comes once nothing that gdb has set is left.
+        StopDebugger,
     }
 
     /// What a worker says.
@@ -141,6 +145,9 @@ messages! {
     pub enum MonitorRequest {
         /// One end of a line (`chardev::line`) to this character device.
         OpenChardev(String),
+        /// The same, for what is said to one client and means nothing to the next: what the worker sends after it was told
+        /// of a client, and before it has said the same back, goes nowhere.
+        OpenConversation(String),
     }
 }
 
@@ -241,6 +248,14 @@ pub(super) mod tests {
                 id: 10,
                 request: WorkerRequest::End(ShutdownCause::HostQmpQuit),
             },
+            ToWorker::Ask {
+                id: 11,
+                request: WorkerRequest::StartDebugger("gdb".into()),
+            },
+            ToWorker::Ask {
+                id: 12,
+                request: WorkerRequest::StopDebugger,
+            },
             ToWorker::Answer {
                 id: 3,
                 result: Ok(null()),
@@ -262,6 +277,10 @@ pub(super) mod tests {
             FromWorker::Ask {
                 id: 1,
                 request: MonitorRequest::OpenChardev("serial0".into()),
+            },
+            FromWorker::Ask {
+                id: 2,
+                request: MonitorRequest::OpenConversation("gdb".into()),
             },
             FromWorker::Answer {
                 id: 2,

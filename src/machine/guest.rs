@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::accel::StatValue;
 use crate::accel::controllers::InterruptControllers;
+use crate::accel::debug::{DebugRegisters, DebugSetup};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -119,6 +120,8 @@ pub trait Guest {
     /// # Errors
     /// The machine has no ports.
     fn port_write(&self, port: u16, data: &[u8]) -> Result<(), Error>;
+    /// Who answers at which address of memory and ports, for people; nothing where no address leads anywhere yet.
+    fn memory_tree(&self) -> String;
     /// The NUMA nodes, by number; none where the guest has no NUMA.
     fn numa_nodes(&self) -> Vec<NodeInfo>;
     /// The registers of the local APIC of the vCPU with this index: register n is at offset 16 * n.
@@ -136,6 +139,8 @@ pub trait Guest {
     /// # Errors
     /// Names the letter that stands for nothing there is, or says that the machine has no such order.
     fn set_boot_order(&self, order: &str) -> Result<(), Error>;
+    /// What a debugger needs; none where the accelerator cannot be debugged.
+    fn debug(&self) -> Option<&dyn Debuggable>;
     /// QOM type name of the vCPUs.
     fn cpu_type(&self) -> String;
     /// The vCPU with this index as an object of the tree.
@@ -166,4 +171,28 @@ pub trait Guest {
     fn finish_unplugs(&self) -> Vec<RemovedDevice>;
     /// The PCI root buses as the guest has set them up.
     fn pci(&self) -> Vec<PciInfo>;
+}
+
+/// A guest under a debugger, whose vCPUs may run meanwhile. Every error names what failed.
+pub trait Debuggable {
+    /// The registers of the vCPU with this index.
+    ///
+    /// # Errors
+    /// There is no such vCPU, or the accelerator refuses.
+    fn registers(&self, index: u32) -> Result<DebugRegisters, Error>;
+    /// Changes the registers of the vCPU with this index.
+    ///
+    /// # Errors
+    /// There is no such vCPU, or some register cannot have that value.
+    fn set_registers(&self, index: u32, registers: DebugRegisters) -> Result<(), Error>;
+    /// What the vCPU with this index stops for from now on.
+    ///
+    /// # Errors
+    /// There is no such vCPU, or the accelerator refuses.
+    fn set_up(&self, index: u32, setup: DebugSetup) -> Result<(), Error>;
+    /// Writes physical RAM and ROM.
+    ///
+    /// # Errors
+    /// Part of the range is neither; what lies before has been written.
+    fn write_physical(&self, addr: u64, data: &[u8]) -> Result<(), Error>;
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::config::MachineConfig;
-use super::guest::{Guest, GuestObject, RemovedDevice};
+use super::guest::{Debuggable, Guest, GuestObject, RemovedDevice};
 use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use super::registry::{check_properties, registry};
 use super::topology;
@@ -167,6 +167,14 @@ impl Guest for S390Ccw {
 
     fn port_write(&self, _port: u16, _data: &[u8]) -> Result<(), Error> {
         Err(Error::generic("this machine has no ports"))
+    }
+
+    fn debug(&self) -> Option<&dyn Debuggable> {
+        None
+    }
+
+    fn memory_tree(&self) -> String {
+        String::new()
     }
 
     fn numa_nodes(&self) -> Vec<NodeInfo> {

@@ -26,6 +26,7 @@ mod region;
 mod render;
 mod space;
 mod topology;
+mod tree;
 mod view;
 
 pub use access::{Access, IoHandler, Sizes};
@@ -37,6 +38,7 @@ pub use listener::{Change, Listener, ListenerError};
 pub use region::Region;
 pub use space::{AddressSpace, NotMemory};
 pub use topology::{Edit, MapError, Mapping, Topology};
+pub use tree::show_trees;
 pub use view::{FlatRange, FlatView, PlacedDoorbell};
 
 #[cfg(test)]

@@ -118,6 +118,10 @@ impl Region {
         &self.0.name
     }
 
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     fn memory(block: &Arc<RamBlock>, read_only: bool) -> Self {
         let kind = Kind::Memory {
             block: Arc::clone(block),

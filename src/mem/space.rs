@@ -111,6 +111,10 @@ impl AddressSpace {
         written.map_err(|_| NotMemory { addr, len: data.len() })
     }
 
+    pub(super) fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
     pub(super) fn root(&self) -> &Region {
         &self.root
     }

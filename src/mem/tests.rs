@@ -457,3 +457,34 @@ fn a_dismantled_map_keeps_nothing_alive() {
     assert!(weak.upgrade().is_none());
     drop((inner, outer));
 }
+
+#[test]
+fn trees_are_shown_by_address_and_then_by_priority() {
+    let world = world();
+    let block = ram("ram", 4);
+    let ram = Region::ram(&block);
+    let bus = Region::container("bus", 0xfff);
+    let low = Region::alias("low", &ram, 0x1000, PAGE);
+    let shadow = Region::read_only_alias("shadow", &ram, 0, PAGE);
+    let _mapped = [
+        world.map(0x2000, &bus, -1),
+        world.map(0, &low, 0),
+        world.map(0x2000, &shadow, 1),
+        world.topology.map(&bus, 8, &io(1, 8), 0).unwrap(),
+    ];
+    let expected = [
+        "address-space: memory",
+        "  0000000000000000-ffffffffffffffff (prio 0, i/o): root",
+        "    0000000000000000-0000000000000fff (prio 0, ram): alias low @ram 0000000000001000-0000000000001fff",
+        "    0000000000002000-0000000000002fff (prio 1, rom): alias shadow @ram 0000000000000000-0000000000000fff",
+        "    0000000000002000-0000000000002fff (prio -1, i/o): bus",
+        "      0000000000002008-000000000000200f (prio 0, i/o): io 1",
+        "",
+        "memory-region: ram",
+        "  0000000000000000-0000000000003fff (prio 0, ram): ram",
+        "",
+        "",
+    ];
+    assert_eq!(show_trees(&[("memory", &world.space)]), expected.join("\n"));
+    assert_eq!(show_trees(&[]), "");
+}

@@ -238,6 +238,9 @@ impl Guest {
         };
         match request {
             MonitorRequest::OpenChardev(label) => link.answer(id, self.chardevs.connect_guest(&label).await),
+            MonitorRequest::OpenConversation(label) => {
+                link.answer(id, self.chardevs.connect_conversation(&label).await);
+            }
         }
     }
 }

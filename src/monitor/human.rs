@@ -4,6 +4,8 @@ use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
+use crate::chardev::ChardevOptions;
+use crate::cmdline::debugger::{self, Device};
 use crate::ipc::message::WorkerRequest;
 use crate::qapi::Error;
 use crate::qapi::command::Run;
@@ -37,6 +39,33 @@ impl HmpHost for Guest {
         let question = serde_json::json!(question).to_string();
         let answer = link.ask(WorkerRequest::Inspect(question)).await?;
         serde_json::from_slice(&answer).map_err(|error| Error::generic(format!("the worker's answer: {error}")))
+    }
+
+    async fn debugger(&self, device: &str) -> Result<Option<String>, Error> {
+        let link = self.link().ok_or_else(|| Error::generic(debugger::NO_CPU))?;
+        let own = debugger::CHARDEV_ID;
+        if device == debugger::NONE {
+            link.ask(WorkerRequest::StopDebugger).await?;
+            if self.chardevs.query().iter().any(|chardev| chardev.label == own) {
+                self.chardevs.remove(own).await?;
+            }
+            return Ok(None);
+        }
+        let options = match debugger::device(device).map_err(Error::generic)? {
+            Device::Reference(id) => {
+                link.ask(WorkerRequest::StartDebugger(id)).await?;
+                return Ok(None);
+            }
+            Device::Own(options, _) => ChardevOptions::from_monitor(&options)?,
+        };
+        let added = self.chardevs.add(options).await?;
+        self.chardevs.ready(own).await;
+        if let Err(error) = link.ask(WorkerRequest::StartDebugger(own.to_owned())).await {
+            // Nobody uses it.
+            let _ = self.chardevs.remove(own).await;
+            return Err(error);
+        }
+        Ok(added.pty)
     }
 
     fn devices_help(&self) -> String {

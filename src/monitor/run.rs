@@ -286,6 +286,14 @@ async fn open(guest: Rc<Guest>, outcome: Option<oneshot::Sender<Result<(), Error
             return;
         }
     };
+    if let Some(chardev) = guest.config.debugger.clone() {
+        if let Err(error) = link.ask(WorkerRequest::StartDebugger(chardev)).await {
+            refuse(outcome, error);
+            first_clients(&guest.config, &guest.chardevs).await;
+            link.send(ToWorker::Abort);
+            return;
+        }
+    }
     if let Some(outcome) = outcome {
         // Whoever asked for the guest may be gone; the guest stays.
         let _ = outcome.send(Ok(()));

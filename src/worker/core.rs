@@ -270,6 +270,7 @@ impl Core {
             Notice::HyperVCrash(parameters) => self.force(|machine| machine.panicked(Some(hyper_v_info(parameters)))),
             Notice::GuestCrashLoaded => self.force(Machine::crash_loaded),
             Notice::GuestPvShutdown => self.force(Machine::pv_shutdown),
+            Notice::DebugStop(..) => self.force(Machine::debug),
             Notice::InternalError => self.force(Machine::broken),
             Notice::SlotReleased => {
                 let released = self.guest.as_deref().map(Guest::take_released);
@@ -280,6 +281,11 @@ impl Core {
                 self.emit(Event::RtcChange(RtcChangeEvent { offset, qom_path }));
             }
         }
+    }
+
+    /// A vCPU has parked itself for a debugger that is gone.
+    pub fn run_on(&self) {
+        self.force(Machine::run_on);
     }
 
     /// A watchdog expired.

@@ -75,6 +75,8 @@ pub enum Inspect {
     },
     /// Devices and their properties, bus by bus: a text.
     DeviceTree,
+    /// Who answers at which address of memory and ports: a text.
+    MemoryTree,
     /// The NUMA nodes: an array of objects with node and size.
     NumaNodes,
     /// The registers of a vCPU's local APIC: an array of numbers.
@@ -136,6 +138,7 @@ pub(super) fn answer(core: &Core, question: &Inspect) -> Result<Value, Error> {
             Value::Null
         }
         Inspect::DeviceTree => json!(guest.device_tree()),
+        Inspect::MemoryTree => json!(guest.memory_tree()),
         Inspect::NumaNodes => json!(guest.numa_nodes()),
         Inspect::LocalApic { cpu } => json!(guest.local_apic(cpu)?),
         Inspect::InterruptControllers => json!(guest.interrupt_controllers()?),

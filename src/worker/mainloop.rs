@@ -1,5 +1,6 @@
 //! The worker's main thread: waits for the monitor, for notices of devices and vCPUs, and for tasks.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +15,7 @@ use crate::ipc::message::ToWorker;
 use crate::qapi::qmp::ShutdownCause;
 
 use super::executor::Executor;
+use super::gdb::Debugger;
 use super::link::Link;
 
 /// How many notices are served before the monitor is heard again: a guest that makes them as fast as it can keeps
@@ -45,6 +47,8 @@ pub struct Sources {
     pub notices: Receiver<Notice>,
     /// Set when a signal asked for the end.
     pub told_to_end: Arc<AtomicBool>,
+    /// The stub that gdb talks to, if there is one.
+    pub(super) debugger: Rc<RefCell<Option<Debugger>>>,
 }
 
 /// Why the main loop cannot go on without an exit status of the guest.
@@ -87,7 +91,10 @@ impl Sources {
     }
 
     fn step(&self, handler: &mut impl Handler) -> Result<(), Broken> {
-        let monitor_speaks = self.wait()?;
+        let Woken {
+            monitor_speaks,
+            debugger_ready,
+        } = self.wait()?;
         self.executor.alarm().silence();
         self.executor.run_woken();
         if self.told_to_end.swap(false, Ordering::AcqRel) {
@@ -105,21 +112,54 @@ impl Sources {
                 handler.message(message).map_err(Broken::Nonsense)?;
             }
         }
+        self.serve_debugger(debugger_ready);
         Ok(())
     }
 
-    /// Waits for any source; tells whether the monitor can be read.
-    fn wait(&self) -> Result<bool, ChannelError> {
-        let mut fds = [
-            PollFd::new(&*self.link, self.link.interest()),
-            PollFd::new(&**self.executor.alarm(), PollFlags::IN),
-        ];
-        match poll(&mut fds, self.link.patience().as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(ChannelError::Io(errno.into())),
+    /// After everything else, so that gdb is told where the guest stands then.
+    fn serve_debugger(&self, is_ready: bool) {
+        let mut debugger = self.debugger.borrow_mut();
+        if is_ready && debugger.as_mut().is_some_and(|debugger| !debugger.serve()) {
+            *debugger = None;
         }
-        Ok(fds[0]
-            .revents()
-            .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR))
+        if let Some(debugger) = debugger.as_mut() {
+            debugger.look();
+        }
     }
+
+    /// Waits for any source.
+    fn wait(&self) -> Result<Woken, ChannelError> {
+        let debugger = self.debugger.borrow();
+        let link = PollFd::new(&*self.link, self.link.interest());
+        let alarm = PollFd::new(&**self.executor.alarm(), PollFlags::IN);
+        let patience = self.link.patience();
+        let is_ready = |fd: &PollFd<'_>| fd.revents().intersects(READY);
+        let wait = |fds: &mut [PollFd<'_>]| match poll(fds, patience.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(ChannelError::Io(errno.into())),
+        };
+        let Some(debugger) = &*debugger else {
+            let mut fds = [link, alarm];
+            wait(&mut fds)?;
+            return Ok(Woken {
+                monitor_speaks: is_ready(&fds[0]),
+                debugger_ready: false,
+            });
+        };
+        let mut fds = [link, alarm, PollFd::new(debugger, debugger.interest())];
+        wait(&mut fds)?;
+        Ok(Woken {
+            monitor_speaks: is_ready(&fds[0]),
+            debugger_ready: is_ready(&fds[2]) || fds[2].revents().contains(PollFlags::OUT),
+        })
+    }
+}
+
+/// There is something to read, be it the end.
+const READY: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
+
+/// What the main loop was woken for, beside its alarm.
+struct Woken {
+    monitor_speaks: bool,
+    debugger_ready: bool,
 }

@@ -5,6 +5,7 @@ mod commands;
 pub mod core;
 mod discard;
 pub mod executor;
+mod gdb;
 pub mod inspect;
 mod iothread;
 pub mod link;

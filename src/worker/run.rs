@@ -1,5 +1,6 @@
 //! A worker's life: build the guest, serve the monitor, end.
 
+use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use crate::cmdline::Config;
-use crate::devices::Notifier;
+use crate::devices::{Notice, Notifier};
 use crate::host::daemon::DaemonStatus;
 use crate::host::guard::{self, Asked, Then, Watch, sender};
 use crate::host::pidfile::PidFile;
@@ -25,6 +26,7 @@ use crate::report;
 
 use super::core::{Core, MIGRATION_BLOCKER};
 use super::executor::{Alarm, Executor};
+use super::gdb::{self, Debugger};
 use super::inspect;
 use super::link::Link;
 use super::mainloop::{Broken, Handler, Sources};
@@ -88,6 +90,7 @@ struct Worker {
     link: Rc<Link>,
     daemon: Option<DaemonStatus>,
     pidfile: SharedPidFile,
+    debugger: Rc<RefCell<Option<Debugger>>>,
 }
 
 /// The pid file; whoever ends the process takes it away.
@@ -181,11 +184,13 @@ impl Worker {
         // What a monitor has to know of a guest that exists; one that comes later learns it the same way.
         core.send(FromWorker::RunState(core.state()));
         core.send(FromWorker::Ready);
+        let debugger = Rc::default();
         let sources = Sources {
             link: Rc::clone(&link),
             executor: Rc::clone(&executor),
             notices,
             told_to_end,
+            debugger: Rc::clone(&debugger),
         };
         let mut worker = Self {
             core,
@@ -193,6 +198,7 @@ impl Worker {
             link,
             daemon,
             pidfile,
+            debugger,
         };
         unheard.into_iter().try_for_each(|message| worker.message(message))?;
         Ok((worker, sources))
@@ -208,7 +214,14 @@ impl Worker {
         }
         if let Err(error) = self.core.cont() {
             report::error(format!("the guest cannot start: {error}"));
-            self.core.abort();
+            return self.core.abort();
+        }
+        let waits = |debugger: &Debugger| debugger.has_client();
+        if self.debugger.borrow().as_ref().is_some_and(waits) {
+            // As if gdb had come right after the start.
+            if let Err(error) = self.core.stop() {
+                report::error(format!("gdbstub: {error}"));
+            }
         }
     }
 
@@ -248,6 +261,13 @@ impl Worker {
                     self.core.send(done(id));
                 }
             }
+            WorkerRequest::StartDebugger(chardev) => self.start_debugger(id, chardev),
+            WorkerRequest::StopDebugger => {
+                if let Some(debugger) = self.debugger.take() {
+                    debugger.leave();
+                }
+                self.core.send(done(id));
+            }
             WorkerRequest::End(cause) => {
                 self.core.terminate(cause);
                 self.core.send(done(id));
@@ -255,8 +275,31 @@ impl Worker {
         }
     }
 
+    /// Answers once gdb may connect.
+    fn start_debugger(&self, id: u64, chardev: String) {
+        let core = Rc::clone(&self.core);
+        if core.guest().is_ok_and(|guest| guest.debug().is_none()) {
+            let result = Err(Error::generic(gdb::NO_DEBUGGING));
+            return core.send(FromWorker::Answer { id, result });
+        }
+        let debugger = Rc::clone(&self.debugger);
+        let line = self.link.ask(MonitorRequest::OpenConversation(chardev));
+        self.executor.spawn(async move {
+            let line = line.await.map_err(|_| Error::generic("the monitor did not answer"));
+            let result = line.and_then(|line| line).map(|line| {
+                let former = debugger.replace(Some(Debugger::new(Rc::clone(&core), line)));
+                former.into_iter().for_each(Debugger::leave);
+                Vec::new()
+            });
+            core.send(FromWorker::Answer { id, result });
+        });
+    }
+
     /// Says the last word, with which the monitor ends.
     fn end(self, status: u8) {
+        if let Some(debugger) = self.debugger.take() {
+            debugger.end(status);
+        }
         drop(take(&self.pidfile));
         self.core.objects.borrow_mut().end();
         self.link.send(FromWorker::Ending(status));
@@ -284,7 +327,14 @@ impl Handler for Worker {
         Ok(())
     }
 
-    fn notice(&mut self, notice: crate::devices::Notice) {
+    fn notice(&mut self, notice: Notice) {
+        if let Notice::DebugStop(index, stop) = notice {
+            let mut debugger = self.debugger.borrow_mut();
+            match debugger.as_mut().filter(|debugger| debugger.has_client()) {
+                Some(debugger) => debugger.stopped(index, stop),
+                None => return self.core.run_on(),
+            }
+        }
         self.core.notice(notice);
     }
 

@@ -244,6 +244,21 @@ impl Machine {
         self.halt(RunState::Watchdog, Vec::new())
     }
 
+    /// A vCPU stopped for a debugger.
+    #[must_use]
+    pub fn debug(&self) -> Change {
+        self.halt(RunState::Debug, Vec::new())
+    }
+
+    /// A vCPU has parked itself for something that is no more: a guest that runs goes on.
+    #[must_use]
+    pub fn run_on(&self) -> Change {
+        match self.is_running() {
+            true => self.to(RunState::Running, &[Action::Pause, Action::Run], Vec::new()),
+            false => self.nothing(),
+        }
+    }
+
     /// The guest went to ACPI S3.
     #[must_use]
     pub fn suspend(&self) -> Change {

@@ -406,6 +406,28 @@ def controllers_nodes_and_boot_order():
             expect_equal(ask("i/b 0x71"), "portb[0x0071] = 0x23\n", "the order after a mistake")
 
 
+@check("human monitor: the tree of memory and ports, as the devices that are there make it")
+def memory_tree():
+    need_kvm()
+    with Emulator("-device", "pvpanic,ioport=0x606", guest=False, paused=True) as emulator:
+        monitor = emulator.qmp()
+        shown = monitor.command("human-monitor-command", **{"command-line": "info mtree"}).replace("\r", "")
+        spaces = {space.split("\n")[0]: space.split("\n")[1:] for space in shown.rstrip("\n").split("\n\n")}
+        titles = list(spaces)
+        expect_equal(titles[:2], ["address-space: I/O", "address-space: memory"], "the address spaces")
+        ports, memory = (spaces[title] for title in titles[:2])
+        expect_equal(ports[0], "  0000000000000000-000000000000ffff (prio 0, i/o): io", "the root of all ports")
+        for place in ("0000000000000070-0000000000000071", "0000000000000606-0000000000000606"):
+            expect(any(line.startswith(f"    {place} (prio 0, i/o): ") for line in ports), f"{place} among {ports}")
+        low = "    0000000000000000-0000000007ffffff (prio 0, ram): "
+        expect(any(line.startswith(low) for line in memory), f"RAM among {memory}")
+        expect(any(line.endswith("(prio -1, i/o): pci") for line in memory), f"PCI among {memory}")
+        where = [int(line.split("-")[0], 16) for line in memory if line.startswith("    0")]
+        expect_equal(where, sorted(where), "the order of what is in memory")
+        expect_equal(monitor.command("human-monitor-command", **{"command-line": "info mtree -x"}).split("\r")[0],
+                     "mtree: extraneous characters at the end of line", "an argument that it does not take")
+
+
 @check("human monitor: while one client sums up a terabyte, others are answered, and the guest can be ended")
 def long_sums():
     need_kvm()

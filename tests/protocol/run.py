@@ -12,6 +12,7 @@ from protocol import (  # noqa: E402, F401
     client,
     cmdline,
     cpu,
+    debugger,
     descriptors,
     devices,
     endings,

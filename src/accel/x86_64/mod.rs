@@ -11,7 +11,12 @@ use std::{io, ops::Range, sync::Arc};
 pub use boot::{BootState, EntryMode};
 pub use exits::X86Exits;
 
-use super::{AccelError, Processor, StatValue, controllers::InterruptControllers, kvm};
+use super::{
+    AccelError, Processor, StatValue,
+    controllers::InterruptControllers,
+    debug::{DebugRegisters, DebugSetup},
+    kvm,
+};
 use crate::{
     cpu::x86::{Host, IrqChip, RealizedVcpu, RealizedVm},
     irq::Controller,
@@ -182,6 +187,21 @@ pub trait X86Processor: Processor {
     /// # Errors
     /// The host refuses.
     fn local_apic(&mut self) -> io::Result<Vec<u32>>;
+    /// The registers for a debugger.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn debug_registers(&mut self) -> io::Result<DebugRegisters>;
+    /// Changes the registers for a debugger.
+    ///
+    /// # Errors
+    /// The host refuses, or a selector would change.
+    fn set_debug_registers(&mut self, registers: &DebugRegisters) -> io::Result<()>;
+    /// Stops for a debugger from now on, where it wants.
+    ///
+    /// # Errors
+    /// The host refuses; it stops then as before.
+    fn set_debug(&mut self, setup: DebugSetup) -> io::Result<()>;
     /// The guest physical address behind a linear one, with the page tables the vCPU uses now.
     fn translate(&mut self, linear: u64) -> Option<u64>;
     /// The vCPU's statistics, with their values.

@@ -2,7 +2,7 @@
 
 use super::groups;
 use crate::cmdline::option::{OptionInfo, Section};
-use crate::cmdline::{character, machine, objects, process, readconfig, run_with};
+use crate::cmdline::{character, debugger, machine, objects, process, readconfig, run_with};
 use crate::target::Target;
 
 /// Character device, run, log and debug options.
@@ -86,6 +86,14 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         process::apply_stopped,
     )
     .in_probe(),
+    OptionInfo::text(
+        "gdb",
+        "device",
+        Section::Debug,
+        "wait for gdb on a device as for -serial; none for no gdb",
+        debugger::apply_gdb,
+    ),
+    OptionInfo::flag("s", Section::Debug, "the same as -gdb tcp::1234", debugger::apply_s),
     OptionInfo::flag(
         "no-reboot",
         Section::Debug,

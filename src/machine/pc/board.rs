@@ -51,7 +51,8 @@ fn stopping(notifier: Notifier) -> Notifier {
             | Notice::GuestPvShutdown
             | Notice::InternalError
             | Notice::DebugExit(_) => stop_current_vcpu(),
-            Notice::WakeupRequest | Notice::SlotReleased => {}
+            // The vCPU of a debugger has parked itself.
+            Notice::WakeupRequest | Notice::SlotReleased | Notice::DebugStop(..) => {}
             Notice::GuestCrashLoaded | Notice::RtcChange(_) => delay_current_vcpu(pace.event(Instant::now())),
         }
         notifier(notice);
@@ -98,6 +99,7 @@ impl X86Exits for Board {
             VcpuEvent::SystemShutdown => Notice::ShutdownRequest,
             VcpuEvent::SystemReset => Notice::ResetRequest,
             VcpuEvent::SystemCrash(parameters) => parameters.map_or(Notice::GuestPanicked, Notice::HyperVCrash),
+            VcpuEvent::Debug(stop) => Notice::DebugStop(index, stop),
             VcpuEvent::Failed(reason) => {
                 tracing::error!(vcpu = index, "{reason}");
                 Notice::InternalError

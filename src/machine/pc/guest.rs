@@ -8,8 +8,9 @@ use super::cpu::CpuObject;
 use super::pci_info::pci_info;
 use super::vm::Vm;
 use crate::accel::controllers::InterruptControllers;
+use crate::accel::debug::{DebugRegisters, DebugSetup};
 use crate::accel::{StatValue, hostfile};
-use crate::machine::guest::{Guest, GuestObject, RemovedDevice};
+use crate::machine::guest::{Debuggable, Guest, GuestObject, RemovedDevice};
 use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
@@ -102,6 +103,14 @@ impl Guest for Vm {
         Ok(())
     }
 
+    fn debug(&self) -> Option<&dyn Debuggable> {
+        Some(self)
+    }
+
+    fn memory_tree(&self) -> String {
+        self.memory_tree()
+    }
+
     fn numa_nodes(&self) -> Vec<NodeInfo> {
         self.numa_nodes()
     }
@@ -158,5 +167,23 @@ impl Guest for Vm {
 
     fn pci(&self) -> Vec<PciInfo> {
         vec![pci_info(&self.pci())]
+    }
+}
+
+impl Debuggable for Vm {
+    fn registers(&self, index: u32) -> Result<DebugRegisters, Error> {
+        self.debug_registers(index)
+    }
+
+    fn set_registers(&self, index: u32, registers: DebugRegisters) -> Result<(), Error> {
+        self.set_debug_registers(index, registers)
+    }
+
+    fn set_up(&self, index: u32, setup: DebugSetup) -> Result<(), Error> {
+        self.set_debug(index, setup)
+    }
+
+    fn write_physical(&self, addr: u64, data: &[u8]) -> Result<(), Error> {
+        self.write_physical(addr, data)
     }
 }

@@ -1,6 +1,10 @@
 //! The vCPUs of a machine, each on its thread.
 
-use std::{io, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use crate::{
     accel::{
@@ -27,6 +31,8 @@ pub(crate) struct Vcpus {
     smp: SmpConfig,
     /// The NUMA nodes of all vCPUs there may ever be.
     nodes: Vec<Option<u16>>,
+    /// The indices of those that a debugger holds back.
+    held: Mutex<BTreeSet<u32>>,
 }
 
 impl Vcpus {
@@ -60,12 +66,29 @@ impl Vcpus {
             threads: threads.map_err(|error| Error::generic(error.to_string()))?,
             smp,
             nodes: (0..smp.max_cpus).map(|index| numa.node_of_cpu(index)).collect(),
+            held: Mutex::default(),
         })
     }
 
-    /// Lets all vCPUs run.
+    /// Lets all vCPUs run, but for those that are held back.
     pub(crate) fn resume(&self) {
-        self.threads.iter().for_each(VcpuThread::resume);
+        let held = self.lock_held();
+        let threads = self.threads.iter().zip(0..);
+        let free = threads.filter(|(_, index)| !held.contains(index));
+        free.for_each(|(thread, _)| thread.resume());
+    }
+
+    /// Says whether [`Self::resume`] is to leave a vCPU where it is.
+    pub(crate) fn hold(&self, index: u32, held: bool) {
+        let mut all = self.lock_held();
+        match held {
+            true => all.insert(index),
+            false => all.remove(&index),
+        };
+    }
+
+    fn lock_held(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns once all vCPUs are out of the guest.

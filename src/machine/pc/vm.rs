@@ -27,6 +27,7 @@ use crate::{
     accel::{
         StatValue,
         controllers::InterruptControllers,
+        debug::{DebugRegisters, DebugSetup},
         x86_64::{self, AccelVm, Accelerator, VmSpec, X86Exits},
     },
     cpu::x86::{IrqChip, Processor},
@@ -40,7 +41,7 @@ use crate::{
         topology,
         types::{self, MachineKind},
     },
-    mem::{Access, Mapping},
+    mem::{Access, Mapping, show_trees},
     qapi::Error,
     report,
     target::Target,
@@ -478,6 +479,13 @@ impl Vm {
         self.vcpus.call(index, move |vcpu| vcpu.translate(linear))
     }
 
+    /// Who answers at which address of memory and ports, for people.
+    #[must_use]
+    pub fn memory_tree(&self) -> String {
+        let map = &self.board.map;
+        show_trees(&[("I/O", &map.ports), ("memory", &map.memory)])
+    }
+
     /// The NUMA nodes, by number.
     #[must_use]
     pub fn numa_nodes(&self) -> Vec<NodeInfo> {
@@ -512,6 +520,61 @@ impl Vm {
     pub fn set_boot_order(&self, order: &str) -> Result<(), Error> {
         let order = BootOrder::new(order, self.checks_floppies)?;
         lock(&self.devices.rtc).set_boot_order(order);
+        Ok(())
+    }
+
+    /// The registers of the vCPU with this index, for a debugger.
+    ///
+    /// # Errors
+    /// When there is no such vCPU, or KVM refuses.
+    pub fn debug_registers(&self, index: u32) -> Result<DebugRegisters, Error> {
+        let registers = self.vcpus.call(index, |vcpu| vcpu.debug_registers())?;
+        registers.map_err(|error| Error::generic(format!("registers: {}", report::reason(&error))))
+    }
+
+    /// Changes the registers of the vCPU with this index, for a debugger.
+    ///
+    /// # Errors
+    /// When there is no such vCPU, or KVM refuses.
+    pub fn set_debug_registers(&self, index: u32, registers: DebugRegisters) -> Result<(), Error> {
+        let set = self
+            .vcpus
+            .call(index, move |vcpu| vcpu.set_debug_registers(&registers))?;
+        set.map_err(|error| Error::generic(format!("registers: {}", report::reason(&error))))
+    }
+
+    /// What the vCPU with this index stops for from now on.
+    ///
+    /// # Errors
+    /// When there is no such vCPU, or KVM refuses.
+    pub fn set_debug(&self, index: u32, setup: DebugSetup) -> Result<(), Error> {
+        self.vcpus.hold(index, setup.held);
+        let set = self.vcpus.call(index, move |vcpu| vcpu.set_debug(setup))?;
+        set.map_err(|error| Error::generic(format!("KVM_SET_GUEST_DEBUG failed: {}", report::reason(&error))))
+    }
+
+    /// Writes RAM and ROM.
+    ///
+    /// # Errors
+    /// When there is neither at part of the range; what lies before has been written.
+    pub fn write_physical(&self, addr: u64, data: &[u8]) -> Result<(), Error> {
+        lock(&self.boot).complete(&self.board.map.memory.ram())?;
+        let view = self.board.map.memory.view();
+        let (mut at, mut data) = (addr, data);
+        while !data.is_empty() {
+            let nothing = || Error::generic(format!("no memory at guest address 0x{at:x}"));
+            let range = view.find(at).ok_or_else(nothing)?;
+            let (block, offset, _) = range.memory().ok_or_else(nothing)?;
+            let left = usize::try_from(range.last() - at)
+                .unwrap_or(usize::MAX)
+                .saturating_add(1);
+            let (part, rest) = data.split_at(left.min(data.len()));
+            block
+                .write(offset + (at - range.start()), part)
+                .map_err(|error| Error::generic(format!("guest memory at 0x{at:x}: {error}")))?;
+            at = at.wrapping_add(u64::try_from(part.len()).unwrap_or_default());
+            data = rest;
+        }
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::memory::{self, Space};
 use super::table::{self, COMMANDS, Run, TOPICS};
 use super::{Failure, HmpHost, MonitorState, controllers, info, paging, pci, stats};
 use crate::chardev::ChardevOptions;
-use crate::cmdline::{boot, keyval};
+use crate::cmdline::{boot, debugger, keyval};
 use crate::qapi::qmp::ObjectOptions;
 use crate::qapi::{Error, visit};
 use crate::worker::inspect::Inspect;
@@ -34,6 +34,7 @@ pub(super) async fn run(
         Run::RingbufRead => ringbuf_read(host, arguments).await?,
         Run::Memsave => memsave(host, state, arguments).await?,
         Run::BootSet => boot_set(host, text(&arguments, "bootdevice")).await?,
+        Run::Gdbserver => gdbserver(host, text(&arguments, "device")).await?,
         Run::Print => memory::print(state, &arguments)?,
         Run::DumpPhysical => memory::dump(host, state, Space::Physical, &arguments).await?,
         Run::DumpVirtual => memory::dump(host, state, Space::Virtual, &arguments).await?,
@@ -60,6 +61,7 @@ pub(super) async fn run(
         Run::ShowRegisters => memory::registers(host, state, &arguments).await?,
         Run::ShowStats => stats::stats(host, memory::cpu(state), &arguments).await?,
         Run::ShowMemorySize => info::memory_size(&query("query-memory-size-summary").await?),
+        Run::ShowMemoryTree => memory::tree(host).await?,
         Run::ShowName => info::name(&query("query-name").await?),
         Run::ShowNuma => info::numa(
             &host.inspect(Inspect::NumaNodes).await?,
@@ -211,6 +213,26 @@ async fn memsave(
         arguments.insert("cpu-index".into(), cpu.into());
     }
     Ok(silently(host.qmp("memsave", arguments).await?))
+}
+
+async fn gdbserver(host: &impl HmpHost, device: &str) -> Result<String, Failure> {
+    let device = match device {
+        "" => debugger::DEFAULT,
+        given => given,
+    };
+    let terminal = host.debugger(device).await.map_err(|error| {
+        Failure::Usage(format!(
+            "{}\nCould not open gdbserver on device '{device}'\n",
+            error.desc
+        ))
+    })?;
+    Ok(match device {
+        debugger::NONE => "Disabled gdbserver\n".to_owned(),
+        _ => {
+            let terminal = terminal.map(|path| format!("char device redirected to {path} (label gdb)\n"));
+            terminal.unwrap_or_default() + &format!("Waiting for gdb connection on device '{device}'\n")
+        }
+    })
 }
 
 async fn boot_set(host: &impl HmpHost, order: &str) -> Result<String, Failure> {

@@ -181,6 +181,12 @@ pub(super) async fn device_tree(host: &impl HmpHost) -> Result<String, Failure> 
     Ok(tree.as_str().unwrap_or_default().to_owned())
 }
 
+/// `info mtree`.
+pub(super) async fn tree(host: &impl HmpHost) -> Result<String, Failure> {
+    let tree = host.inspect(Inspect::MemoryTree).await?;
+    Ok(tree.as_str().unwrap_or_default().to_owned())
+}
+
 /// `info ramblock`.
 pub(super) async fn ram_blocks(host: &impl HmpHost) -> Result<String, Failure> {
     let blocks = host.inspect(Inspect::RamBlocks).await?;

@@ -35,6 +35,8 @@ pub trait HmpHost {
     fn qmp(&self, command: &str, arguments: Map<String, Value>) -> impl Future<Output = Result<Value, Error>>;
     /// Asks what no QMP command tells.
     fn inspect(&self, question: Inspect) -> impl Future<Output = Result<Value, Error>>;
+    /// Lets gdb debug the guest on a device, written as for `-gdb`; `none` ends that. Returns the path of a new terminal.
+    fn debugger(&self, device: &str) -> impl Future<Output = Result<Option<String>, Error>>;
     /// The list of devices that users may make, as `-device help` has it.
     fn devices_help(&self) -> String;
 }

@@ -263,6 +263,10 @@ mod tests {
             Ok(json!(bytes.collect::<Vec<u8>>()))
         }
 
+        async fn debugger(&self, _: &str) -> Result<Option<String>, Error> {
+            unreachable!("nobody debugs")
+        }
+
         fn devices_help(&self) -> String {
             String::new()
         }

@@ -69,6 +69,14 @@ impl HmpHost for Fake {
         })
     }
 
+    async fn debugger(&self, device: &str) -> Result<Option<String>, Error> {
+        match device {
+            "nosuch" => Err(Error::generic("'nosuch' is not a valid char driver")),
+            "pty" => Ok(Some("/dev/pts/7".into())),
+            _ => Ok(None),
+        }
+    }
+
     fn devices_help(&self) -> String {
         "name \"pvpanic\"\n".to_owned()
     }
@@ -426,6 +434,29 @@ async fn nodes_and_boot_order() {
             "boot_set: string expected\r\nTry \"help boot_set\" for more information\r\n",
         ),
         ("info lapic 3", "No CPU available\r\n"),
+    ] {
+        assert_eq!(line(&host, text).await, shown, "{text}");
+    }
+}
+
+#[tokio::test]
+async fn gdb_is_let_in_and_kept_out() {
+    let host = Fake::default();
+    for (text, shown) in [
+        ("gdbserver", "Waiting for gdb connection on device 'tcp::1234'\r\n"),
+        (
+            "gdbserver unix:/s,server=on",
+            "Waiting for gdb connection on device 'unix:/s,server=on'\r\n",
+        ),
+        (
+            "gdbserver pty",
+            "char device redirected to /dev/pts/7 (label gdb)\r\nWaiting for gdb connection on device 'pty'\r\n",
+        ),
+        ("gdbserver none", "Disabled gdbserver\r\n"),
+        (
+            "gdbserver nosuch",
+            "'nosuch' is not a valid char driver\r\nCould not open gdbserver on device 'nosuch'\r\n",
+        ),
     ] {
         assert_eq!(line(&host, text).await, shown, "{text}");
     }

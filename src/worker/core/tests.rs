@@ -130,6 +130,14 @@ impl Guest for Puppet {
         unreachable!("nobody looks")
     }
 
+    fn debug(&self) -> Option<&dyn machine::guest::Debuggable> {
+        None
+    }
+
+    fn memory_tree(&self) -> String {
+        unreachable!("nobody looks")
+    }
+
     fn numa_nodes(&self) -> Vec<NodeInfo> {
         unreachable!("nobody looks")
     }

@@ -1,6 +1,7 @@
 //! KVM on x86_64.
 
 mod configure;
+mod debug;
 mod external;
 mod host;
 mod initial;

@@ -122,7 +122,8 @@ pub(super) fn read_msrs(fd: &VcpuFd, indices: &[u32]) -> io::Result<Vec<kvm_msr_
     Ok(found)
 }
 
-fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> io::Result<()> {
+/// Writes registers; those that KVM refuses stay as they are.
+pub(super) fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> io::Result<()> {
     let mut rest = msrs;
     while !rest.is_empty() {
         let done = fd.set_msrs(&batch(rest)?)?.min(rest.len());

@@ -2,16 +2,19 @@
 
 use std::{io, sync::Arc};
 
-use kvm_bindings::{KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_translation};
+use kvm_bindings::{
+    KVM_SYSTEM_EVENT_CRASH, KVM_SYSTEM_EVENT_RESET, KVM_SYSTEM_EVENT_SHUTDOWN, kvm_debug_exit_arch, kvm_translation,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use nix::libc::{EAGAIN, EINTR};
 
 use super::{
-    configure::CORE_THREAD_COUNT, external::ExternalInput, ioctls, registers, reset::PowerOnState, reset::read_msrs,
-    stats, system::System, vm::Vm,
+    configure::CORE_THREAD_COUNT, debug, external::ExternalInput, ioctls, registers, reset::PowerOnState,
+    reset::read_msrs, stats, system::System, vm::Vm,
 };
 use crate::accel::{
     AccelError, Kick, Processor, StatValue, Step, VcpuEvent,
+    debug::{DebugRegisters, DebugSetup, DebugStop},
     kvm::KvmError,
     run_page::RunPage,
     x86_64::{BootState, VcpuSpec, X86Exits, X86Processor},
@@ -35,6 +38,8 @@ pub(super) struct Vcpu {
     core_thread_count: Option<u64>,
     /// On the vCPU that PICs outside the kernel are wired to.
     external: Option<ExternalInput>,
+    /// What a debugger wants; none without one.
+    debug: Option<Box<DebugSetup>>,
 }
 
 impl Vcpu {
@@ -56,6 +61,7 @@ impl Vcpu {
             power_on: None,
             core_thread_count: vm.core_thread_count.get().copied(),
             external: takes_external.then(ExternalInput::default),
+            debug: None,
         })
     }
 
@@ -91,8 +97,37 @@ impl Vcpu {
         values.try_into().ok()
     }
 
+    /// An exception that a debugger may have wanted, or that the guest made by itself while there is a debugger.
+    fn debug_exit(&self, exit: &kvm_debug_exit_arch) -> Step {
+        let nothing = DebugSetup::default();
+        let setup = self.debug.as_deref().unwrap_or(&nothing);
+        if let Some(stop) = debug::reason(setup, exit) {
+            return self.event(VcpuEvent::Debug(stop));
+        }
+        match debug::give_back(&self.fd, exit, setup) {
+            Ok(()) => Step::Continue,
+            Err(error) => self.fail(&format!("error: KVM_SET_GUEST_DEBUG failed {}", report::reason(&error))),
+        }
+    }
+
+    /// Whether the vCPU is at a debugger's breakpoint instruction, which KVM's instruction emulator does not know: where it
+    /// runs the guest, it gives up there.
+    fn is_at_breakpoint(&self) -> bool {
+        let Some(setup) = self.debug.as_deref() else {
+            return false;
+        };
+        match (self.fd.get_regs(), self.fd.get_sregs()) {
+            (Ok(regs), Ok(sregs)) => setup.software.contains(&regs.rip.wrapping_add(sregs.cs.base)),
+            _ => false,
+        }
+    }
+
     fn internal_error(&self) -> Step {
+        const EMULATION_FAILURE: u32 = 1;
         let (suberror, data) = self.run_page.internal_error();
+        if suberror == EMULATION_FAILURE && self.is_at_breakpoint() {
+            return self.event(VcpuEvent::Debug(DebugStop::Software));
+        }
         let name = match suberror {
             1 => " (emulation failure)",
             2 => " (simultaneous exceptions)",
@@ -161,6 +196,20 @@ impl X86Processor for Vcpu {
                     .fold(0, |word, byte| word << 8 | u32::from(*byte))
             })
             .collect())
+    }
+
+    fn debug_registers(&mut self) -> io::Result<DebugRegisters> {
+        debug::read(&self.fd)
+    }
+
+    fn set_debug_registers(&mut self, registers: &DebugRegisters) -> io::Result<()> {
+        debug::write(&self.fd, registers)
+    }
+
+    fn set_debug(&mut self, setup: DebugSetup) -> io::Result<()> {
+        debug::arm(&self.fd, &setup)?;
+        self.debug = Some(Box::new(setup)).filter(|setup| !setup.is_empty());
+        Ok(())
     }
 
     fn translate(&mut self, linear: u64) -> Option<u64> {
@@ -242,6 +291,7 @@ impl Vcpu {
             }
             Ok(VcpuExit::Intr) => Step::Interrupted,
             Ok(VcpuExit::IrqWindowOpen | VcpuExit::SetTpr | VcpuExit::Hyperv) => Step::Continue,
+            Ok(VcpuExit::Debug(exit)) => self.debug_exit(&exit),
             Ok(VcpuExit::Shutdown) => self.event(VcpuEvent::Shutdown),
             Ok(VcpuExit::SystemEvent(kind, _)) => self.system_event(kind),
             Ok(VcpuExit::InternalError) => self.internal_error(),
