@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::qapi::throttle::EventThrottle;
 use crate::qapi::visit::WireEvent;
+use crate::report::Voice;
 
 /// How many events wait for one client.
 const MOST_WAITING: usize = 1024;
@@ -31,6 +32,8 @@ pub struct EventBus<E> {
     throttle: RefCell<EventThrottle<Rc<Happened<E>>>>,
     held: Notify,
     closed: Cell<bool>,
+    /// Speaks of clients that lose events.
+    voice: Voice,
 }
 
 /// One client's events. Dropping it ends the subscription.
@@ -44,15 +47,25 @@ struct Waiting<E> {
     closed: Cell<bool>,
     /// Events were lost since the queue was last empty.
     overrun: Cell<bool>,
+    voice: Voice,
 }
 
 impl<E> Default for EventBus<E> {
     fn default() -> Self {
+        Self::of(Voice::default())
+    }
+}
+
+impl<E> EventBus<E> {
+    /// A bus without clients, of the guest for which `voice` speaks.
+    #[must_use]
+    pub fn of(voice: Voice) -> Self {
         Self {
             clients: RefCell::default(),
             throttle: RefCell::default(),
             held: Notify::new(),
             closed: Cell::new(false),
+            voice,
         }
     }
 }
@@ -65,6 +78,7 @@ impl<E: WireEvent> EventBus<E> {
             changed: Notify::new(),
             closed: Cell::new(self.closed.get()),
             overrun: Cell::new(false),
+            voice: self.voice.clone(),
         });
         self.clients.borrow_mut().push(Rc::downgrade(&waiting));
         EventReader { waiting }
@@ -124,7 +138,9 @@ impl<E> Waiting<E> {
         if events.len() >= MOST_WAITING {
             events.pop_front();
             if !self.overrun.replace(true) {
-                tracing::warn!("a client of a monitor does not read: it loses the oldest of {MOST_WAITING} events");
+                self.voice.warning(format!(
+                    "a client of a monitor does not read: it loses the oldest of {MOST_WAITING} events"
+                ));
             }
         }
         events.push_back(happened);

@@ -11,7 +11,7 @@ use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::qapi::Error;
 use crate::qapi::qmp::{Call, Event, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
 use crate::qom::Registry;
-use crate::report;
+use crate::report::{self, Voice};
 use crate::target::Target;
 use crate::worker::core::Core;
 
@@ -31,6 +31,15 @@ pub struct News {
 }
 
 impl News {
+    /// No news yet, of the guest for which `voice` speaks.
+    #[must_use]
+    pub fn of(voice: Voice) -> Self {
+        Self {
+            events: EventBus::of(voice),
+            status: Cell::default(),
+        }
+    }
+
     /// Hears a message of the worker; gives back those that are not news.
     pub fn hear(&self, message: FromWorker) -> Option<FromWorker> {
         match message {

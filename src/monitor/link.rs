@@ -21,7 +21,7 @@ use crate::ipc::field::Malformed;
 use crate::ipc::frame::FrameError;
 use crate::ipc::message::{FromWorker, Hello, ToWorker, WorkerRequest};
 use crate::qapi::Error;
-use crate::report;
+use crate::report::Voice;
 
 /// What hears everything a worker says in the order in which it says it, and gives back what the owner of the link is
 /// to act on.
@@ -46,15 +46,21 @@ struct Shared {
     sent: Notify,
     closed: Cell<bool>,
     tasks: RefCell<Vec<AbortHandle>>,
+    /// Speaks of the worker.
+    voice: Voice,
 }
 
 impl WorkerLink {
-    /// Takes over the socket, and introduces this process. Messages that answer no request arrive at the receiver,
+    /// Takes over the socket, and introduces this process. `voice` speaks for the guest. Messages that answer no request arrive at the receiver,
     /// which ends when the worker does.
     ///
     /// # Errors
     /// The socket cannot be watched.
-    pub fn start(socket: StdStream, listener: Listener) -> io::Result<(Self, mpsc::UnboundedReceiver<FromWorker>)> {
+    pub fn start(
+        socket: StdStream,
+        listener: Listener,
+        voice: Voice,
+    ) -> io::Result<(Self, mpsc::UnboundedReceiver<FromWorker>)> {
         socket.set_nonblocking(true)?;
         let shared = Rc::new(Shared {
             stream: UnixStream::from_std(socket)?,
@@ -65,6 +71,7 @@ impl WorkerLink {
             sent: Notify::new(),
             closed: Cell::new(false),
             tasks: RefCell::default(),
+            voice,
         });
         let (sender, receiver) = mpsc::unbounded_channel();
         let writer = tokio::task::spawn_local(write_all(Rc::clone(&shared)));
@@ -149,7 +156,8 @@ impl Shared {
     /// The worker cannot be told things any more. That it is gone shows where it is read from, after its last words.
     fn fail(&self, error: &ChannelError) {
         if !matches!(error, ChannelError::Closed) {
-            report::error(format!("the worker process cannot be reached: {error}"));
+            self.voice
+                .error(format!("the worker process cannot be reached: {error}"));
             self.close();
         }
     }
@@ -207,7 +215,9 @@ async fn read_all(shared: Rc<Shared>, listener: Listener, sender: mpsc::Unbounde
         }
     };
     if !matches!(broken, ChannelError::Closed) {
-        report::error(format!("the worker process cannot be understood: {broken}"));
+        shared
+            .voice
+            .error(format!("the worker process cannot be understood: {broken}"));
     }
     shared.closed.set(true);
     shared.sent.notify_waiters();

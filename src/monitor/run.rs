@@ -92,9 +92,13 @@ pub struct Start {
 /// Serves one guest whose worker is at the other end of `socket`, and whose command line may name the descriptors
 /// `inherited`. Returns when the guest has ended, with the exit status of its worker.
 pub async fn serve_worker(config: Config, socket: UnixStream, inherited: Inherited, start: Option<Start>) -> u8 {
-    let news = Rc::new(News::default());
+    let voice = start
+        .as_ref()
+        .map(|start| start.chardevs.0.fds().voice())
+        .unwrap_or_default();
+    let news = Rc::new(News::of(voice.clone()));
     let heard = Rc::clone(&news);
-    let (link, mut messages) = match WorkerLink::start(socket, Box::new(move |message| heard.hear(message))) {
+    let (link, mut messages) = match WorkerLink::start(socket, Box::new(move |message| heard.hear(message)), voice) {
         Ok(started) => started,
         Err(error) => {
             return fail(&format!(

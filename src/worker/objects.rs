@@ -1,7 +1,9 @@
 //! The objects that users create: secrets, I/O threads and memory backends, and their place in the tree.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -20,6 +22,9 @@ use crate::report::reason;
 
 use super::discard::Discard;
 use super::iothread::IoThread;
+
+/// The most bytes that a secret's file may have. A device like `/dev/zero` has no end.
+const MOST_SECRET: u64 = 16 << 20;
 
 /// The objects under `/objects`.
 #[derive(Default)]
@@ -97,7 +102,7 @@ impl Supply {
     pub fn get(self) -> Supplied {
         match self {
             Self::Nothing => Supplied::Nothing,
-            Self::File(path) => Supplied::File(std::fs::read(path)),
+            Self::File(path) => Supplied::File(read_secret(&path)),
             Self::Memory { id, qom_type, config } => Supplied::Memory(allocate(&id, &qom_type, config)),
         }
     }
@@ -106,6 +111,16 @@ impl Supply {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         matches!(self, Self::Nothing)
+    }
+}
+
+/// What a file holds, if that has an end.
+fn read_secret(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    let read = File::open(path)?.take(MOST_SECRET + 1).read_to_end(&mut content)?;
+    match u64::try_from(read).is_ok_and(|read| read <= MOST_SECRET) {
+        true => Ok(content),
+        false => Err(nix::errno::Errno::EFBIG.into()),
     }
 }
 

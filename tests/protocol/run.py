@@ -18,6 +18,7 @@ from protocol import (  # noqa: E402, F401
     endings,
     guest,
     monitors,
+    names,
     options,
     processes,
     processors,

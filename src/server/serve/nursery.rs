@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
@@ -13,6 +15,7 @@ use tokio::net::UnixStream as AsyncStream;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::host::process::{Fate, Process};
+use crate::io::{FileWatch, watch_file};
 use crate::ipc::channel::{ATTEMPT_DELAY, ChannelError, Incoming, Outgoing, Sent};
 use crate::ipc::nursery::{FromZygote, ToZygote};
 use crate::qapi::Error;
@@ -112,13 +115,23 @@ impl Nursery {
 impl Worker {
     /// Waits for its end, once. None says that it has ended and that nobody knows how, since the zygote is gone.
     pub(super) async fn ended(&mut self) -> Option<Fate> {
-        /// How often to look where nobody tells.
+        /// How often to look where the system does not tell.
         const INTERVAL: Duration = Duration::from_millis(20);
         if let Some(fate) = &mut self.fate {
             if let Ok(fate) = fate.await {
                 return Some(fate);
             }
             self.fate = None;
+        }
+        let watched = self
+            .process
+            .as_fd()
+            .try_clone_to_owned()
+            .map(File::from)
+            .and_then(watch_file);
+        if let Ok(FileWatch::Watched(process)) = watched {
+            // One that cannot be waited for any longer is looked at below.
+            drop(process.readable().await);
         }
         while !self.process.wait_for_end(Duration::ZERO) {
             tokio::time::sleep(INTERVAL).await;

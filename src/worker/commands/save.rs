@@ -32,6 +32,10 @@ pub(super) async fn save(
     read: impl Fn(u64, &mut [u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let path = filename.to_owned();
+    // As in QEMU, -1 is taken for a size; it is more than there is anywhere.
+    if i64::try_from(size).is_err() {
+        return Err(Error::generic("Parameter 'size' expects a non-negative value"));
+    }
     // One piece is read while another is written.
     let (pieces, coming) = channel(1);
     let written = run_blocking(move || write(&path, coming));
