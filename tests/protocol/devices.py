@@ -126,6 +126,25 @@ def rng_functions():
             expect_equal(found[name]["id"], ids, f"ids of {name}")
             expect_equal(found[name]["regions"], regions, f"regions of {name}")
             expect_equal(found[name]["class_info"], {"class": 0xFF}, f"class of {name}")
+        listed = monitor.command("device-list-properties", typename=RNG)
+        listed = {entry["name"]: (entry["type"], entry.get("default-value")) for entry in listed}
+        for name, shape in {
+            "disable-legacy": ("OnOffAuto", "auto"),
+            "disable-modern": ("bool", False),
+            "event_idx": ("bool", True),
+            "indirect_desc": ("bool", True),
+            "ioeventfd": ("bool", True),
+            "iommu_platform": ("bool", False),
+            "max-bytes": ("uint64", (1 << 63) - 1),
+            "packed": ("bool", False),
+            "page-per-vq": ("bool", False),
+            "period": ("uint32", 65536),
+            "queue_reset": ("bool", True),
+            "rng": ("link<rng-backend>", None),
+            "vectors": ("uint32", 0xFFFFFFFF),
+            "virtio-backend": ("child<virtio-rng-device>", None),
+        }.items():
+            expect_equal(listed[name], shape, f"property {name}")
         path = "/machine/peripheral/b"
         expect_equal(monitor.command("qom-get", path=path, property="disable-legacy"), "on", "disable-legacy behind a port")
         expect_equal(monitor.command("qom-get", path=path, property="vectors"), 2, "vectors")

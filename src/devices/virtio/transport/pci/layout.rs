@@ -16,10 +16,11 @@ const MODERN_IDS: u16 = 0x1040;
 const SUBSYSTEM: u16 = 0x1100;
 /// Id of vendor-specific capabilities.
 const VENDOR_CAPABILITY: u8 = 9;
-/// Bytes of the registers of MSI-X, table and pending bits.
+/// Bytes of the registers of MSI-X at least, and where the pending bits are at least.
 const MSIX_LEN: u64 = 4096;
-/// Where the pending bits are.
 const MSIX_PENDING: u32 = 0x800;
+/// Bytes of an entry of the table.
+const MSIX_ENTRY: u32 = 16;
 /// First byte behind the header.
 const HEADER_END: usize = 0x40;
 /// First byte of extended configuration space, and the first behind its empty list of capabilities.
@@ -67,13 +68,8 @@ pub(super) fn configuration(wanted: &VirtioPciConfig, core: &Core, msi: Arc<dyn 
         .modern
         .then(|| add_structures(&mut config, wanted.page_per_queue));
     let msix = (wanted.vectors != 0).then(|| {
-        config.add_bar(MSIX_BAR, BarKind::Memory32, MSIX_LEN);
-        let layout = MsixLayout {
-            vectors: wanted.vectors,
-            bar: MSIX_BAR as u8,
-            table: 0,
-            pending: MSIX_PENDING,
-        };
+        let (layout, len) = msix_layout(wanted.vectors);
+        config.add_bar(MSIX_BAR, BarKind::Memory32, len);
         Msix::add(&mut config, layout, msi)
     });
     open_the_rest(&mut config, wanted.express);
@@ -83,6 +79,20 @@ pub(super) fn configuration(wanted: &VirtioPciConfig, core: &Core, msi: Arc<dyn 
         window,
         msix,
     }
+}
+
+/// Where table and pending bits are for so many vectors, and bytes of both.
+fn msix_layout(vectors: u16) -> (MsixLayout, u64) {
+    let count = u32::from(vectors);
+    let pending = MSIX_PENDING.max(count * MSIX_ENTRY);
+    let end = u64::from(pending) + u64::from(count.div_ceil(64) * 8);
+    let layout = MsixLayout {
+        vectors,
+        bar: MSIX_BAR as u8,
+        table: 0,
+        pending,
+    };
+    (layout, end.max(MSIX_LEN).next_power_of_two())
 }
 
 /// The modern registers, and where to find them.

@@ -469,6 +469,27 @@ fn a_legacy_driver_uses_ports() {
 }
 
 #[test]
+fn many_vectors_have_room_for_their_table_and_their_pending_bits() {
+    for (vectors, len, pending) in [
+        (128, 4096, 0x800),
+        (129, 4096, 0x810),
+        (256, 8192, 0x1000),
+        (2048, 65536, 0x8000),
+    ] {
+        let mut bench = Bench::new(VirtioPciConfig { vectors, ..MODERN });
+        let bars: Vec<_> = bench.function.config().bars().map(|(bar, _, len)| (bar, len)).collect();
+        assert_eq!(bars[0], (1, len), "{vectors}");
+        assert_eq!(bench.function.config().u32(0xe4), pending | 1, "{vectors}");
+        // The last vector's control, masked as after power-on, and the pending bits behind the table.
+        for (at, expected) in [(u64::from(vectors) * 16 - 4, 1), (pending.into(), 0)] {
+            let mut data = [0xff; 4];
+            bench.function.bar_read(1, at, &mut data);
+            assert_eq!(u32::from_le_bytes(data), expected, "{vectors} at {at:#x}");
+        }
+    }
+}
+
+#[test]
 fn a_page_for_each_queue_makes_the_registers_larger() {
     let bench = Bench::new(VirtioPciConfig {
         page_per_queue: true,
