@@ -3,6 +3,7 @@
 //! A device is a plain value that answers guest accesses. It knows neither KVM nor QMP: interrupts leave through
 //! [`IrqLine`], everything the run-state machine must hear about leaves through [`Notifier`].
 
+pub mod absent;
 pub mod characters;
 pub mod class;
 mod clock;

@@ -18,9 +18,10 @@ use super::{
     kvm,
 };
 use crate::{
-    cpu::x86::{Host, IrqChip, RealizedVcpu, RealizedVm},
+    cpu::x86::{Host, IrqChip, RealizedVcpu, RealizedVm, vmstate::VcpuState},
     irq::Controller,
     mem::{AddressSpace, ListenerError},
+    vmstate::pc::{IoApicState, KvmClockState, PicState, PitState},
 };
 
 /// Opens the accelerator of this name.
@@ -114,6 +115,17 @@ pub trait AccelVm: Controller {
     /// # Errors
     /// The host refuses (`kernel_irqchip=split` has none there).
     fn interrupt_controllers(&self) -> io::Result<InterruptControllers>;
+    /// The chips that are the accelerator's, for saving while no vCPU runs. `guest_time` is the guest's clock, in
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// The host refuses (`kernel_irqchip=split` has none there).
+    fn save_chips(&self, guest_time: u64) -> io::Result<ChipStates>;
+    /// Gives these chips what [`AccelVm::save_chips`] read from others.
+    ///
+    /// # Errors
+    /// The host refuses.
+    fn load_chips(&self, states: &ChipStates, guest_time: u64) -> io::Result<()>;
     /// The VM as the end of interrupt lines and messages.
     fn interrupts(self: Arc<Self>) -> Arc<dyn Controller>;
     /// Makes a vCPU.
@@ -130,13 +142,26 @@ pub trait AccelVm: Controller {
     fn stats(&self) -> io::Result<Vec<StatValue>>;
 }
 
+/// Interrupt controllers and timer of a PC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChipStates {
+    /// The 8259As.
+    pub pics: [PicState; 2],
+    /// The I/O APIC.
+    pub ioapic: IoApicState,
+    /// The timer.
+    pub pit: PitState,
+    /// The speaker follows counter 2.
+    pub speaker_on: bool,
+}
+
 /// A guest's paravirtual clock, in nanoseconds.
 pub trait VmClock {
     /// What it shows.
     ///
     /// # Errors
     /// The host does not tell.
-    fn get(&self) -> io::Result<u64>;
+    fn get(&self) -> io::Result<KvmClockState>;
     /// Sets it.
     ///
     /// # Errors
@@ -171,6 +196,16 @@ pub trait X86Processor: Processor {
     /// # Errors
     /// The host refuses, or it has not been configured.
     fn reset(&mut self, boot: BootState) -> io::Result<()>;
+    /// All its registers, for saving. Once it is out of the guest.
+    ///
+    /// # Errors
+    /// The host does not tell.
+    fn save(&mut self) -> Result<VcpuState, AccelError>;
+    /// Gives a vCPU that has just been reset what [`X86Processor::save`] read from one of the same model.
+    ///
+    /// # Errors
+    /// The host does not take a value; the state of the vCPU is of no use then.
+    fn load(&mut self, state: &VcpuState) -> Result<(), AccelError>;
     /// Tells the guest's watchdogs that the vCPU stood still. Guests without a paravirtual clock do not mind.
     fn mark_clock_paused(&mut self);
     /// Injects a non-maskable interrupt.

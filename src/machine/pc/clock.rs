@@ -24,6 +24,15 @@ impl GuestClock {
         reading.running_since.get_or_insert_with(Instant::now);
     }
 
+    /// Sets it to so many nanoseconds; it stands still.
+    pub(crate) fn set(&self, nanoseconds: u64) {
+        let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *reading = Reading {
+            elapsed: Duration::from_nanos(nanoseconds),
+            running_since: None,
+        };
+    }
+
     /// Stops time.
     pub(crate) fn stop(&self) {
         let mut reading = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,6 +6,7 @@ mod instance;
 mod object;
 mod plug;
 mod qtree;
+mod saved;
 mod site;
 mod unplug;
 
@@ -40,6 +41,8 @@ use crate::qapi::Error;
 use crate::qom::{Registry, Type, Values};
 use crate::report::reason;
 use crate::target::Target;
+
+pub(crate) use saved::LpcParts;
 
 use fixture::{Fixed, Fixture, Numbers};
 use instance::Instance;
@@ -106,6 +109,7 @@ pub(crate) struct Devices {
     pub(crate) pci: Arc<RootComplex>,
     pub(crate) pm: Arc<Mutex<Timed<Pm>>>,
     pub(crate) rtc: Arc<Mutex<TimedRtc>>,
+    lpc: LpcParts,
     // What the guest reaches the machine's own devices by.
     _mappings: Vec<Mapping>,
     /// Between the devices and the back ends of their character devices.
@@ -126,6 +130,7 @@ impl Devices {
         assembly.add_debug_console()?;
         let timer = assembly.add_timer()?;
         chipset.split = with.chips.map(|chips| chips.devices()).zip(timer);
+        assembly.add_absent();
         assembly.all.extend(with.chips.iter().flat_map(|chips| chips.devices()));
         if with.options.acpi_hotplug {
             assembly.pci.number_slots();
@@ -140,6 +145,7 @@ impl Devices {
             pci: assembly.pci,
             pm: assembly.pm,
             rtc: assembly.rtc,
+            lpc: assembly.lpc,
             _mappings: assembly.mappings,
             streams: streams.map_err(|error| Error::generic(format!("stream thread: {}", reason(&error))))?,
             runs: AtomicBool::new(false),
@@ -277,6 +283,7 @@ struct Assembly<'a> {
     pci: Arc<RootComplex>,
     pm: Arc<Mutex<Timed<Pm>>>,
     rtc: Arc<Mutex<TimedRtc>>,
+    lpc: LpcParts,
     mappings: Vec<Mapping>,
 }
 

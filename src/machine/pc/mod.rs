@@ -18,6 +18,7 @@ mod pci_info;
 mod ram;
 mod resources;
 mod rtc;
+mod saved;
 mod smbios;
 mod split;
 mod tables;
@@ -26,6 +27,7 @@ mod vcpus;
 mod vm;
 
 pub use resources::Resources;
+pub use saved::{ReceivedSection, SavedSection};
 pub use vm::Vm;
 
 #[cfg(test)]

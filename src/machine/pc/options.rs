@@ -45,6 +45,17 @@ pub(crate) struct Options {
     pub(crate) disable_s3: bool,
     /// ACPI S4 is left out (`ICH9-LPC.disable_s4`).
     pub(crate) disable_s4: bool,
+    /// What QEMU's machine does not have either.
+    pub(crate) left_out: LeftOut,
+}
+
+/// Parts of QEMU's machine, none of which is here, that the command line leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeftOut {
+    pub(crate) hpet: bool,
+    pub(crate) vmport: bool,
+    pub(crate) smbus: bool,
+    pub(crate) sata: bool,
 }
 
 /// `smbios-entry-point-type`.
@@ -83,6 +94,7 @@ impl Options {
             acpi_hotplug: true,
             disable_s3: false,
             disable_s4: false,
+            left_out: LeftOut::default(),
         };
         let accel_props = config
             .accels
@@ -125,17 +137,24 @@ impl Options {
             "mem-merge" => self.backends.merge = flag(name, value)?,
             "dump-guest-core" => self.backends.dump = flag(name, value)?,
             "acpi" => self.acpi = on_off_auto(name, value)?.unwrap_or(true),
-            "smbus" => refuse_on(
-                Some(flag(name, value)?),
-                "smbus=on: the machine has no System Management Bus",
-            )?,
+            "smbus" => {
+                refuse_on(
+                    Some(flag(name, value)?),
+                    "smbus=on: the machine has no System Management Bus",
+                )?;
+                self.left_out.smbus = true;
+            }
             // There is no IOMMU that devices could bypass or not.
             "graphics" | "suppress-vmdesc" | "default-bus-bypass-iommu" => drop(flag(name, value)?),
             "smm" => refuse_on(
                 on_off_auto(name, value)?,
                 "smm=on: System Management Mode is not supported",
             )?,
-            "vmport" => refuse_on(on_off_auto(name, value)?, "vmport=on: the VMware port is not supported")?,
+            "vmport" => {
+                let asked = on_off_auto(name, value)?;
+                refuse_on(asked, "vmport=on: the VMware port is not supported")?;
+                self.left_out.vmport = asked.is_some();
+            }
             "i8042" => self.i8042 = flag(name, value)?,
             "fd-bootchk" => self.checks_floppies = flag(name, value)?,
             "max-ram-below-4g" => self.max_low_ram = low_ram(size(name, value)?)?,
@@ -153,7 +172,10 @@ impl Options {
             )?,
             "nvdimm" => refuse_on(Some(flag(name, value)?), "nvdimm=on: NVDIMMs are not supported")?,
             "cxl" => refuse_on(Some(flag(name, value)?), "cxl=on: CXL is not supported")?,
-            "hpet" => refuse_on(Some(flag(name, value)?), "hpet=on: the HPET is not supported")?,
+            "hpet" => {
+                refuse_on(Some(flag(name, value)?), "hpet=on: the HPET is not supported")?;
+                self.left_out.hpet = true;
+            }
             "pflash0" | "pflash1" => {
                 return Err(Error::generic(format!(
                     "{name}={value}: block devices are not supported"
@@ -163,10 +185,13 @@ impl Options {
                 Some(flag(name, value)?),
                 "usb=on: the machine has no USB controller of its own",
             )?,
-            "sata" => refuse_on(
-                Some(flag(name, value)?),
-                "sata=on: the machine has no SATA controller of its own",
-            )?,
+            "sata" => {
+                refuse_on(
+                    Some(flag(name, value)?),
+                    "sata=on: the machine has no SATA controller of its own",
+                )?;
+                self.left_out.sata = true;
+            }
             "smbios-entry-point-type" => {
                 self.smbios_entry_point = entry_point(value).ok_or_else(|| bad_value(name, value))?;
             }

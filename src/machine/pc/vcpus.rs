@@ -11,7 +11,7 @@ use crate::{
         AccelError, StatValue, VcpuThread,
         x86_64::{AccelVm, BootState, VcpuSpec, X86Exits, X86Processor},
     },
-    cpu::x86::Processor,
+    cpu::x86::{Processor, vmstate::VcpuState},
     machine::{
         config::SmpConfig,
         info::{EmptySlotInfo, VcpuInfo},
@@ -100,6 +100,26 @@ impl Vcpus {
     /// Returns all vCPUs to the state after power-on.
     pub(crate) fn reset(&self, boot: BootState) -> Result<(), Error> {
         self.on_each(move |vcpu| vcpu.reset(boot))
+    }
+
+    /// The registers of all vCPUs.
+    pub(crate) fn states(&self) -> Result<Vec<VcpuState>, Error> {
+        let state = |thread: &VcpuThread<Vcpu>| {
+            let saved = thread.call(|vcpu| vcpu.save());
+            let saved = saved.map_err(|error| Error::generic(error.to_string()))?;
+            saved.map_err(|error| Error::generic(error.to_string()))
+        };
+        self.threads.iter().map(state).collect()
+    }
+
+    /// Gives the vCPUs these registers.
+    pub(crate) fn set_states(&self, states: Vec<VcpuState>) -> Result<(), Error> {
+        for (thread, state) in self.threads.iter().zip(states) {
+            let loaded = thread.call(move |vcpu| vcpu.load(&state));
+            let loaded = loaded.map_err(|error| Error::generic(error.to_string()))?;
+            loaded.map_err(|error| Error::generic(error.to_string()))?;
+        }
+        Ok(())
     }
 
     /// Tells every vCPU's watchdogs that time stood still.

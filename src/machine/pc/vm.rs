@@ -52,23 +52,23 @@ use crate::{
 /// No method may be called on a vCPU thread (that is, from a notice): they wait for vCPUs.
 pub struct Vm {
     // Dropped first: vCPU threads use everything below.
-    vcpus: Vcpus,
-    processor: Arc<Processor>,
-    devices: Devices,
+    pub(super) vcpus: Vcpus,
+    pub(super) processor: Arc<Processor>,
+    pub(super) devices: Devices,
     boot: Mutex<Boot>,
     tables: FirmwareTables,
     ram: Ram,
-    accel: Arc<dyn AccelVm>,
+    pub(super) accel: Arc<dyn AccelVm>,
     nodes: Vec<NodeInfo>,
     checks_floppies: bool,
-    kvmclock: Mutex<KvmClock>,
-    time: Arc<GuestClock>,
+    pub(super) kvmclock: Mutex<KvmClock>,
+    pub(super) time: Arc<GuestClock>,
     _lines: Lines,
     _router: Arc<Router>,
     // RAM, ROM and the registers of devices that are there for good.
     _mappings: Vec<Mapping>,
     // Devices hold it weakly.
-    board: Arc<Board>,
+    pub(super) board: Arc<Board>,
 }
 
 impl Drop for Vm {
@@ -79,7 +79,7 @@ impl Drop for Vm {
 
 /// Whether the paravirtual clock runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum KvmClock {
+pub(super) enum KvmClock {
     /// It has not been stopped since the vCPUs started.
     Running,
     /// It stands at this many nanoseconds.
@@ -262,7 +262,7 @@ impl Vm {
                 .clock()
                 .get()
                 .map_err(|error| Error::generic(format!("KVM_GET_CLOCK failed: {}", report::reason(&error))))?;
-            *clock = KvmClock::Stopped(now);
+            *clock = KvmClock::Stopped(now.clock);
         }
         Ok(())
     }

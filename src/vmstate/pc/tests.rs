@@ -1,7 +1,7 @@
 //! The sections against those that QEMU wrote.
 
 use super::*;
-use crate::vmstate::recorded::{check_round_trips, sections};
+use crate::vmstate::recorded::{check_renamed_round_trips, check_round_trips, sections};
 use crate::vmstate::{VmState, load_whole, save};
 
 #[test]
@@ -11,6 +11,12 @@ fn recorded_sections_are_read_and_written_alike() {
     check_round_trips("i8254", |_| PitState::default());
     check_round_trips("timer", |_| TimerState::default());
     check_round_trips("kvmclock", |_| KvmClockState::default());
+    check_round_trips("acpi_build", |_| AcpiBuildState::default());
+    check_renamed_round_trips("globalstate", GlobalState::default);
+    // Lines lead from the root bus only.
+    check_round_trips("PCIBUS", |section| PciBusState {
+        irq_count: vec![0; if section.instance == 0 { 8 } else { 0 }],
+    });
 }
 
 /// What QEMU's section of a paused guest that never ran reads as.

@@ -10,7 +10,7 @@ use kvm_bindings::{
 use kvm_ioctls::VcpuFd;
 use nix::libc::EINVAL;
 
-use super::reset::{read_msrs, write_msrs};
+use super::reset::{read_msrs, set_msrs};
 use crate::accel::debug::{Access, DebugRegisters, DebugSetup, DebugStop, HARDWARE_POINTS};
 
 /// `IA32_KERNEL_GS_BASE`.
@@ -84,7 +84,7 @@ pub(super) fn write(fd: &VcpuFd, new: &DebugRegisters) -> io::Result<()> {
             data: new.bases[2],
             ..kvm_msr_entry::default()
         };
-        write_msrs(fd, &[entry])?;
+        set_msrs(fd, &[entry])?;
     }
     for (register, bytes) in fpu.fpr.iter_mut().zip(&new.st) {
         register[..10].copy_from_slice(bytes);

@@ -16,6 +16,11 @@ pub(super) struct ExternalInput {
 }
 
 impl ExternalInput {
+    /// The interrupt that has been acknowledged and not been taken.
+    pub(super) fn waiting(&self) -> Option<u8> {
+        self.vector
+    }
+
     /// Before each KVM_RUN: hands over an interrupt, if the vCPU can take it now, or asks for an exit when it can.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::{
 use crate::mem::RamBlock;
 use kvm_bindings::{
     CpuId, KVM_CAP_HYPERV_ENLIGHTENED_VMCS, KVM_MAX_CPUID_ENTRIES, KVMIO, kvm_cpuid2, kvm_device_attr, kvm_enable_cap,
-    kvm_interrupt, kvm_irqchip, kvm_reinject_control, kvm_userspace_memory_region,
+    kvm_interrupt, kvm_irqchip, kvm_reinject_control, kvm_sregs2, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use nix::libc::{SYS_arch_prctl, syscall};
@@ -27,6 +27,8 @@ ioctl_iow_nr!(KVM_X86_SETUP_MCE, KVMIO, 0x9c, u64);
 ioctl_ior_nr!(KVM_X86_GET_MCE_CAP_SUPPORTED, KVMIO, 0x9d, u64);
 ioctl_iowr_nr!(KVM_GET_SUPPORTED_HV_CPUID, KVMIO, 0xc1, kvm_cpuid2);
 ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
+ioctl_ior_nr!(KVM_GET_SREGS2, KVMIO, 0xcc, kvm_sregs2);
+ioctl_iow_nr!(KVM_SET_SREGS2, KVMIO, 0xcd, kvm_sregs2);
 
 /// The attribute of `/dev/kvm` with the state components of XSAVE that a guest may get (`linux/kvm.h`).
 const KVM_X86_XCOMP_GUEST_SUPP: u64 = 0;
@@ -180,4 +182,34 @@ pub(super) fn irqchip(vm: &VmFd, chip_id: u32) -> io::Result<[u8; 512]> {
     // SAFETY: the member `dummy` is all bytes of the union, each of which was zero before the kernel wrote to it.
     let bytes = unsafe { chip.chip.dummy };
     Ok(bytes.map(|byte| byte as u8))
+}
+
+/// Sets what [`irqchip`] reads.
+pub(super) fn set_irqchip(vm: &VmFd, chip_id: u32, bytes: &[u8; 512]) -> io::Result<()> {
+    let mut chip = kvm_irqchip {
+        chip_id,
+        ..kvm_irqchip::default()
+    };
+    // `c_char`, which has a sign here.
+    chip.chip.dummy = bytes.map(|byte| byte as _);
+    vm.set_irqchip(&chip).map_err(io::Error::from)
+}
+
+/// Segment and control registers, with the pointers that PAE paging has loaded (KVM_GET_SREGS2).
+pub(super) fn sregs2(vcpu: &VcpuFd) -> io::Result<kvm_sregs2> {
+    let mut sregs = kvm_sregs2::default();
+    // SAFETY: the kernel writes one `kvm_sregs2`.
+    if unsafe { ioctl_with_mut_ref(vcpu, KVM_GET_SREGS2(), &mut sregs) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(sregs)
+}
+
+/// Sets what [`sregs2`] reads (KVM_SET_SREGS2).
+pub(super) fn set_sregs2(vcpu: &VcpuFd, sregs: &kvm_sregs2) -> io::Result<()> {
+    // SAFETY: the kernel reads one `kvm_sregs2`.
+    if unsafe { ioctl_with_ref(vcpu, KVM_SET_SREGS2(), sregs) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! KVM on x86_64.
 
+mod chips;
 mod configure;
 mod debug;
 mod external;
@@ -10,6 +11,7 @@ mod irqchip;
 mod registers;
 mod reset;
 mod slots;
+mod state;
 mod stats;
 mod system;
 mod vcpu;

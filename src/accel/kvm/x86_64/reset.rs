@@ -69,7 +69,9 @@ impl PowerOnState {
         }
         self.xsave.write(fd)?;
         fd.set_debug_regs(&self.debug)?;
-        write_msrs(fd, &self.msrs)?;
+        for refused in set_msrs(fd, &self.msrs)? {
+            tracing::debug!(index = refused.index, "KVM refuses to reset this MSR");
+        }
         fd.set_lapic(&self.lapic)?;
         fd.set_vcpu_events(&self.events)?;
         fd.set_mp_state(self.mp_state)?;
@@ -114,25 +116,29 @@ pub(super) fn read_msrs(fd: &VcpuFd, indices: &[u32]) -> io::Result<Vec<kvm_msr_
     let mut rest = wanted.as_slice();
     while !rest.is_empty() {
         let mut batch = batch(rest)?;
-        let done = fd.get_msrs(&mut batch)?.min(rest.len());
+        let len = batch.as_slice().len();
+        let done = fd.get_msrs(&mut batch)?.min(len);
         found.extend_from_slice(&batch.as_slice()[..done]);
-        // The one after those that were read is the one KVM refused.
-        rest = rest.get(done + 1..).unwrap_or_default();
+        // The one after those that were read, if there is one in the batch, is the one KVM refused.
+        rest = &rest[done + usize::from(done < len)..];
     }
     Ok(found)
 }
 
-/// Writes registers; those that KVM refuses stay as they are.
-pub(super) fn write_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> io::Result<()> {
+/// Sets these registers, in order, and returns those that KVM refused.
+pub(super) fn set_msrs(fd: &VcpuFd, msrs: &[kvm_msr_entry]) -> io::Result<Vec<kvm_msr_entry>> {
+    let mut all_refused = Vec::new();
     let mut rest = msrs;
     while !rest.is_empty() {
-        let done = fd.set_msrs(&batch(rest)?)?.min(rest.len());
-        if let Some(refused) = rest.get(done) {
-            tracing::debug!(index = refused.index, "KVM refuses to reset this MSR");
+        let batch = batch(rest)?;
+        let done = fd.set_msrs(&batch)?.min(batch.as_slice().len());
+        rest = &rest[done..];
+        if done < batch.as_slice().len() {
+            all_refused.extend(rest.first());
+            rest = &rest[1..];
         }
-        rest = rest.get(done + 1..).unwrap_or_default();
     }
-    Ok(())
+    Ok(all_refused)
 }
 
 fn batch(entries: &[kvm_msr_entry]) -> io::Result<Msrs> {
@@ -148,12 +154,12 @@ mod tests {
     use super::*;
     use crate::accel::kvm::x86_64::System;
 
-    /// Words of the XSAVE area: XMM0 to XMM15, and which components are not in their initial state.
-    const XMM: std::ops::Range<usize> = 40..104;
-    const COMPONENTS: usize = 128;
+    /// Places in the XSAVE area: XMM0 to XMM15, and which components are not in their initial state.
+    const XMM: usize = 160;
+    const COMPONENTS: usize = 512;
 
-    /// Components with their state at a place that CPUID tells, beside x87 and SSE: AVX, AVX-512, PKRU.
-    fn extended_components(system: &System) -> Vec<(u32, std::ops::Range<usize>)> {
+    /// Components with the place of their state, beside x87 and SSE: AVX, AVX-512, PKRU.
+    fn extended_components(system: &System) -> Vec<(u32, usize)> {
         let cpuid = system.kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).unwrap();
         let leaf = |index| {
             cpuid
@@ -165,11 +171,7 @@ mod tests {
         let wanted = [2, 5, 6, 7, 9]
             .into_iter()
             .filter(|component| offered >> component & 1 != 0);
-        let place = |component| {
-            let leaf = leaf(component)?;
-            let (start, len) = (usize::try_from(leaf.ebx).ok()? / 4, usize::try_from(leaf.eax).ok()? / 4);
-            Some((component, start..start + len))
-        };
+        let place = |component| Some((component, usize::try_from(leaf(component)?.ebx).ok()?));
         wanted.filter_map(place).collect()
     }
 
@@ -190,24 +192,23 @@ mod tests {
         let fresh = PowerOnState::record(&system.kvm, &fd).unwrap();
         let components = extended_components(&system);
         let mut used = XsaveState::read(&system.kvm, &fd).unwrap();
-        used.words_mut()[XMM].fill(0x0101_0101);
-        used.words_mut()[COMPONENTS] |= 2;
-        for (component, words) in &components {
-            used.words_mut()[words.start] = 4;
-            used.words_mut()[COMPONENTS] |= 1 << component;
+        let components_in_use = |state: &XsaveState| u64::from_le_bytes(state.bytes(COMPONENTS));
+        used.set_bytes(XMM, &[1; 256]);
+        let mut in_use = components_in_use(&used) | 2;
+        for (component, at) in &components {
+            used.set_bytes(*at, &[4]);
+            in_use |= 1 << component;
         }
+        used.set_bytes(COMPONENTS, &in_use.to_le_bytes());
         used.write(&fd).unwrap();
         let read = XsaveState::read(&system.kvm, &fd).unwrap();
-        assert_eq!(read.words()[XMM], used.words()[XMM]);
+        assert_eq!(read.bytes(XMM), [1_u8; 256]);
         fresh.restore(&fd, BootState::PowerOn).unwrap();
         let reset = XsaveState::read(&system.kvm, &fd).unwrap();
-        assert!(reset.words()[XMM].iter().all(|word| *word == 0));
-        for (component, words) in components {
-            let in_use = reset.words()[COMPONENTS] >> component & 1 != 0;
-            assert!(
-                !in_use || reset.words()[words].iter().all(|word| *word == 0),
-                "component {component}"
-            );
+        assert_eq!(reset.bytes(XMM), [0_u8; 256]);
+        for (component, at) in components {
+            let in_use = components_in_use(&reset) >> component & 1 != 0;
+            assert!(!in_use || reset.bytes::<1>(at) == [0], "component {component}");
         }
     }
 }

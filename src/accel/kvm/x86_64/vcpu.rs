@@ -10,7 +10,7 @@ use nix::libc::{EAGAIN, EINTR};
 
 use super::{
     configure::CORE_THREAD_COUNT, debug, external::ExternalInput, ioctls, registers, reset::PowerOnState,
-    reset::read_msrs, stats, system::System, vm::Vm,
+    reset::read_msrs, state, stats, system::System, vm::Vm,
 };
 use crate::accel::{
     AccelError, Kick, Processor, StatValue, Step, VcpuEvent,
@@ -19,7 +19,7 @@ use crate::accel::{
     run_page::RunPage,
     x86_64::{BootState, VcpuSpec, X86Exits, X86Processor},
 };
-use crate::cpu::x86::RealizedVcpu;
+use crate::cpu::x86::{RealizedVcpu, vmstate::VcpuState};
 use crate::mem::AddressSpace;
 use crate::report;
 
@@ -36,6 +36,8 @@ pub(super) struct Vcpu {
     run_page: Arc<RunPage>,
     power_on: Option<PowerOnState>,
     core_thread_count: Option<u64>,
+    /// Ids of local APICs have 32 bits.
+    wide_ids: bool,
     /// On the vCPU that PICs outside the kernel are wired to.
     external: Option<ExternalInput>,
     /// What a debugger wants; none without one.
@@ -60,6 +62,7 @@ impl Vcpu {
             run_page: Arc::new(run_page),
             power_on: None,
             core_thread_count: vm.core_thread_count.get().copied(),
+            wide_ids: vm.wide_ids,
             external: takes_external.then(ExternalInput::default),
             debug: None,
         })
@@ -163,6 +166,24 @@ impl X86Processor for Vcpu {
         let boot = if self.index == 0 { boot } else { BootState::PowerOn };
         let state = self.power_on.as_ref().ok_or(nix::errno::Errno::EINVAL)?;
         state.restore(&self.fd, boot)
+    }
+
+    fn save(&mut self) -> Result<VcpuState, AccelError> {
+        let mut state = state::save(&self.system.kvm, &self.fd, self.wide_ids)?;
+        // What the PICs have been told is taken is on its way in.
+        if let Some(vector) = self.external.as_ref().and_then(ExternalInput::waiting) {
+            if state.cpu.interrupt_injected < 0 {
+                state.cpu.interrupt_injected = vector.into();
+            }
+        }
+        Ok(state)
+    }
+
+    fn load(&mut self, state: &VcpuState) -> Result<(), AccelError> {
+        if let Some(external) = &mut self.external {
+            *external = ExternalInput::default();
+        }
+        Ok(state::load(&self.system.kvm, &self.fd, self.wide_ids, state)?)
     }
 
     /// KVM_KVMCLOCK_CTRL.

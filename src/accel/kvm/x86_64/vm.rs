@@ -5,11 +5,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use kvm_bindings::{KVM_CAP_X86_DISABLE_EXITS, kvm_clock_data, kvm_enable_cap};
+use kvm_bindings::{KVM_CAP_X86_DISABLE_EXITS, kvm_enable_cap};
 use kvm_ioctls::{Cap, Kvm, VmFd};
 
 use super::{
-    ioctls, irqchip,
+    chips, ioctls, irqchip,
     slots::{MemorySlots, PortDoorbells, SlotTable},
     stats,
     system::System,
@@ -19,11 +19,12 @@ use crate::accel::{
     AccelError, StatValue,
     controllers::InterruptControllers,
     kvm::KvmError,
-    x86_64::{AccelVm, LostTickPolicy, VcpuSpec, VmClock, VmSpec, X86Processor},
+    x86_64::{AccelVm, ChipStates, LostTickPolicy, VcpuSpec, VmClock, VmSpec, X86Processor},
 };
 use crate::cpu::x86::{Host, IrqChip, RealizedVm};
 use crate::irq::Controller;
 use crate::mem::{AddressSpace, ListenerError};
+use crate::vmstate::pc::KvmClockState;
 
 /// Offset of the task state segment's three pages behind the page with the page table; both are what KVM needs for real
 /// mode on some Intel processors.
@@ -116,6 +117,14 @@ impl AccelVm for Vm {
         irqchip::read(&self.fd)
     }
 
+    fn save_chips(&self, guest_time: u64) -> io::Result<ChipStates> {
+        chips::save(&self.fd, guest_time)
+    }
+
+    fn load_chips(&self, states: &ChipStates, guest_time: u64) -> io::Result<()> {
+        chips::load(&self.fd, states, guest_time)
+    }
+
     fn interrupts(self: Arc<Self>) -> Arc<dyn Controller> {
         self
     }
@@ -136,16 +145,12 @@ impl AccelVm for Vm {
 
 /// KVM_GET_CLOCK and KVM_SET_CLOCK.
 impl VmClock for Vm {
-    fn get(&self) -> io::Result<u64> {
-        Ok(self.fd.get_clock()?.clock)
+    fn get(&self) -> io::Result<KvmClockState> {
+        chips::clock(&self.fd)
     }
 
     fn set(&self, nanoseconds: u64) -> io::Result<()> {
-        let data = kvm_clock_data {
-            clock: nanoseconds,
-            ..kvm_clock_data::default()
-        };
-        self.fd.set_clock(&data).map_err(io::Error::from)
+        chips::set_clock(&self.fd, nanoseconds)
     }
 }
 

@@ -35,15 +35,44 @@ impl XsaveState {
     }
 }
 
-#[cfg(test)]
+/// Bytes of the area that every kernel knows; what is beyond follows.
+const FIXED: usize = size_of::<kvm_xsave>();
+const WORD: usize = size_of::<u32>();
+
+/// The area as bytes. What lies beyond its end reads as zeroes and is not written.
 impl XsaveState {
-    /// The first 4096 bytes, as words.
-    pub(super) fn words(&self) -> &[u32] {
-        &self.0.as_fam_struct_ref().xsave.region
+    /// The `N` bytes from `at` on.
+    pub(super) fn bytes<const N: usize>(&self, at: usize) -> [u8; N] {
+        let area = self.0.as_fam_struct_ref();
+        let mut bytes = [0; N];
+        for (byte, at) in bytes.iter_mut().zip(at..) {
+            let word = match at.checked_sub(FIXED) {
+                None => area.xsave.region.get(at / WORD),
+                Some(beyond) => self.0.as_slice().get(beyond / WORD),
+            };
+            *byte = word.copied().unwrap_or_default().to_le_bytes()[at % WORD];
+        }
+        bytes
     }
 
-    /// The same, to be changed.
-    pub(super) fn words_mut(&mut self) -> &mut [u32] {
+    /// Sets the bytes from `at` on.
+    pub(super) fn set_bytes(&mut self, at: usize, bytes: &[u8]) {
+        for (byte, at) in bytes.iter().zip(at..) {
+            let word = if at < FIXED {
+                self.words_mut().get_mut(at / WORD)
+            } else {
+                self.0.as_mut_slice().get_mut((at - FIXED) / WORD)
+            };
+            if let Some(word) = word {
+                let mut bytes = word.to_le_bytes();
+                bytes[at % WORD] = *byte;
+                *word = u32::from_le_bytes(bytes);
+            }
+        }
+    }
+
+    /// The first 4096 bytes, as words.
+    fn words_mut(&mut self) -> &mut [u32] {
         // SAFETY: the length of the structure stays what it is.
         &mut unsafe { self.0.as_mut_fam_struct() }.xsave.region
     }

@@ -156,6 +156,17 @@ pub struct CpuState {
     pub triple_fault_pending: bool,
 }
 
+/// All that is saved of a vCPU.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VcpuState {
+    /// Its registers.
+    pub cpu: CpuState,
+    /// What vCPUs of all architectures have.
+    pub common: CpuCommonState,
+    /// Its local APIC.
+    pub apic: ApicState,
+}
+
 /// An exception that has not been delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PendingException {

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fixture::{Chipset, Numbers};
 use super::site::Connections;
-use super::{Assembly, Surroundings};
+use super::{Assembly, LpcParts, Surroundings};
 use crate::devices::SharedDevice;
+use crate::devices::absent::{
+    Absent, AhciState, DmaState, HpetState, I2cBusState, SmbusState, VapicState, VmMouseState,
+};
 use crate::devices::i8042::{self, I8042};
 use crate::devices::pci::{Lpc, Mch};
 use crate::devices::pit::Pit;
@@ -60,6 +63,14 @@ impl<'a> Assembly<'a> {
         let once = boot.once.as_deref().map(order).transpose()?;
         let cmos = rtc::cmos(with.split, with.cpus, once.unwrap_or(usual));
         let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual));
+        let pci = RootComplex::new(board, ROOT_BUS);
+        let pm = Arc::new(Mutex::new(Timed::new(pm)));
+        let lpc = LpcParts {
+            path: String::new(),
+            lpc: Arc::new(Mutex::new(Lpc::new(with.direct_boot.then_some(PM_BASE)))),
+            pm: Arc::clone(&pm),
+            ports: Arc::new(Mutex::new(ConfigPorts::new(Arc::clone(&pci), Arc::clone(&notifier)))),
+        };
         let mut assembly = Assembly {
             with,
             numbers: Numbers::new(with.cpus),
@@ -70,13 +81,14 @@ impl<'a> Assembly<'a> {
             },
             all: Vec::new(),
             instances: Vec::new(),
-            pci: RootComplex::new(board, ROOT_BUS),
-            pm: Arc::new(Mutex::new(Timed::new(pm))),
+            pci,
+            pm,
             rtc: Arc::new(Mutex::new(clock)),
+            lpc,
             mappings: Vec::new(),
         };
-        let config_ports = ConfigPorts::new(Arc::clone(&assembly.pci), Arc::clone(&notifier));
-        let config_ports = assembly.keep(config_ports) as SharedDevice;
+        let config_ports = Arc::clone(&assembly.lpc.ports) as SharedDevice;
+        assembly.all.push(Arc::clone(&config_ports));
         let region = ports("pci-conf", ConfigPorts::LEN, Access::UP_TO_FOUR, &config_ports, 0);
         assembly.map_ports(ConfigPorts::PORT, &region)?;
         let rtc = Arc::clone(&assembly.rtc) as SharedDevice;
@@ -138,6 +150,27 @@ impl<'a> Assembly<'a> {
         Ok(Some(device))
     }
 
+    /// What QEMU's machine of the same command line has besides, of which saved states tell.
+    pub(super) fn add_absent(&mut self) {
+        let left_out = self.with.options.left_out;
+        self.keep(Absent::<VapicState>::default());
+        self.keep(Absent::<DmaState<0>>::default());
+        self.keep(Absent::<DmaState<1>>::default());
+        if !left_out.hpet {
+            self.keep(Absent::<HpetState>::default());
+        }
+        if !left_out.vmport {
+            self.keep(Absent::<VmMouseState>::default());
+        }
+        if !left_out.sata {
+            self.keep(Absent::<AhciState>::default());
+        }
+        if !left_out.smbus {
+            self.keep(Absent::<I2cBusState>::default());
+            self.keep(Absent::<SmbusState>::default());
+        }
+    }
+
     /// The host bridge, which maps configuration space into memory.
     fn add_host_bridge(&mut self) -> Result<Arc<Mutex<Mch>>, Error> {
         let mch = Arc::new(Mutex::new(Mch::new(self.with.direct_boot)));
@@ -167,7 +200,7 @@ impl<'a> Assembly<'a> {
 
     /// The LPC bridge, which maps the power management ports.
     fn add_lpc_bridge(&mut self, pm: &SharedDevice) -> Result<SharedDevice, Error> {
-        let lpc = Arc::new(Mutex::new(Lpc::new(self.with.direct_boot.then_some(PM_BASE))));
+        let lpc = Arc::clone(&self.lpc.lpc);
         let bridge = Arc::clone(&lpc);
         let region = ports("acpi-pm", Pm::LEN, Access::UP_TO_FOUR, pm, 0);
         let shown = Mutex::new(None::<(u16, Mapping)>);
@@ -188,6 +221,7 @@ impl<'a> Assembly<'a> {
         let place = self.pci.place(&want)?;
         self.pci
             .insert(place, &want, Arc::clone(&lpc) as _, Some(Box::new(hook)));
+        self.lpc.path = self.pci.section_path(place);
         Ok(lpc)
     }
 }

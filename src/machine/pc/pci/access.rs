@@ -43,6 +43,16 @@ impl ConfigPorts {
         }
     }
 
+    /// The reset control register.
+    pub(crate) fn reset_control(&self) -> u8 {
+        self.reset
+    }
+
+    /// Sets the reset control register, which resets nothing.
+    pub(crate) fn set_reset_control(&mut self, value: u8) {
+        self.reset = value & RESET_KEPT;
+    }
+
     /// Bus, function and register that the data register stands for; none while accesses are off.
     fn target(&self, offset: u16) -> Option<(u8, Devfn, u16)> {
         let [register, devfn, bus, _] = self.address.to_le_bytes();

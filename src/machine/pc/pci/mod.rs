@@ -262,6 +262,34 @@ impl RootComplex {
         view(&self.read(), BusId::ROOT)
     }
 
+    /// The function on the root bus with this type, and its path in names of saved sections.
+    pub(crate) fn on_root_bus(&self, type_name: &str) -> Option<(String, SharedFunction)> {
+        let topology = self.read();
+        let mut functions = topology.functions(BusId::ROOT);
+        let (addr, found) = functions.find(|(_, function)| function.driver == type_name)?;
+        Some((
+            section_path(&topology, (BusId::ROOT, addr)),
+            Arc::clone(&found.device.function),
+        ))
+    }
+
+    /// The path of a place in names of saved sections.
+    pub(crate) fn section_path(&self, place: Place) -> String {
+        section_path(&self.read(), place)
+    }
+
+    /// Buses behind ports.
+    pub(crate) fn buses_behind_ports(&self) -> usize {
+        self.read().buses().count() - 1
+    }
+
+    /// Shows what functions map after their configuration changed without the guest's doing.
+    pub(crate) fn remap(&self) {
+        if let Some(board) = self.board.upgrade() {
+            refresh_all(&self.read(), &board);
+        }
+    }
+
     /// A guest's read from configuration space. Where there is no function, it reads as ones.
     pub(crate) fn config_read(&self, bus: u8, devfn: Devfn, at: u16, data: &mut [u8]) {
         let topology = self.read();
@@ -301,6 +329,14 @@ impl Slot {
         if let Some(hook) = &self.hook {
             hook(board);
         }
+    }
+}
+
+/// Slot and function at each bridge on the way from the root bus, whose number is the only one that shows.
+fn section_path(topology: &Topology<Slot>, place: Place) -> String {
+    match topology.bridge_to(place.0) {
+        None => format!("0000:00:{}", place.1),
+        Some(bridge) => format!("{}:{}", section_path(topology, bridge), place.1),
     }
 }
 
