@@ -15,6 +15,8 @@ mod properties;
 mod session;
 #[path = "../fuzz/src/virtqueue.rs"]
 mod virtqueue;
+#[path = "../fuzz/src/vmstate.rs"]
+mod vmstate;
 
 /// How many inputs a target gets.
 const ROUNDS: usize = 2000;
@@ -177,4 +179,11 @@ fn virtqueues() {
         virtqueue::run,
         &[&split, &with_indices, &packed, &[5; 300], &[0x0f; 40]],
     );
+}
+
+#[test]
+fn saved_states() {
+    let seeds = vmstate::seeds();
+    let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+    smoke(vmstate::run, &seeds);
 }

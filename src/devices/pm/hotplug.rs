@@ -143,10 +143,7 @@ mod tests {
         let line = Arc::new(CountingLine::default());
         let notices = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&notices);
-        let config = PmConfig {
-            acpi_at_reset: true,
-            ..PmConfig::default()
-        };
+        let config = PmConfig::default();
         let notifier: crate::devices::Notifier = Arc::new(move |notice| sink.lock().unwrap().push(notice));
         let mut pm = Pm::new(config, Arc::clone(&line) as _, notifier, Arc::new(Still));
         assert_eq!((read(&mut pm, UP), read(&mut pm, REMOVABLE)), (0, u32::MAX));

@@ -41,6 +41,7 @@ const ENABLE_MASK: u16 = TIMER_CARRY | GLOBAL | POWER_BUTTON | SLEEP_BUTTON | RT
 const STATUS_MASK: u16 = ENABLE_MASK | 1 << 4 | WAKE;
 
 /// PM1 control.
+/// ACPI mode, which is on for good: without system management mode nobody could switch it on.
 const SCI_ENABLE: u16 = 1;
 const SLEEP_TYPE_SHIFT: u16 = 10;
 const SLEEP_ENABLE: u16 = 1 << 13;
@@ -50,21 +51,18 @@ const CONTROL_MASK: u16 = SCI_ENABLE | 1 << 1 | 7 << SLEEP_TYPE_SHIFT;
 /// SMI enable: writes to the APM port raise an SMI. Set from the start, it tells firmware that system management mode
 /// has been dealt with, so that it does not wait for an interrupt that never comes.
 const APM_SMI: u32 = 1 << 5;
-/// What to write to the APM port to switch ACPI mode on and off.
-const ACPI_ENABLE: u8 = 2;
-const ACPI_DISABLE: u8 = 3;
 
 /// How a PM block starts and what it can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PmConfig {
-    /// ACPI mode is on from the start, as if firmware had run.
-    pub acpi_at_reset: bool,
     /// Sleep state S3 is left out.
     pub disable_s3: bool,
     /// Sleep state S4 is left out.
     pub disable_s4: bool,
     /// vCPUs there may ever be.
     pub possible_cpus: usize,
+    /// Devices come into the slots of ports by ACPI.
+    pub pci_hotplug: bool,
 }
 
 /// Why a sleeping guest wakes.
@@ -220,7 +218,7 @@ impl Pm {
     }
 
     fn write_control(&mut self, value: u16) {
-        self.control = value & CONTROL_MASK;
+        self.control = value & CONTROL_MASK | SCI_ENABLE;
         self.update_sci();
         if value & SLEEP_ENABLE == 0 {
             return;
@@ -232,16 +230,6 @@ impl Pm {
             other => return tracing::warn!(sleep_type = other, "the guest asked for a sleep state there is none of"),
         };
         (self.notifier)(notice);
-    }
-
-    fn write_apm(&mut self, command: u8) {
-        self.apm[0] = command;
-        match command {
-            ACPI_ENABLE => self.control |= SCI_ENABLE,
-            ACPI_DISABLE => self.control &= !SCI_ENABLE,
-            _ => return,
-        }
-        self.update_sci();
     }
 
     fn read_byte(&self, offset: u16) -> u8 {
@@ -304,7 +292,7 @@ impl Stateful<PmState> for Pm {
             state.pci = (**pci).clone();
         }
         PmState {
-            status: self.status,
+            status: self.current_status(),
             enable: self.enable,
             control: self.control,
             timer: self.deadline().and_then(|_| u64::try_from(timer).ok()),
@@ -316,6 +304,7 @@ impl Stateful<PmState> for Pm {
             smi_status: self.smi_status,
             memory_selector: self.kept.memory_selector,
             tco: self.kept.tco,
+            has_pci: self.config.pci_hotplug,
             ..state
         }
     }
@@ -326,7 +315,7 @@ impl Stateful<PmState> for Pm {
         // The carry is told by `overflow_time`.
         self.status = state.status & STATUS_MASK & !TIMER_CARRY;
         self.enable = state.enable & ENABLE_MASK;
-        self.control = state.control & CONTROL_MASK;
+        self.control = state.control & CONTROL_MASK | SCI_ENABLE;
         let (status, enable) = self.gpe.split_at_mut(usize::from(GPE0_LEN) / 2);
         status.copy_from_slice(&state.gpe_status[..status.len()]);
         enable.copy_from_slice(&state.gpe_enable[..enable.len()]);
@@ -351,7 +340,7 @@ impl Device for Pm {
     fn reset(&mut self) {
         self.status = 0;
         self.enable = 0;
-        self.control = if self.config.acpi_at_reset { SCI_ENABLE } else { 0 };
+        self.control = SCI_ENABLE;
         self.gpe = [0; GPE0_LEN as usize];
         self.smi_enable = APM_SMI;
         self.smi_status = 0;
@@ -399,7 +388,7 @@ impl PioDevice for Pm {
             return;
         }
         match (offset, data) {
-            (APM_CONTROL, [command, ..]) => self.write_apm(*command),
+            (APM_CONTROL, [command, ..]) => self.apm[0] = *command,
             (PM1_CONTROL, [low]) => self.write_control(self.control & 0xff00 | u16::from(*low)),
             (0x05, [high, ..]) => self.write_control(self.control & 0x00ff | u16::from(*high) << 8),
             (PM1_CONTROL, [low, high, ..]) => self.write_control(u16::from_le_bytes([*low, *high])),
@@ -449,10 +438,7 @@ mod tests {
 
     #[test]
     fn the_power_button_interrupts_once_enabled_and_until_cleared() {
-        let (mut pm, host, _) = pm(PmConfig {
-            acpi_at_reset: true,
-            ..PmConfig::default()
-        });
+        let (mut pm, host, _) = pm(PmConfig::default());
         let high = || host.sci.load(Ordering::Relaxed);
         pm.press_power_button();
         assert!(!high());
@@ -498,10 +484,7 @@ mod tests {
 
     #[test]
     fn the_carry_interrupts_by_itself_when_its_time_has_come() {
-        let (mut pm, host, _) = pm(PmConfig {
-            acpi_at_reset: true,
-            ..PmConfig::default()
-        });
+        let (mut pm, host, _) = pm(PmConfig::default());
         assert_eq!(pm.deadline(), None);
         pm.pio_write(0x00, &[1, 0]);
         pm.pio_write(0x02, &[1, 0]);
@@ -521,11 +504,17 @@ mod tests {
     }
 
     #[test]
-    fn acpi_mode_is_switched_through_the_apm_port() {
-        let (mut pm, ..) = pm(PmConfig::default());
-        pm.pio_write(Pm::APM_BIAS, &[2]);
-        assert_eq!(pm.control & 1, 1);
-        pm.pio_write(Pm::APM_BIAS, &[3]);
-        assert_eq!(pm.control & 1, 0);
+    fn acpi_mode_is_on_whatever_the_guest_writes() {
+        let (mut pm, _, _) = pm(PmConfig::default());
+        for command in [2, 3] {
+            pm.pio_write(0x100, &[command]);
+            pm.pio_write(0x04, &[0, 0]);
+            let mut data = [0; 2];
+            pm.pio_read(0x04, &mut data);
+            assert_eq!(data, [1, 0]);
+            let mut byte = [0];
+            pm.pio_read(0x100, &mut byte);
+            assert_eq!(byte, [command]);
+        }
     }
 }

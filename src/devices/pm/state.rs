@@ -34,6 +34,8 @@ pub struct PmState {
     pub cpus: CpuHotplugState,
     /// PCI hot plug by ACPI.
     pub pci: PciHotplugState,
+    /// The machine has it.
+    pub has_pci: bool,
 }
 
 impl PmState {
@@ -54,6 +56,7 @@ impl PmState {
             tco: TcoState::default(),
             cpus: CpuHotplugState::blank(possible_cpus),
             pci: PciHotplugState::default(),
+            has_pci: true,
         }
     }
 }
@@ -89,7 +92,7 @@ impl VmState for PmState {
             fields.structure("cpuhp_state", cpus)
         })?;
         let pci = &mut self.pci;
-        all.section(Layout::new("ich9_pm/pcihp", 1), true, |fields| {
+        all.section(Layout::new("ich9_pm/pcihp", 1), self.has_pci, |fields| {
             fields.int("acpi_pci_hotplug.hotplug_select", &mut pci.select)?;
             fields.structures("acpi_pci_hotplug.acpi_pcihp_pci_status", &mut pci.slots)?;
             fields.int("acpi_pci_hotplug.acpi_index", &mut pci.acpi_index)

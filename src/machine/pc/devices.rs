@@ -131,6 +131,7 @@ impl Devices {
         let timer = assembly.add_timer()?;
         chipset.split = with.chips.map(|chips| chips.devices()).zip(timer);
         assembly.add_absent();
+        assembly.tell_serial_ports();
         assembly.all.extend(with.chips.iter().flat_map(|chips| chips.devices()));
         if with.options.acpi_hotplug {
             assembly.pci.number_slots();

@@ -24,6 +24,8 @@ const ACPI_ENABLE: u8 = 1 << 7;
 const PIRQ: [usize; 2] = [0x60, 0x68];
 /// A route that leads nowhere.
 const PIRQ_OFF: u8 = 0x80;
+/// Which ports at usual places belong to devices behind the bridge: bit 0 the first serial port, bit 1 the second.
+const DECODED: usize = 0x82;
 /// General power management.
 const GEN_PMCON: usize = 0xa0;
 /// Root complex registers.
@@ -74,6 +76,8 @@ pub static LPC: TypeInfo = TypeInfo {
 pub struct Lpc {
     config: ConfigSpace,
     pm_base_at_reset: Option<u16>,
+    /// What [`DECODED`] is after a reset.
+    decoded: u8,
     /// What came in a saved state, if it is not as after a reset.
     kept: Option<(ChipConfig, SmiFeatures)>,
 }
@@ -108,10 +112,17 @@ impl Lpc {
         let mut lpc = Self {
             config: config.sealed(),
             pm_base_at_reset,
+            decoded: 0,
             kept: None,
         };
         lpc.reset();
         lpc
+    }
+
+    /// Says which of the serial ports at 0x3f8 and 0x2f8 there are.
+    pub fn set_serial_ports(&mut self, first: bool, second: bool) {
+        self.decoded = u8::from(first) | u8::from(second) << 1;
+        self.config.set(DECODED, &[self.decoded]);
     }
 
     /// Its part of the saved state.
@@ -153,6 +164,7 @@ impl Device for Lpc {
     fn reset(&mut self) {
         self.config.reset();
         self.kept = None;
+        self.config.set(DECODED, &[self.decoded]);
         if let Some(base) = self.pm_base_at_reset {
             self.config.set(PM_BASE, &(base | 1).to_le_bytes());
             self.config.set(ACPI_CONTROL, &[ACPI_ENABLE]);

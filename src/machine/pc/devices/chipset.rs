@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fixture::{Chipset, Numbers};
+use super::instance::Instance;
 use super::site::Connections;
 use super::{Assembly, LpcParts, Surroundings};
-use crate::devices::SharedDevice;
 use crate::devices::absent::{
     Absent, AhciState, DmaState, HpetState, I2cBusState, SmbusState, VapicState, VmMouseState,
 };
@@ -17,6 +17,7 @@ use crate::devices::pm::{Pm, PmConfig};
 use crate::devices::port92::Port92;
 use crate::devices::ports;
 use crate::devices::rtc::{PORT as RTC_PORT, Rtc};
+use crate::devices::{AcpiDevice, SharedDevice};
 use crate::machine::pc::acpi::{PM_BASE, SCI};
 use crate::machine::pc::board::Board;
 use crate::machine::pc::pci::{ConfigPorts, MmConfig, RootComplex};
@@ -48,9 +49,9 @@ impl<'a> Assembly<'a> {
         let wiring = with.wiring(resources.entropy);
         let sci = wiring.line(SCI)?;
         let pm_config = PmConfig {
-            acpi_at_reset: with.direct_boot,
             disable_s3: with.options.disable_s3,
             disable_s4: with.options.disable_s4,
+            pci_hotplug: with.options.acpi_hotplug,
             possible_cpus: usize::try_from(with.config.smp.max_cpus)
                 .map_err(|_| Error::generic("more vCPUs than can be counted"))?,
         };
@@ -148,6 +149,16 @@ impl<'a> Assembly<'a> {
         let speaker = ports("pcspk", 1, Access::BYTES, &device, Pit::SPEAKER_OFFSET);
         self.map_ports(Pit::SPEAKER_PORT, &speaker)?;
         Ok(Some(device))
+    }
+
+    /// Tells firmware, by a register of the bridge, which serial ports there are.
+    pub(super) fn tell_serial_ports(&self) {
+        let has = |wanted: u16| {
+            let mut told = self.instances.iter().filter_map(Instance::acpi);
+            told.any(|device| matches!(device, AcpiDevice::SerialPort(port, _) if port == wanted))
+        };
+        let mut lpc = self.lpc.lpc.lock().unwrap_or_else(PoisonError::into_inner);
+        lpc.set_serial_ports(has(0x3f8), has(0x2f8));
     }
 
     /// What QEMU's machine of the same command line has besides, of which saved states tell.
