@@ -37,5 +37,6 @@ pub use options::{
     BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
 };
 pub use port::{Chunk, FrontEnd, FrontEvent, FrontReader, FrontWriter};
+pub(crate) use raw_fd::watch;
 pub use registry::{Added, ChardevInfo, ChardevRegistry, DataFormat};
 pub use socket::connection;

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::unix::AsyncFd;
 
 /// Lets the runtime wait until `fd` can be read or written. The descriptor comes back with an error.
-pub(super) fn watch(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, (OwnedFd, io::Error)> {
+pub(crate) fn watch(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>, (OwnedFd, io::Error)> {
     // SAFETY: an `OwnedFd` names the same open file from its creation to its drop, and it moves into the `AsyncFd`,
     // which hands out shared references only as long as nobody asks for `get_mut`, which nobody does.
     let registered = unsafe { AsyncFd::register(fd) };

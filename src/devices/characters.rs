@@ -14,7 +14,7 @@ pub trait Sink: Send + Sync {
     fn attend(&self);
 }
 
-/// A device that takes characters from the host. Called on the thread that serves the lines; may lock the device.
+/// A device that takes characters from the host. Called on the loop that serves the lines; may lock the device.
 pub trait Input: Send {
     /// How many characters the device can take now.
     fn room(&mut self) -> usize;

@@ -11,7 +11,7 @@ use super::characters::{Input, Sink};
 use super::pci::{PciPlace, SharedFunction};
 use super::virtio::rng::EntropySource;
 use super::{Clock, Notifier, SharedDevice};
-use crate::io::EventLoop;
+use crate::io::Handle;
 use crate::irq::{IrqLine, MsiSource, NoSuchLine};
 use crate::mem::{AddressSpace, MapError, Region};
 use crate::qom::{TypeInfo, Values};
@@ -87,10 +87,7 @@ pub trait Site {
     /// The source of random bytes that is the object of this id.
     fn entropy(&self, id: &str) -> Option<EntropySource>;
     /// The loop that devices work on which have no thread of their own.
-    ///
-    /// # Errors
-    /// The host has no room for its thread.
-    fn event_loop(&self) -> Result<Arc<EventLoop>, RealizeError>;
+    fn event_loop(&self) -> Handle;
     /// How many devices of this type there are already.
     fn count(&self, type_name: &str) -> usize;
 }

@@ -6,7 +6,6 @@
 pub mod absent;
 pub mod characters;
 pub mod class;
-mod clock;
 pub mod debug_exit;
 pub mod debugcon;
 mod device;
@@ -29,9 +28,9 @@ mod shared;
 mod testing;
 pub mod virtio;
 
+pub use crate::io::Clock;
 pub use crate::irq::IrqLine;
 use class::DeviceClass;
-pub use clock::Clock;
 pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice, ResetKind};
 pub use shared::{SharedDevice, ports, registers};
 

@@ -1,65 +1,82 @@
-//! Waiting for descriptors.
-#![expect(
-    unsafe_code,
-    reason = "that a descriptor stays the same one is beyond the type system"
-)]
+//! Descriptors that a loop waits for.
 
-use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use vmm_sys_util::eventfd::EventFd;
+use nix::sys::epoll::EpollEvent;
+/// What to wait for at a descriptor, and what came. Its end and its errors come unasked.
+pub use nix::sys::epoll::EpollFlags as Ready;
 
-/// A descriptor that counts, watched by the loop that made this.
-pub struct Counter(AsyncFd<Arc<EventFd>>);
+use super::event_loop::{Handle, Shared, Work};
 
-impl Counter {
-    /// Watches `event` on the loop that this is called on.
+/// A descriptor that is waited for, until the value goes. A call that is under way then is finished.
+pub struct Watch {
+    shared: Arc<Shared>,
+    source: Arc<dyn AsFd + Send + Sync>,
+    key: u64,
+    interest: Ready,
+}
+
+impl Handle {
+    /// Waits for `interest` at `source`, and calls `on_ready` with what came, as often as it is so.
     ///
     /// # Errors
-    /// The system does not watch it.
-    pub fn watch(event: &Arc<EventFd>) -> io::Result<Self> {
-        // SAFETY: an `EventFd` names the same open file from its creation to its drop; the `Arc`, which nobody takes out
-        // again, keeps it alive and gives out shared references only.
-        let registered = unsafe { AsyncFd::register_with_interest(Arc::clone(event), Interest::READABLE) };
-        registered.map(Self).map_err(|error| error.into_parts().1)
-    }
-
-    /// Waits until something was written, and sets the count to zero. What it was is returned.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn take(&self) -> io::Result<u64> {
-        self.0.async_io(Interest::READABLE, |event| event.read()).await
+    /// The descriptor cannot be waited for (it is a file's), or there can be no further thread.
+    pub fn watch(
+        &self,
+        source: Arc<dyn AsFd + Send + Sync>,
+        interest: Ready,
+        on_ready: impl FnMut(Ready) + Send + 'static,
+    ) -> io::Result<Watch> {
+        let shared = Arc::clone(&self.0);
+        let key = shared.enter(Work::Watch, Box::new(on_ready));
+        let watch = Watch {
+            shared,
+            source,
+            key,
+            interest,
+        };
+        let event = EpollEvent::new(interest, key);
+        watch.shared.epoll.add(&watch.source, event)?;
+        watch.shared.run_thread()?;
+        Ok(watch)
     }
 }
 
-/// A file that is watched for something to read, or one that needs no watching: the system says it always has something.
-pub enum FileWatch {
-    /// Watched.
-    Watched(AsyncFd<File>),
-    /// Always ready.
-    Ready(File),
-}
-
-/// Watches a file on the loop that this is called on.
-///
-/// # Errors
-/// The system does not watch it.
-pub fn watch_file(file: File) -> io::Result<FileWatch> {
-    // SAFETY: a `File` names the same open file from its creation to its drop, and it moves into the `AsyncFd`, which hands
-    // out shared references only as long as nobody asks for `get_mut`, which nobody does.
-    match unsafe { AsyncFd::register_with_interest(file, Interest::READABLE) } {
-        Ok(watched) => Ok(FileWatch::Watched(watched)),
-        Err(error) => {
-            let (file, error) = error.into_parts();
-            match error.kind() {
-                // What epoll says of files that never wait.
-                io::ErrorKind::PermissionDenied => Ok(FileWatch::Ready(file)),
-                _ => Err(error),
-            }
+impl Watch {
+    /// Waits for something else from now on; for nothing but the end and errors, if `interest` is empty.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn set_interest(&mut self, interest: Ready) -> io::Result<()> {
+        if interest != self.interest {
+            let mut event = EpollEvent::new(interest, self.key);
+            self.shared.epoll.modify(&self.source, &mut event)?;
+            self.interest = interest;
         }
+        Ok(())
+    }
+}
+
+impl Watch {
+    /// Waits for `interest` to come once.
+    pub(super) fn wait_once(&self, interest: Ready) -> io::Result<()> {
+        let mut event = EpollEvent::new(interest | Ready::EPOLLONESHOT, self.key);
+        Ok(self.shared.epoll.modify(&self.source, &mut event)?)
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.source.as_fd()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It is not there if adding it failed.
+        let _ = self.shared.epoll.delete(&self.source);
+        self.shared.forget(self.key);
     }
 }

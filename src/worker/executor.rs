@@ -1,61 +1,45 @@
 //! A tiny executor: the worker answers commands with futures but has no async runtime.
 //!
 //! Nearly every command is done at its first poll. One that waits for a thread keeps its waker, and the waker makes
-//! the worker's main loop readable through an event descriptor.
+//! the worker's main loop turn.
 
 use std::cell::RefCell;
 use std::future::Future;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use crate::io::Handle;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// Runs futures on the thread that owns it.
 pub struct Executor {
-    alarm: Arc<Alarm>,
+    main: Handle,
     tasks: RefCell<Vec<(Arc<TaskWaker>, Task)>>,
-}
-
-/// An event descriptor that any thread may ring to get the main loop's attention.
-#[derive(Debug)]
-pub struct Alarm {
-    event: EventFd,
 }
 
 struct TaskWaker {
     woken: AtomicBool,
-    alarm: Arc<Alarm>,
+    main: Handle,
 }
 
 impl Executor {
-    /// An executor without tasks.
-    ///
-    /// # Errors
-    /// The process has no descriptor left.
-    pub fn new() -> nix::Result<Self> {
-        let event = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Self {
-            alarm: Arc::new(Alarm { event }),
-            tasks: RefCell::default(),
-        })
-    }
-
-    /// What rings when a task can go on.
+    /// An executor without tasks. `main` turns when one can go on.
     #[must_use]
-    pub fn alarm(&self) -> &Arc<Alarm> {
-        &self.alarm
+    pub fn new(main: Handle) -> Self {
+        Self {
+            main,
+            tasks: RefCell::default(),
+        }
     }
 
     /// Polls `task` once and keeps it if it has to wait.
     pub fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let waker = Arc::new(TaskWaker {
             woken: AtomicBool::new(false),
-            alarm: Arc::clone(&self.alarm),
+            main: self.main.clone(),
         });
         let mut task: Task = Box::pin(task);
         if poll(&waker, &mut task).is_pending() {
@@ -63,7 +47,7 @@ impl Executor {
         }
     }
 
-    /// Polls every task that was woken. Called after the alarm rang.
+    /// Polls every task that was woken. Called after the loop turned.
     pub fn run_woken(&self) {
         // Tasks may spawn tasks, so the list is not borrowed while they run.
         let mut tasks = std::mem::take(&mut *self.tasks.borrow_mut());
@@ -77,29 +61,10 @@ fn poll(waker: &Arc<TaskWaker>, task: &mut Task) -> Poll<()> {
     task.as_mut().poll(&mut Context::from_waker(&waker))
 }
 
-impl Alarm {
-    /// Makes the descriptor readable.
-    pub fn ring(&self) {
-        // A counter at its limit is readable already.
-        let _ = self.event.write(1);
-    }
-
-    /// Makes the descriptor unreadable until the next ring.
-    pub fn silence(&self) {
-        let _ = self.event.read();
-    }
-}
-
-impl AsFd for Alarm {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.event.as_fd()
-    }
-}
-
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        self.alarm.ring();
+        self.main.wake();
     }
 }
 
@@ -109,9 +74,12 @@ mod tests {
     use std::rc::Rc;
     use std::sync::Mutex;
 
+    use crate::io::EventLoop;
+
     #[test]
     fn a_waiting_task_goes_on_after_its_waker_rings() {
-        let executor = Executor::new().unwrap();
+        let turned = EventLoop::of_caller().unwrap();
+        let executor = Executor::new(turned.handle().clone());
         let done = Rc::new(RefCell::new(Vec::new()));
         let gate: Arc<Mutex<(bool, Option<Waker>)>> = Arc::default();
         for number in 0..2 {
@@ -137,7 +105,7 @@ mod tests {
             gate.1.take()
         };
         std::thread::spawn(move || waker.unwrap().wake()).join().unwrap();
-        executor.alarm().silence();
+        turned.turn(None).unwrap();
         executor.run_woken();
         assert_eq!(*done.borrow(), [1, 0]);
     }

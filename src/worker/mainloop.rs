@@ -5,11 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::devices::Notice;
+use crate::io::EventLoop;
 use crate::ipc::channel::ChannelError;
 use crate::ipc::message::ToWorker;
 use crate::qapi::qmp::ShutdownCause;
@@ -41,7 +43,9 @@ pub trait Handler {
 pub struct Sources {
     /// The link to the monitor.
     pub link: Rc<Link>,
-    /// The tasks of commands that wait; its alarm rings for notices and signals too.
+    /// The loop of the main thread: it is woken for tasks that can go on, for notices and for signals.
+    pub main: EventLoop,
+    /// The tasks of commands that wait.
     pub executor: Rc<Executor>,
     /// Notices, in the order they were given.
     pub notices: Receiver<Notice>,
@@ -93,17 +97,20 @@ impl Sources {
     fn step(&self, handler: &mut impl Handler) -> Result<(), Broken> {
         let Woken {
             monitor_speaks,
+            loop_turns,
             debugger_ready,
         } = self.wait()?;
-        self.executor.alarm().silence();
+        if loop_turns {
+            self.main.turn(Some(Duration::ZERO)).map_err(ChannelError::Io)?;
+        }
         self.executor.run_woken();
         if self.told_to_end.swap(false, Ordering::AcqRel) {
             handler.terminate(ShutdownCause::HostSignal);
         }
         let mut notices = self.notices.try_iter().take(NOTICES_AT_ONCE);
         if notices.by_ref().map(|notice| handler.notice(notice)).count() == NOTICES_AT_ONCE {
-            // There may be more, for which the alarm has rung already.
-            self.executor.alarm().ring();
+            // There may be more, for which the loop was woken already.
+            self.main.handle().wake();
         }
         self.link.flush();
         if monitor_speaks {
@@ -131,7 +138,7 @@ impl Sources {
     fn wait(&self) -> Result<Woken, ChannelError> {
         let debugger = self.debugger.borrow();
         let link = PollFd::new(&*self.link, self.link.interest());
-        let alarm = PollFd::new(&**self.executor.alarm(), PollFlags::IN);
+        let main = PollFd::new(self.main.handle(), PollFlags::IN);
         let patience = self.link.patience();
         let is_ready = |fd: &PollFd<'_>| fd.revents().intersects(READY);
         let wait = |fds: &mut [PollFd<'_>]| match poll(fds, patience.as_ref()) {
@@ -139,17 +146,19 @@ impl Sources {
             Err(errno) => Err(ChannelError::Io(errno.into())),
         };
         let Some(debugger) = &*debugger else {
-            let mut fds = [link, alarm];
+            let mut fds = [link, main];
             wait(&mut fds)?;
             return Ok(Woken {
                 monitor_speaks: is_ready(&fds[0]),
+                loop_turns: is_ready(&fds[1]),
                 debugger_ready: false,
             });
         };
-        let mut fds = [link, alarm, PollFd::new(debugger, debugger.interest())];
+        let mut fds = [link, main, PollFd::new(debugger, debugger.interest())];
         wait(&mut fds)?;
         Ok(Woken {
             monitor_speaks: is_ready(&fds[0]),
+            loop_turns: is_ready(&fds[1]),
             debugger_ready: is_ready(&fds[2]) || fds[2].revents().contains(PollFlags::OUT),
         })
     }
@@ -158,8 +167,9 @@ impl Sources {
 /// There is something to read, be it the end.
 const READY: PollFlags = PollFlags::IN.union(PollFlags::HUP).union(PollFlags::ERR);
 
-/// What the main loop was woken for, beside its alarm.
+/// What the main loop was woken for, each in its own right.
 struct Woken {
     monitor_speaks: bool,
+    loop_turns: bool,
     debugger_ready: bool,
 }

@@ -1,13 +1,11 @@
 //! The guest process: run state, request loop and vCPU threads.
 
-mod blocking;
 mod commands;
 pub mod core;
 mod discard;
 pub mod executor;
 mod gdb;
 pub mod inspect;
-mod iothread;
 pub mod link;
 pub mod mainloop;
 mod objects;

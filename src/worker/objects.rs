@@ -21,7 +21,7 @@ use crate::qom::tree::{Simple, Tree};
 use crate::report::reason;
 
 use super::discard::Discard;
-use super::iothread::IoThread;
+use crate::io::EventLoop;
 
 /// The most bytes that a secret's file may have. A device like `/dev/zero` has no end.
 const MOST_SECRET: u64 = 16 << 20;
@@ -44,7 +44,10 @@ enum UserObject {
     /// Random bytes, in the list of sources.
     Entropy,
     IoThread {
-        thread: IoThread,
+        /// The loop, which ends with the object.
+        _served: EventLoop,
+        /// The kernel's id of its thread.
+        thread_id: i32,
         config: Arc<Mutex<IoThreadConfig>>,
     },
 }
@@ -306,13 +309,13 @@ impl Objects {
     pub fn iothreads(&self) -> Vec<IOThreadInfo> {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let info = |(id, object): (&String, &UserObject)| {
-            let UserObject::IoThread { thread, config } = object else {
+            let UserObject::IoThread { thread_id, config, .. } = object else {
                 return None;
             };
             let config = *config.lock().unwrap_or_else(PoisonError::into_inner);
             Some(IOThreadInfo {
                 id: id.clone(),
-                thread_id: i64::from(thread.thread_id()),
+                thread_id: i64::from(*thread_id),
                 poll_max_ns: number(config.poll_max_ns),
                 poll_grow: number(config.poll_grow),
                 poll_shrink: number(config.poll_shrink),
@@ -350,7 +353,7 @@ fn info(spare: &Spare) -> MemdevInfo {
 
 fn start_iothread(id: &str, config: IoThreadConfig, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {
     let config = Arc::new(Mutex::new(config));
-    let thread = IoThread::start(named.then(|| format!("IO {id}")))
+    let (served, thread_id) = EventLoop::start(named.then(|| format!("IO {id}")))
         .map_err(|error| Error::generic(format!("cannot start the thread of '{id}': {}", reason(&error))))?;
     let mut node = node;
     type Field = fn(&mut IoThreadConfig) -> &mut u64;
@@ -376,7 +379,12 @@ fn start_iothread(id: &str, config: IoThreadConfig, node: Simple, named: bool) -
             },
         );
     }
-    Ok((UserObject::IoThread { thread, config }, node))
+    let object = UserObject::IoThread {
+        _served: served,
+        thread_id,
+        config,
+    };
+    Ok((object, node))
 }
 
 /// Reads values that the registry or the tree made as the schema's types.

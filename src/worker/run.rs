@@ -13,6 +13,7 @@ use crate::host::daemon::DaemonStatus;
 use crate::host::guard::{self, Asked, Then, Watch, sender};
 use crate::host::pidfile::PidFile;
 use crate::host::process::Process;
+use crate::io::{EventLoop, Handle};
 use crate::ipc::channel::ChannelError;
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
@@ -25,7 +26,7 @@ use crate::qom::GlobalValue;
 use crate::report;
 
 use super::core::{Core, MIGRATION_BLOCKER};
-use super::executor::{Alarm, Executor};
+use super::executor::Executor;
 use super::gdb::{self, Debugger};
 use super::inspect;
 use super::link::Link;
@@ -104,7 +105,7 @@ fn take(pidfile: &SharedPidFile) -> Option<PidFile> {
 /// Tells the main loop of signals.
 struct Signals {
     told_to_end: Arc<AtomicBool>,
-    alarm: Arc<Alarm>,
+    main: Handle,
     pidfile: SharedPidFile,
     was_asked: bool,
 }
@@ -115,7 +116,7 @@ impl Watch for Signals {
         if !std::mem::replace(&mut self.was_asked, true) {
             report::error(format!("terminating on signal {}{}", asked.signal, sender(asked.pid)));
             self.told_to_end.store(true, Ordering::Release);
-            self.alarm.ring();
+            self.main.wake();
         }
         Then::End
     }
@@ -128,15 +129,16 @@ impl Watch for Signals {
 impl Worker {
     fn new(config: Config, link: Rc<Link>, daemon: Option<DaemonStatus>) -> Result<(Self, Sources), String> {
         sandbox::enter(&config.sandbox)?;
-        let executor =
-            Rc::new(Executor::new().map_err(|errno| format!("cannot make an event descriptor: {}", errno.desc()))?);
+        let main = EventLoop::of_caller();
+        let main = main.map_err(|error| format!("cannot make an event loop: {}", report::reason(&error)))?;
+        let executor = Rc::new(Executor::new(main.handle().clone()));
         let told_to_end = Arc::new(AtomicBool::new(false));
         let pidfile = SharedPidFile::default();
         let monitor = link.as_fd().try_clone_to_owned();
         let guarded = monitor.and_then(|monitor| {
             let signals = Signals {
                 told_to_end: Arc::clone(&told_to_end),
-                alarm: Arc::clone(executor.alarm()),
+                main: main.handle().clone(),
                 pidfile: Arc::clone(&pidfile),
                 was_asked: false,
             };
@@ -148,13 +150,13 @@ impl Worker {
             *pidfile.lock().unwrap_or_else(PoisonError::into_inner) = Some(created);
         }
         let (sender, notices) = mpsc::channel();
-        let alarm = Arc::clone(executor.alarm());
+        let woken = main.handle().clone();
         let notifier: Notifier = Arc::new(move |notice| {
             // The main loop outlives every device; a notice after its end has no one to act on it.
             let _ = sender.send(notice);
-            alarm.ring();
+            woken.wake();
         });
-        let (chardevs, unheard) = connect_chardevs(&config, &link, executor.alarm())?;
+        let (chardevs, unheard) = connect_chardevs(&config, &link, main.handle())?;
         let machine =
             machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
         let mut registry = machine::registry(config.target, true);
@@ -187,6 +189,7 @@ impl Worker {
         let debugger = Rc::default();
         let sources = Sources {
             link: Rc::clone(&link),
+            main,
             executor: Rc::clone(&executor),
             notices,
             told_to_end,
@@ -349,13 +352,13 @@ impl Handler for Worker {
 
 /// Asks the monitor for the guest's side of every character device that a device of the command line uses. Returns the
 /// lines, and what the monitor said beside its answers.
-fn connect_chardevs(config: &Config, link: &Link, alarm: &Alarm) -> Result<(Chardevs, Vec<ToWorker>), String> {
+fn connect_chardevs(config: &Config, link: &Link, main: &Handle) -> Result<(Chardevs, Vec<ToWorker>), String> {
     let ask = |id: &str| link.ask(MonitorRequest::OpenChardev(id.to_owned()));
     let users = User::all(&config.machine);
     let asked: Vec<_> = users.map(|user| (user, ask(user.chardev()))).collect();
     let (mut chardevs, mut unheard) = (Chardevs::default(), Vec::new());
     for (user, answer) in asked {
-        let Some((answer, others)) = link.wait_for(answer, alarm).map_err(|error| no_monitor(&error))? else {
+        let Some((answer, others)) = link.wait_for(answer, main).map_err(|error| no_monitor(&error))? else {
             // So far only a signal rings, and it was told of; a monitor that gives up has said why.
             return Err(String::new());
         };

@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::board::Board;
-use super::clock::GuestClock;
 use super::layout::Split;
 use super::options::Options;
 use super::pci::RootComplex;
@@ -28,6 +27,7 @@ use crate::devices::drain::Drain;
 use crate::devices::fw_cfg::FW_CFG;
 use crate::devices::pm::Pm;
 use crate::devices::{self, AcpiDevice, Device, ResetKind, SharedDevice};
+use crate::io::{GuestClock, Handle};
 use crate::irq::{Lines, Router};
 use crate::machine::compat;
 use crate::machine::config::{Global, MachineConfig};
@@ -69,6 +69,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) lines: &'a Lines,
     pub(crate) router: &'a Arc<Router>,
     pub(crate) clock: &'a Arc<GuestClock>,
+    /// The loop of devices that have none of their own.
+    pub(crate) io: &'a Handle,
     /// The interrupt controllers, when they are not in the kernel.
     pub(crate) chips: Option<&'a Arc<SplitChips>>,
     /// How RAM is split, and how many vCPUs there are: firmware finds both in the clock's memory.
@@ -83,8 +85,7 @@ impl Surroundings<'_> {
     fn wiring(&self, entropy: EntropySources) -> Wiring {
         Wiring {
             entropy,
-            event_loop: Mutex::default(),
-            named_threads: self.config.debug_threads,
+            io: self.io.clone(),
             registry: self.registry.clone(),
             globals: self.config.globals.clone(),
             data_dirs: self.config.data_dirs.clone(),
@@ -136,7 +137,7 @@ impl Devices {
         if with.options.acpi_hotplug {
             assembly.pci.number_slots();
         }
-        let streams = assembly.connections.streams.start(with.config.debug_threads);
+        let streams = assembly.connections.streams.start(with.io);
         Ok(Self {
             fixtures: chipset.fixtures(&assembly.wiring, assembly.numbers)?,
             wiring: assembly.wiring,
@@ -148,7 +149,7 @@ impl Devices {
             rtc: assembly.rtc,
             lpc: assembly.lpc,
             _mappings: assembly.mappings,
-            streams: streams.map_err(|error| Error::generic(format!("stream thread: {}", reason(&error))))?,
+            streams: streams.map_err(|error| Error::generic(format!("character devices: {}", reason(&error))))?,
             runs: AtomicBool::new(false),
         })
     }

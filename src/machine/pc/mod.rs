@@ -3,7 +3,6 @@
 mod acpi;
 mod board;
 mod boot;
-mod clock;
 mod cpu;
 mod devices;
 mod firmware_config;

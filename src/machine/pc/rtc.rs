@@ -138,7 +138,7 @@ fn boot_devices(order: &str) -> Result<[u8; 3], Error> {
     Ok(devices)
 }
 
-/// The clock with the thread that raises its interrupts in time.
+/// The clock that raises its interrupts in time.
 pub(crate) struct TimedRtc {
     clock: Timed<Rtc>,
     order_after_reset: Option<BootOrder>,
@@ -148,9 +148,9 @@ pub(crate) struct TimedRtc {
 
 impl TimedRtc {
     /// `order_after_reset` replaces the boot order that was for the first boot only.
-    pub(crate) fn new(rtc: Rtc, order_after_reset: Option<BootOrder>) -> Self {
+    pub(crate) fn new(clock: Timed<Rtc>, order_after_reset: Option<BootOrder>) -> Self {
         Self {
-            clock: Timed::new(rtc),
+            clock,
             order_after_reset,
             has_booted: false,
         }
@@ -228,7 +228,7 @@ mod tests {
 
     use super::*;
     use crate::devices::{IrqLine, Notifier};
-    use crate::machine::pc::clock::GuestClock;
+    use crate::io::{EventLoop, GuestClock};
 
     #[derive(Default)]
     struct Line(Mutex<u32>, Condvar);
@@ -245,7 +245,9 @@ mod tests {
         let line = Arc::new(Line::default());
         let notifier: Notifier = Arc::new(|_| {});
         let now = now(&RtcConfig::default(), &Arc::new(GuestClock::default())).unwrap();
-        let mut rtc = TimedRtc::new(Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]), None);
+        let served = EventLoop::new(None).unwrap();
+        let rtc = Rtc::new(Arc::clone(&line) as _, notifier, now, [0; 128]);
+        let mut rtc = TimedRtc::new(Timed::new(rtc, served.handle(), &Arc::default()), None);
         rtc.clock.pio_write(0, &[0x0b]);
         rtc.clock.pio_write(1, &[0x42]);
         let count = line.0.lock().unwrap();
@@ -296,7 +298,8 @@ mod tests {
         let [once, later] = ["d", "c"].map(|order| BootOrder::new(order, true).unwrap());
         let memory = cmos(Split { low: 1 << 30, high: 0 }, 1, once);
         let rtc = Rtc::new(Arc::new(Line::default()), notifier, now, memory);
-        let mut rtc = TimedRtc::new(rtc, Some(later));
+        let served = EventLoop::new(None).unwrap();
+        let mut rtc = TimedRtc::new(Timed::new(rtc, served.handle(), &Arc::default()), Some(later));
         for expected in [3, 2, 2] {
             rtc.reset();
             rtc.clock.pio_write(0, &[0x3d]);

@@ -1,16 +1,14 @@
-//! Devices that have something to do at a certain time, each with a thread that does it. The thread is there from when
-//! the guest first asks for such a thing: most guests never do.
+//! Devices that have something to do at a certain time. The machine's loop calls them then.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{Builder, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::devices::drain::Drain;
 use crate::devices::pit::Pit;
 use crate::devices::pm::Pm;
 use crate::devices::{Device, PioDevice, ResetKind};
+use crate::io::{self, GuestClock, Handle, Time};
 use crate::vmstate::{StateError, Visitor};
-use nix::sys::signal::SigSet;
 use serde_json::Value;
 
 /// A guest that asks for more is called late.
@@ -28,150 +26,99 @@ pub(crate) trait Timer: Device + PioDevice {
     const STOPS_WITH_GUEST: bool;
 }
 
-/// A device with its thread.
-pub(crate) struct Timed<D> {
-    shared: Arc<Shared<D>>,
-    thread: Option<JoinHandle<()>>,
-}
+/// A device with its timer.
+pub(crate) struct Timed<D>(Arc<Inner<D>>);
 
-struct Shared<D> {
-    state: Mutex<State<D>>,
-    changed: Condvar,
-}
-
-struct State<D> {
-    device: D,
-    guest_runs: bool,
-    ending: bool,
+struct Inner<D> {
+    device: Mutex<D>,
+    timer: io::Timer,
 }
 
 impl<D: Timer + 'static> Timed<D> {
-    /// A device in a guest that is paused.
-    pub(crate) fn new(device: D) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(State {
-                    device,
-                    guest_runs: false,
-                    ending: false,
-                }),
-                changed: Condvar::new(),
-            }),
-            thread: None,
-        }
+    /// A device that is called back by `on`.
+    pub(crate) fn new(device: D, on: &Handle, guest: &Arc<GuestClock>) -> Self {
+        let time = match D::STOPS_WITH_GUEST {
+            true => Time::Guest(Arc::clone(guest)),
+            false => Time::Host,
+        };
+        Self(Arc::new_cyclic(|inner: &Weak<Inner<D>>| {
+            let served = Weak::clone(inner);
+            let expire = move || {
+                if let Some(inner) = served.upgrade() {
+                    inner.change(D::expire);
+                }
+            };
+            Inner {
+                device: Mutex::new(device),
+                timer: on.timer(time, expire),
+            }
+        }))
     }
 
     /// Does something with the device that may move its deadline.
     pub(crate) fn with<R>(&mut self, work: impl FnOnce(&mut D) -> R) -> R {
-        self.change(|state| work(&mut state.device))
+        self.0.change(work)
     }
+}
 
-    fn change<R>(&mut self, change: impl FnOnce(&mut State<D>) -> R) -> R {
-        let mut state = self.shared.lock();
-        let result = change(&mut state);
-        let waits = state.device.deadline().is_some();
-        drop(state);
-        self.deadline_moved(waits);
+impl<D> Inner<D> {
+    fn lock(&self) -> MutexGuard<'_, D> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<D: Timer> Inner<D> {
+    fn change<R>(&self, change: impl FnOnce(&mut D) -> R) -> R {
+        let mut device = self.lock();
+        let result = change(&mut device);
+        self.arm(&device);
         result
     }
 
-    /// Wakes the thread, which is started when there is something to wait for.
-    fn deadline_moved(&mut self, waits: bool) {
-        if waits && self.thread.is_none() {
-            let served = Arc::clone(&self.shared);
-            match Builder::new().spawn(move || served.serve()) {
-                Ok(thread) => self.thread = Some(thread),
-                // The next change tries again.
-                Err(error) => tracing::error!(%error, "no thread for a clock, whose interrupts do not come"),
-            }
-        }
-        self.shared.changed.notify_all();
-    }
-}
-
-impl<D> Shared<D> {
-    fn lock(&self) -> MutexGuard<'_, State<D>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<D: Timer> Shared<D> {
-    fn serve(&self) {
-        if let Err(error) = SigSet::all().thread_set_mask() {
-            tracing::warn!(%error, "signals stay unblocked on the clock thread");
-        }
-        let mut state = self.lock();
-        while !state.ending {
-            let stands_still = D::STOPS_WITH_GUEST && !state.guest_runs;
-            if !stands_still {
-                state.device.expire();
-            }
-            let deadline = state.device.deadline().filter(|_| !stands_still);
-            state = match deadline {
-                Some(wait) => {
-                    let wait = Duration::from_nanos(wait).max(SHORTEST_WAIT);
-                    let result = self.changed.wait_timeout(state, wait);
-                    result.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-    }
-}
-
-impl<D> Drop for Timed<D> {
-    fn drop(&mut self) {
-        self.shared.lock().ending = true;
-        self.shared.changed.notify_all();
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("a clock thread panicked");
-            }
+    /// Sets the timer; the device is locked, so that the last word is the last one's.
+    fn arm(&self, device: &D) {
+        match device.deadline() {
+            Some(wait) => self.timer.arm_in(Duration::from_nanos(wait).max(SHORTEST_WAIT)),
+            None => self.timer.cancel(),
         }
     }
 }
 
 impl<D: Timer + 'static> Device for Timed<D> {
     fn type_name(&self) -> &'static str {
-        self.shared.lock().device.type_name()
+        self.0.lock().type_name()
     }
 
     fn reset(&mut self) {
-        self.change(|state| state.device.reset());
+        self.0.change(D::reset);
     }
 
     fn reset_hold(&mut self, kind: ResetKind) {
-        self.change(|state| state.device.reset_hold(kind));
+        self.0.change(|device| device.reset_hold(kind));
     }
 
     fn reset_exit(&mut self, kind: ResetKind) {
-        self.change(|state| state.device.reset_exit(kind));
+        self.0.change(|device| device.reset_exit(kind));
     }
 
     fn pause(&mut self) -> Option<Drain> {
-        self.change(|state| {
-            state.guest_runs = false;
-            state.device.pause()
-        })
+        self.0.change(D::pause)
     }
 
     fn resume(&mut self) {
-        self.change(|state| {
-            state.guest_runs = true;
-            state.device.resume();
-        });
+        self.0.change(D::resume);
     }
 
     fn property(&self, name: &str) -> Option<Value> {
-        self.shared.lock().device.property(name)
+        self.0.lock().property(name)
     }
 
     fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
-        self.change(|state| state.device.sections(visit))
+        self.0.change(|device| device.sections(visit))
     }
 
     fn migration_blocker(&self) -> Option<&'static str> {
-        self.shared.lock().device.migration_blocker()
+        self.0.lock().migration_blocker()
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -181,17 +128,15 @@ impl<D: Timer + 'static> Device for Timed<D> {
 
 impl<D: Timer + 'static> PioDevice for Timed<D> {
     fn pio_read(&mut self, offset: u16, data: &mut [u8]) {
-        self.shared.lock().device.pio_read(offset, data);
+        self.0.lock().pio_read(offset, data);
     }
 
     fn pio_write(&mut self, offset: u16, data: &[u8]) {
-        let mut state = self.shared.lock();
-        let before = state.device.deadline().is_some();
-        state.device.pio_write(offset, data);
-        let after = state.device.deadline().is_some();
-        drop(state);
-        if D::moves_deadline(offset) && (before || after) {
-            self.deadline_moved(after);
+        let mut device = self.0.lock();
+        let before = device.deadline().is_some();
+        device.pio_write(offset, data);
+        if D::moves_deadline(offset) && (before || device.deadline().is_some()) {
+            self.0.arm(&device);
         }
     }
 }

@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::{
     board::Board,
     boot::{Boot, FirmwareTables},
-    clock::GuestClock,
     cpu,
     devices::{self, Devices, Surroundings},
     firmware_config,
@@ -32,6 +31,7 @@ use crate::{
     },
     cpu::x86::{IrqChip, Processor},
     devices::{Notifier, ResetKind, fw_cfg::FwCfg, pm::Pm, ports},
+    io::{EventLoop, GuestClock},
     irq::{Inputs, Lines, Router},
     machine::{
         config::{MachineConfig, SmpConfig},
@@ -63,6 +63,8 @@ pub struct Vm {
     checks_floppies: bool,
     pub(super) kvmclock: Mutex<KvmClock>,
     pub(super) time: Arc<GuestClock>,
+    /// The loop of devices; it goes after them.
+    _io: EventLoop,
     _lines: Lines,
     _router: Arc<Router>,
     // RAM, ROM and the registers of devices that are there for good.
@@ -139,6 +141,8 @@ impl Vm {
             .map_err(|error| Error::generic(error.to_string()))?;
         let router = Router::new(Arc::clone(&accel).interrupts());
         let time = Arc::new(GuestClock::default());
+        let io = EventLoop::new(config.debug_threads.then(|| "IO devices".to_owned()));
+        let io = io.map_err(|error| Error::generic(format!("event loop: {}", report::reason(&error))))?;
         let chips = match options.irqchip {
             IrqChip::Kernel => {
                 router
@@ -165,6 +169,7 @@ impl Vm {
             lines: &lines,
             router: &router,
             clock: &time,
+            io: io.handle(),
             chips: chips.as_ref(),
             split: ram.split,
             cpus: smp.cpus,
@@ -216,6 +221,7 @@ impl Vm {
             checks_floppies: options.checks_floppies,
             kvmclock: Mutex::new(KvmClock::Fresh),
             time,
+            _io: io,
             _lines: lines,
             _router: router,
             _mappings: mappings,

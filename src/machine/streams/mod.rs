@@ -1,6 +1,6 @@
 //! Moves characters between devices of the guest and their back ends, to which each has a line.
 //!
-//! One thread serves all of a machine's lines. Nothing is lost on the way: what a back end does not take waits in a short
+//! The machine's loop serves all of its lines. Nothing is lost on the way: what a back end does not take waits in a short
 //! queue, and when that is full, the device is told that no more is taken. A device that can show its guest that it is busy
 //! does so; one that cannot keeps its vCPU waiting, though never longer than until the guest is paused.
 //!
@@ -14,14 +14,15 @@ mod tests;
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    thread::{Builder, JoinHandle},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
-
 use crate::devices::characters::{Input, Sink};
+use crate::io::{Handle, Timer};
 pub use outlet::Outlet;
 use outlet::Stream;
 use service::Service;
@@ -33,27 +34,32 @@ const HOLD: Duration = Duration::from_millis(1);
 /// How long the last characters may take to get to the back end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The lines of a machine, before the thread starts.
+/// The lines of a machine, before they are served.
+#[derive(Default)]
 pub struct StreamsBuilder {
     shared: Arc<Shared>,
     members: Vec<Member>,
 }
 
-/// The running thread. Ends when dropped, once the back ends have taken what was sent.
+/// Lines that are served, until the value goes: then once the back ends have taken what was sent.
 pub struct Streams {
     shared: Arc<Shared>,
     streams: Vec<Arc<Stream>>,
-    thread: Option<JoinHandle<()>>,
+    service: Option<Arc<Mutex<Service>>>,
 }
 
-/// A device on the thread: with a line, something that takes characters, or both.
+/// A device on the loop: with a line, something that takes characters, or both.
 struct Member {
     stream: Option<Arc<Stream>>,
     input: Option<Box<dyn Input>>,
 }
 
+#[derive(Default)]
 struct Shared {
-    wake: EventFd,
+    /// Expires when the lines are to be looked at.
+    look: OnceLock<Timer>,
+    /// Somebody wants them to be looked at now, whatever the timer says.
+    called: AtomicBool,
     mode: Mutex<Mode>,
 }
 
@@ -62,30 +68,13 @@ struct Mode {
     guest_runs: bool,
     /// It has run before: until then its devices have not been reset, which would lose what they got.
     has_run: bool,
-    ending: bool,
 }
 
-/// Makes the thread look again at a device: it has room, or something to do earlier than it said.
+/// Makes the loop look again at a device: it has room, or something to do earlier than it said.
 #[derive(Clone)]
 pub struct Attention(Arc<Shared>);
 
 impl StreamsBuilder {
-    /// No lines yet.
-    ///
-    /// # Errors
-    /// When the host has no descriptors left.
-    pub fn new() -> io::Result<Self> {
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let shared = Shared {
-            wake,
-            mode: Mutex::default(),
-        };
-        Ok(Self {
-            shared: Arc::new(shared),
-            members: Vec::new(),
-        })
-    }
-
     /// Adds a device that writes to `line`, if it has one. Its number is for [`StreamsBuilder::set_input`].
     pub fn add(&mut self, line: Option<OwnedFd>) -> (usize, Option<Outlet>) {
         let stream = line.map(|line| Arc::new(Stream::new(line)));
@@ -109,27 +98,22 @@ impl StreamsBuilder {
         Attention(Arc::clone(&self.shared))
     }
 
-    /// Starts the thread, unless there is nothing to serve. The guest does not run yet.
+    /// Has the lines served by `on`. The guest does not run yet.
     ///
     /// # Errors
     /// When the host refuses a thread or a descriptor.
-    pub fn start(self, debug_threads: bool) -> io::Result<Streams> {
+    pub fn start(self, on: &Handle) -> io::Result<Streams> {
         let Self { shared, members } = self;
-        let mut streams = Streams {
-            shared: Arc::clone(&shared),
-            streams: members.iter().filter_map(|member| member.stream.clone()).collect(),
-            thread: None,
+        let streams = members.iter().filter_map(|member| member.stream.clone()).collect();
+        let service = match members.is_empty() {
+            true => None,
+            false => Some(Service::start(&shared, members, on)?),
         };
-        if members.is_empty() {
-            return Ok(streams);
-        }
-        let mut builder = Builder::new();
-        if debug_threads {
-            builder = builder.name("IO chardev".into());
-        }
-        let mut service = Service::new(shared, members)?;
-        streams.thread = Some(builder.spawn(move || service.run())?);
-        Ok(streams)
+        Ok(Streams {
+            shared,
+            streams,
+            service,
+        })
     }
 }
 
@@ -156,17 +140,14 @@ impl Streams {
 impl Drop for Streams {
     fn drop(&mut self) {
         self.release();
-        self.shared.change(|mode| mode.ending = true);
-        if let Some(thread) = self.thread.take() {
-            if thread.join().is_err() {
-                tracing::error!("the thread of character devices panicked");
-            }
+        if let Some(service) = self.service.take() {
+            lock(&service).say_the_rest();
         }
     }
 }
 
 impl Attention {
-    /// Makes the thread look.
+    /// Makes the loop look.
     pub fn call(&self) {
         self.0.wake();
     }
@@ -187,8 +168,23 @@ impl Sink for Attention {
 
 impl Shared {
     fn wake(&self) {
-        // The only error is that the counter is full, and then the thread wakes anyway.
-        let _ = self.wake.write(1);
+        self.called.store(true, Ordering::SeqCst);
+        // Before the lines are served, nobody looks; they are looked at first then.
+        if let Some(look) = self.look.get() {
+            look.arm_in(Duration::ZERO);
+        }
+    }
+
+    /// Has the lines looked at after `wait`, or at once if somebody called meanwhile.
+    fn look_in(&self, wait: Option<Duration>) {
+        let Some(look) = self.look.get() else { return };
+        match wait {
+            Some(wait) => look.arm_in(wait),
+            None => look.cancel(),
+        }
+        if self.called.load(Ordering::SeqCst) {
+            look.arm_in(Duration::ZERO);
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Mode)) {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ struct State {
     queue: VecDeque<u8>,
     /// When characters were last sent.
     sent: Option<Instant>,
-    /// The thread knows that there is something to send.
+    /// The loop knows that there is something to send.
     known: bool,
     /// The device was told that there is no room.
     refused: bool,
@@ -85,6 +85,12 @@ impl Sink for Outlet {
 
     fn attend(&self) {
         self.attention.call();
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.line.as_fd()
     }
 }
 

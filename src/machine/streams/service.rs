@@ -1,27 +1,22 @@
-//! The thread that serves the lines.
+//! How the lines are served, on the machine's loop.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak, atomic::Ordering};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::SigSet;
 
 use super::outlet::Stream;
-use super::{Input, LAST_WORDS, Member, Mode, Shared};
+use super::{LAST_WORDS, Member, Mode, Shared, lock};
 use crate::chardev::line::{self, Packet};
+use crate::devices::characters::Input;
+use crate::io::{Handle, Ready, Time, Watch};
 
-/// The key of the wake-up descriptor.
-const WAKE: u64 = u64::MAX;
-
-/// What lives on the thread.
+/// The lines that are served.
 pub(super) struct Service {
     shared: Arc<Shared>,
-    epoll: Epoll,
     ports: Vec<Port>,
 }
 
@@ -32,74 +27,65 @@ struct Port {
     pending: VecDeque<u8>,
 }
 
-/// A line and what epoll waits for there.
+/// A line and what is waited for there.
 struct Watched {
-    key: u64,
     stream: Arc<Stream>,
-    armed: EpollFlags,
+    /// None once the line is closed, which would report its end for ever.
+    watch: Option<Watch>,
     /// The back end did not take everything.
     blocked: bool,
 }
 
 impl Service {
-    pub(super) fn new(shared: Arc<Shared>, members: Vec<Member>) -> io::Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(&shared.wake, EpollEvent::new(EpollFlags::EPOLLIN, WAKE))?;
-        let mut ports = Vec::new();
-        for (member, key) in members.into_iter().zip(0..) {
-            let Member { stream, input } = member;
-            if let Some(stream) = &stream {
-                epoll.add(&stream.line, EpollEvent::new(EpollFlags::empty(), key))?;
-            }
-            ports.push(Port {
-                stream: stream.map(|stream| Watched {
-                    key,
-                    stream,
-                    armed: EpollFlags::empty(),
-                    blocked: false,
-                }),
-                input,
+    /// Has the lines of `members` served by `on`.
+    pub(super) fn start(shared: &Arc<Shared>, members: Vec<Member>, on: &Handle) -> io::Result<Arc<Mutex<Self>>> {
+        let service = Arc::new(Mutex::new(Self {
+            shared: Arc::clone(shared),
+            ports: Vec::new(),
+        }));
+        // Nobody is served before all are there.
+        let mut served = lock(&service);
+        for (number, member) in members.into_iter().enumerate() {
+            let watched = |stream| Watched::new(stream, number, &service, on);
+            served.ports.push(Port {
+                stream: member.stream.map(watched).transpose()?,
+                input: member.input,
                 pending: VecDeque::new(),
             });
         }
-        Ok(Self { shared, epoll, ports })
+        drop(served);
+        let looking = Arc::downgrade(&service);
+        let look = on.timer(Time::Host, move || {
+            if let Some(service) = looking.upgrade() {
+                lock(&service).look();
+            }
+        });
+        // The service is made once.
+        drop(shared.look.set(look));
+        shared.wake();
+        Ok(service)
     }
 
-    pub(super) fn run(&mut self) {
-        if let Err(error) = SigSet::all().thread_set_mask() {
-            tracing::warn!(%error, "signals stay unblocked on the thread of character devices");
+    /// Does what can be done now, and says when to look again.
+    fn look(&mut self) {
+        self.shared.called.store(false, Ordering::SeqCst);
+        let mode = self.shared.mode();
+        self.ports.iter_mut().for_each(|port| port.work(mode));
+        let times = self.ports.iter_mut().filter_map(|port| port.time_left(mode));
+        let first = times.min();
+        self.shared.look_in(first);
+    }
+
+    /// Something happened on the line of this number.
+    fn serve(&mut self, number: usize, ready: Ready) {
+        if let Some(port) = self.ports.get_mut(number) {
+            port.serve(ready);
         }
-        let mut events = [EpollEvent::empty(); 16];
-        loop {
-            let mode = self.shared.mode();
-            if mode.ending {
-                return self.say_the_rest();
-            }
-            self.ports.iter_mut().for_each(|port| port.work(mode, &self.epoll));
-            let times = self.ports.iter_mut().filter_map(|port| port.time_left(mode));
-            let timeout = times.min().map_or(EpollTimeout::NONE, timeout);
-            let count = match self.epoll.wait(&mut events, timeout) {
-                Ok(count) => count,
-                Err(Errno::EINTR) => 0,
-                Err(error) => return tracing::error!(%error, "epoll_wait"),
-            };
-            for event in &events[..count] {
-                if event.data() == WAKE {
-                    let _ = self.shared.wake.read();
-                    continue;
-                }
-                let port = usize::try_from(event.data())
-                    .ok()
-                    .and_then(|key| self.ports.get_mut(key));
-                if let Some(port) = port {
-                    port.serve(event.events(), &self.epoll);
-                }
-            }
-        }
+        self.look();
     }
 
     /// Gives the back ends a moment to take what was sent last.
-    fn say_the_rest(&mut self) {
+    pub(super) fn say_the_rest(&mut self) {
         let end = Instant::now() + LAST_WORDS;
         for watched in self.ports.iter().filter_map(|port| port.stream.as_ref()) {
             while watched.stream.flush().is_err() && Instant::now() < end {
@@ -111,7 +97,7 @@ impl Service {
 
 impl Port {
     /// Does what can be done now, and says what to wait for.
-    fn work(&mut self, mode: Mode, epoll: &Epoll) {
+    fn work(&mut self, mode: Mode) {
         if mode.guest_runs {
             self.input.iter_mut().for_each(|input| input.expire());
         }
@@ -125,7 +111,7 @@ impl Port {
         if watched.stream.take_ready() {
             self.input.iter_mut().for_each(|input| input.ready());
         }
-        watched.arm(wants_input, epoll);
+        watched.arm(wants_input);
     }
 
     /// How long until there is something to do without an event.
@@ -137,19 +123,19 @@ impl Port {
         device.into_iter().chain(line).min()
     }
 
-    fn serve(&mut self, events: EpollFlags, epoll: &Epoll) {
+    fn serve(&mut self, ready: Ready) {
         let Some(watched) = &mut self.stream else { return };
-        if events.contains(EpollFlags::EPOLLOUT) {
+        if ready.contains(Ready::EPOLLOUT) {
             watched.blocked = watched.stream.flush().is_err();
         }
-        if events.contains(EpollFlags::EPOLLIN) {
-            self.take_in(epoll);
-        } else if events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            watched.close(epoll);
+        if ready.contains(Ready::EPOLLIN) {
+            self.take_in();
+        } else if ready.intersects(Ready::EPOLLHUP | Ready::EPOLLERR) {
+            watched.close();
         }
     }
 
-    fn take_in(&mut self, epoll: &Epoll) {
+    fn take_in(&mut self) {
         let Some(watched) = &mut self.stream else { return };
         match line::receive_packet(&watched.stream.line) {
             Ok(Some(Packet::Data(bytes))) => {
@@ -159,11 +145,11 @@ impl Port {
             Ok(Some(Packet::Break)) => self.input.iter_mut().for_each(|input| input.broke()),
             // No device tells its guest who is at the other end of the line.
             Ok(Some(Packet::Opened | Packet::Closed)) => {}
-            Ok(None) => watched.close(epoll),
+            Ok(None) => watched.close(),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => {
                 tracing::warn!(%error, "the line of a character device");
-                watched.close(epoll);
+                watched.close();
             }
         }
     }
@@ -184,34 +170,38 @@ impl Port {
 }
 
 impl Watched {
-    fn arm(&mut self, wants_input: bool, epoll: &Epoll) {
+    fn new(stream: Arc<Stream>, number: usize, service: &Arc<Mutex<Service>>, on: &Handle) -> io::Result<Self> {
+        let service: Weak<Mutex<Service>> = Arc::downgrade(service);
+        let on_ready = move |ready| {
+            if let Some(service) = service.upgrade() {
+                lock(&service).serve(number, ready);
+            }
+        };
+        let watch = on.watch(Arc::clone(&stream) as _, Ready::empty(), on_ready)?;
+        Ok(Self {
+            stream,
+            watch: Some(watch),
+            blocked: false,
+        })
+    }
+
+    fn arm(&mut self, wants_input: bool) {
         if self.stream.is_closed() {
-            return self.close(epoll);
+            return self.close();
         }
-        let mut wanted = EpollFlags::empty();
-        wanted.set(EpollFlags::EPOLLIN, wants_input);
-        wanted.set(EpollFlags::EPOLLOUT, self.blocked);
-        if wanted == self.armed {
-            return;
-        }
-        match epoll.modify(&self.stream.line, &mut EpollEvent::new(wanted, self.key)) {
-            Ok(()) => self.armed = wanted,
-            Err(error) => tracing::warn!(%error, "epoll_ctl"),
+        let mut wanted = Ready::empty();
+        wanted.set(Ready::EPOLLIN, wants_input);
+        wanted.set(Ready::EPOLLOUT, self.blocked);
+        let Some(watch) = &mut self.watch else { return };
+        if let Err(error) = watch.set_interest(wanted) {
+            tracing::warn!(%error, "epoll_ctl");
         }
     }
 
-    /// A closed line would report its end for ever.
-    fn close(&mut self, epoll: &Epoll) {
+    fn close(&mut self) {
         self.stream.close();
-        // It may have been taken out before.
-        let _ = epoll.delete(&self.stream.line);
+        self.watch = None;
     }
-}
-
-/// At least a millisecond, which is as exactly as can be waited.
-fn timeout(left: Duration) -> EpollTimeout {
-    let millis = left.as_micros().div_ceil(1000);
-    EpollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX))
 }
 
 fn wait_writable(line: BorrowedFd<'_>) {

@@ -9,6 +9,7 @@ use std::os::fd::AsFd;
 use super::*;
 use crate::chardev::line::{self, Packet};
 use crate::devices::characters::Sink as _;
+use crate::io::EventLoop;
 
 /// Takes `room` bytes and no more.
 #[derive(Clone, Default)]
@@ -43,19 +44,22 @@ struct Bench {
     peer: OwnedFd,
     sink: Sink,
     streams: Streams,
+    _served: EventLoop,
 }
 
 fn bench() -> Bench {
     let (ours, peer) = line::line().unwrap();
-    let mut builder = StreamsBuilder::new().unwrap();
+    let mut builder = StreamsBuilder::default();
     let (number, outlet) = builder.add(Some(ours));
     let sink = Sink::default();
     builder.set_input(number, Box::new(sink.clone()));
+    let served = EventLoop::new(None).unwrap();
     Bench {
         outlet: outlet.unwrap(),
         peer,
         sink,
-        streams: builder.start(false).unwrap(),
+        streams: builder.start(served.handle()).unwrap(),
+        _served: served,
     }
 }
 
@@ -94,6 +98,7 @@ fn bytes_come_in_only_while_there_is_room_and_breaks_in_their_place() {
         peer,
         sink,
         streams,
+        ..
     } = &bench();
     for packet in [Packet::Opened, Packet::Data(b"hello".to_vec()), Packet::Break] {
         line::send_packet(peer, &packet).unwrap();
@@ -247,11 +252,12 @@ fn a_device_without_a_line_is_served_in_time() {
         }
     }
     let count = Arc::new(AtomicUsize::new(0));
-    let mut builder = StreamsBuilder::new().unwrap();
+    let mut builder = StreamsBuilder::default();
     let (number, outlet) = builder.add(None);
     assert!(outlet.is_none());
     builder.set_input(number, Box::new(Timer(Arc::clone(&count))));
-    let streams = builder.start(false).unwrap();
+    let served = EventLoop::new(None).unwrap();
+    let streams = builder.start(served.handle()).unwrap();
     std::thread::sleep(Duration::from_millis(5));
     assert_eq!(count.load(Ordering::Relaxed), 0, "the guest's time stands still");
     streams.resume();

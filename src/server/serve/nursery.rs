@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
@@ -14,8 +13,8 @@ use tokio::io::Interest;
 use tokio::net::UnixStream as AsyncStream;
 use tokio::sync::{Mutex, Notify, oneshot};
 
+use crate::chardev;
 use crate::host::process::{Fate, Process};
-use crate::io::{FileWatch, watch_file};
 use crate::ipc::channel::{ATTEMPT_DELAY, ChannelError, Incoming, Outgoing, Sent};
 use crate::ipc::nursery::{FromZygote, ToZygote};
 use crate::qapi::Error;
@@ -123,13 +122,8 @@ impl Worker {
             }
             self.fate = None;
         }
-        let watched = self
-            .process
-            .as_fd()
-            .try_clone_to_owned()
-            .map(File::from)
-            .and_then(watch_file);
-        if let Ok(FileWatch::Watched(process)) = watched {
+        let process = self.process.as_fd().try_clone_to_owned().ok();
+        if let Some(Ok(process)) = process.map(chardev::watch) {
             // One that cannot be waited for any longer is looked at below.
             drop(process.readable().await);
         }

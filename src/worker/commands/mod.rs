@@ -19,10 +19,10 @@ use crate::qapi::qmp::{
 };
 use crate::qapi::visit::{Any, encoded};
 
-use super::blocking::run_blocking;
 use super::core::{Core, MIGRATION_BLOCKER};
 use super::objects;
 use super::runstate::Actions;
+use crate::io::run_blocking;
 
 impl WorkerCommands for Core {
     type Context = ();

@@ -8,9 +8,9 @@ use std::io::{self, Write};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::io::run_blocking;
 use crate::qapi::Error;
 use crate::report::reason;
-use crate::worker::blocking::run_blocking;
 
 /// Bytes that are read at once.
 const PIECE: usize = 1 << 20;

@@ -118,6 +118,6 @@ fn realize(
         Some(id) => site.entropy(id).ok_or_else(|| RealizeError::NoObject(id.to_owned()))?,
         None => EntropySource::Builtin,
     };
-    let device = Arc::new(Rng::new(source, allowance, site.event_loop()?));
+    let device = Arc::new(Rng::new(source, allowance, site.event_loop()));
     pci::realize((info, &RNG_DEVICE), interfaces, VECTORS, (values, place, site), device)
 }

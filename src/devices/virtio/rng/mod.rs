@@ -7,16 +7,14 @@ mod tests;
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep_until};
+use std::time::{Duration, Instant};
 
 pub use class::{CLASSES, RNG_DEVICE, RNG_PCI_BASE, RngError};
 pub use source::EntropySource;
 use source::Reader;
 
 use super::{Features, Kind, Link, VirtioDevice, Virtqueue};
-use crate::io::{Counter, EventLoop, Task};
+use crate::io::{Handle, Task};
 
 /// The kind.
 static KIND: Kind = Kind {
@@ -43,14 +41,14 @@ pub struct Allowance {
 pub struct Rng {
     source: EntropySource,
     allowance: Allowance,
-    runs_on: Arc<EventLoop>,
+    runs_on: Handle,
     task: Mutex<Option<Task>>,
 }
 
 impl Rng {
     /// A device that works on `runs_on`.
     #[must_use]
-    pub fn new(source: EntropySource, allowance: Allowance, runs_on: Arc<EventLoop>) -> Self {
+    pub fn new(source: EntropySource, allowance: Allowance, runs_on: Handle) -> Self {
         Self {
             source,
             allowance,
@@ -75,14 +73,18 @@ impl VirtioDevice for Rng {
 
     fn connect(&self, _link: &Arc<Link>, queues: Vec<Arc<Virtqueue>>) {
         let (source, quota) = (self.source.clone(), Quota::new(self.allowance));
+        let on = self.runs_on.clone();
         let task = self.runs_on.spawn(async move {
             for queue in queues {
-                if let Err(error) = serve(&queue, &source, quota).await {
+                if let Err(error) = serve(&on, &queue, &source, quota).await {
                     tracing::error!(%error, "there are no more random bytes");
                 }
             }
         });
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        match task {
+            Ok(task) => *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task),
+            Err(error) => tracing::error!(%error, "no thread for random bytes"),
+        }
     }
 
     // A buffer of a ring that is gone is filled in vain: the queue does not take it back.
@@ -90,15 +92,15 @@ impl VirtioDevice for Rng {
 }
 
 /// Fills what the driver offers, one buffer after the other, for as long as the source can be read.
-async fn serve(queue: &Virtqueue, source: &EntropySource, mut quota: Quota) -> io::Result<()> {
-    let rung = Counter::watch(queue.doorbell().event())?;
-    let mut reader: Reader = source.reader()?;
+async fn serve(on: &Handle, queue: &Virtqueue, source: &EntropySource, mut quota: Quota) -> io::Result<()> {
+    let rung = on.counter(queue.doorbell().event())?;
+    let mut reader: Reader = source.reader(on)?;
     loop {
         while let Some(taken) = queue.pop() {
             let wanted = taken.element().writable_len().min(AT_ONCE);
             let bytes = match wanted {
                 0 => Vec::new(),
-                wanted => reader.read(quota.take(wanted).await).await?,
+                wanted => reader.read(quota.take(on, wanted).await).await?,
             };
             queue.finish(taken, bytes);
             // A driver that offers without end does not keep the loop from others.
@@ -127,7 +129,7 @@ impl Quota {
     }
 
     /// As many of `wanted` bytes as may be had, at least one, once there are any.
-    async fn take(&mut self, wanted: u64) -> usize {
+    async fn take(&mut self, on: &Handle, wanted: u64) -> usize {
         loop {
             if self.ends.is_some_and(|end| end <= Instant::now()) {
                 *self = Self::new(self.allowance);
@@ -138,7 +140,7 @@ impl Quota {
                 self.left -= taken;
                 return usize::try_from(taken).unwrap_or(usize::MAX);
             }
-            sleep_until(end).await;
+            on.sleep(end.saturating_duration_since(Instant::now())).await;
         }
     }
 }

@@ -9,10 +9,8 @@ use std::time::Duration;
 
 use nix::libc::O_NONBLOCK;
 use rustix::rand::{GetRandomFlags, getrandom};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
-use crate::io::{FileWatch, watch_file};
+use crate::io::{Handle, Readable, run_blocking};
 
 /// How long to wait at the end of a file that may grow, or of a pipe that nobody writes to.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,29 +34,41 @@ impl EntropySource {
         Ok(Self::File(Arc::new(file)))
     }
 
-    /// A reader for the loop that this is called on.
-    pub(super) fn reader(&self) -> io::Result<Reader> {
+    /// A reader for what runs on this loop.
+    pub(super) fn reader(&self, on: &Handle) -> io::Result<Reader> {
         let Self::File(file) = self else {
-            return Ok(Reader::Builtin);
+            return Ok(Reader {
+                on: on.clone(),
+                from: From::Builtin,
+            });
         };
         // A loop watches a descriptor once; devices that share a source each have one.
-        let own = file.try_clone()?;
+        let own = Arc::new(file.try_clone()?);
         let kind = own.metadata()?.file_type();
-        if kind.is_file() || kind.is_block_device() {
-            return Ok(Reader::Stored(Arc::new(own)));
-        }
-        Ok(match watch_file(own)? {
-            FileWatch::Watched(watched) => Reader::Watched(watched),
-            FileWatch::Ready(file) => Reader::Ready(file),
-        })
+        let from = if kind.is_file() || kind.is_block_device() {
+            From::Stored(own)
+        } else {
+            match on.readable(Arc::clone(&own) as _) {
+                Ok(readable) => From::Watched(own, readable),
+                // What epoll says of files that never wait.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => From::Ready(own),
+                Err(error) => return Err(error),
+            }
+        };
+        Ok(Reader { on: on.clone(), from })
     }
 }
 
 /// Reads from a source.
-pub(super) enum Reader {
+pub(super) struct Reader {
+    on: Handle,
+    from: From,
+}
+
+enum From {
     Builtin,
-    Ready(File),
-    Watched(AsyncFd<File>),
+    Ready(Arc<File>),
+    Watched(Arc<File>, Readable),
     /// On a disk, which may be slow.
     Stored(Arc<File>),
 }
@@ -67,21 +77,23 @@ impl Reader {
     /// Up to `len` bytes, at least one, once there are some.
     pub(super) async fn read(&mut self, len: usize) -> io::Result<Vec<u8>> {
         loop {
-            let read = match self {
-                Self::Builtin => builtin(len),
-                Self::Ready(file) => read(file, len),
-                Self::Stored(file) => {
+            let read = match &self.from {
+                From::Builtin => builtin(len),
+                From::Ready(file) | From::Watched(file, _) => read(file, len),
+                From::Stored(file) => {
                     let file = Arc::clone(file);
-                    let handed_off = tokio::task::spawn_blocking(move || read(&file, len));
-                    handed_off.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+                    let handed_off = run_blocking(move || read(&file, len)).await;
+                    handed_off.unwrap_or_else(|error| Err(io::Error::other(error.desc)))
                 }
-                Self::Watched(file) => file.async_io(Interest::READABLE, |file| read(file, len)).await,
             };
-            match read {
-                Ok(bytes) if bytes.is_empty() && len != 0 => tokio::time::sleep(PATIENCE).await,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => tokio::time::sleep(PATIENCE).await,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                result => return result,
+            match (read, &self.from) {
+                (Err(error), From::Watched(_, readable)) if error.kind() == ErrorKind::WouldBlock => {
+                    readable.wait().await?
+                }
+                (Ok(bytes), _) if bytes.is_empty() && len != 0 => self.on.sleep(PATIENCE).await,
+                (Err(error), _) if error.kind() == ErrorKind::WouldBlock => self.on.sleep(PATIENCE).await,
+                (Err(error), _) if error.kind() == ErrorKind::Interrupted => {}
+                (result, _) => return result,
             }
         }
     }

@@ -28,7 +28,6 @@ use crate::machine::pci::{Devfn, Placement};
 use crate::machine::streams::StreamsBuilder;
 use crate::mem::{Access, Mapping, Region};
 use crate::qapi::Error;
-use crate::report::reason;
 
 /// Name of the root bus.
 const ROOT_BUS: &str = "pcie.0";
@@ -44,7 +43,6 @@ const RTC_IRQ: u8 = 8;
 impl<'a> Assembly<'a> {
     /// A machine with its chipset and nothing plugged in.
     pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<(Self, Chipset), Error> {
-        let streams = StreamsBuilder::new().map_err(|error| Error::generic(format!("eventfd: {}", reason(&error))))?;
         let (board, notifier) = (with.board, with.board.notifier());
         let wiring = with.wiring(resources.entropy);
         let sci = wiring.line(SCI)?;
@@ -63,9 +61,10 @@ impl<'a> Assembly<'a> {
         let usual = order(boot.order.as_deref().unwrap_or(DEFAULT_BOOT_ORDER))?;
         let once = boot.once.as_deref().map(order).transpose()?;
         let cmos = rtc::cmos(with.split, with.cpus, once.unwrap_or(usual));
-        let clock = TimedRtc::new(Rtc::new(line, Arc::clone(&notifier), now, cmos), once.map(|_| usual));
+        let clock = Rtc::new(line, Arc::clone(&notifier), now, cmos);
+        let clock = TimedRtc::new(Timed::new(clock, with.io, with.clock), once.map(|_| usual));
         let pci = RootComplex::new(board, ROOT_BUS);
-        let pm = Arc::new(Mutex::new(Timed::new(pm)));
+        let pm = Arc::new(Mutex::new(Timed::new(pm, with.io, with.clock)));
         let lpc = LpcParts {
             path: String::new(),
             lpc: Arc::new(Mutex::new(Lpc::new(with.direct_boot.then_some(PM_BASE)))),
@@ -77,7 +76,7 @@ impl<'a> Assembly<'a> {
             numbers: Numbers::new(with.cpus),
             wiring,
             connections: Connections {
-                streams,
+                streams: StreamsBuilder::default(),
                 chardevs: resources.chardevs,
             },
             all: Vec::new(),
@@ -143,7 +142,8 @@ impl<'a> Assembly<'a> {
             return Ok(None);
         }
         let line = self.wiring.line(TIMER_IRQ)?;
-        let pit = self.keep(Timed::new(Pit::new(line, Arc::clone(self.with.clock) as _)));
+        let pit = Pit::new(line, Arc::clone(self.with.clock) as _);
+        let pit = self.keep(Timed::new(pit, self.with.io, self.with.clock));
         let device = Arc::clone(&pit) as SharedDevice;
         self.map_ports(Pit::PORT, &ports("pit", Pit::LEN, Access::BYTES, &device, 0))?;
         let speaker = ports("pcspk", 1, Access::BYTES, &device, Pit::SPEAKER_OFFSET);

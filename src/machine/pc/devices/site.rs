@@ -1,20 +1,19 @@
 //! What a device is connected to, at the machine's start and when it is plugged in later.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::instance::Instance;
 use crate::devices::characters::{Input, Sink};
 use crate::devices::class::{Characters, RealizeError, Site};
 use crate::devices::virtio::rng::EntropySource;
 use crate::devices::{Clock, Notifier};
-use crate::io::EventLoop;
+use crate::io::{GuestClock, Handle};
 use crate::irq::{IrqLine, Lines, MsiSource, Router};
 use crate::machine::chardevs::Chardevs;
 use crate::machine::config::Global;
 use crate::machine::entropy::EntropySources;
 use crate::machine::pc::board::Board;
-use crate::machine::pc::clock::GuestClock;
 use crate::machine::streams::StreamsBuilder;
 use crate::mem::{AddressSpace, Mapping, Region};
 use crate::qapi::Error;
@@ -32,10 +31,8 @@ pub(super) struct Wiring {
     pub(super) router: Arc<Router>,
     pub(super) clock: Arc<GuestClock>,
     pub(super) entropy: EntropySources,
-    /// The loop of devices that have no thread of their own, once there is one.
-    pub(super) event_loop: Mutex<Option<Arc<EventLoop>>>,
-    /// Threads carry their role in their name.
-    pub(super) named_threads: bool,
+    /// The loop of devices that have none of their own.
+    pub(super) io: Handle,
 }
 
 impl Wiring {
@@ -123,14 +120,8 @@ impl Site for DeviceSite<'_> {
         self.wiring.entropy.get(id)
     }
 
-    fn event_loop(&self) -> Result<Arc<EventLoop>, RealizeError> {
-        let mut event_loop = self.wiring.event_loop.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(there) = &*event_loop {
-            return Ok(Arc::clone(there));
-        }
-        let name = self.wiring.named_threads.then_some("devices");
-        let started = Arc::new(EventLoop::start(name).map_err(RealizeError::NoThread)?);
-        Ok(Arc::clone(event_loop.insert(started)))
+    fn event_loop(&self) -> Handle {
+        self.wiring.io.clone()
     }
 
     fn count(&self, type_name: &str) -> usize {

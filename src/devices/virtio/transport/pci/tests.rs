@@ -20,6 +20,7 @@ struct Bench {
     line: Arc<CountingLine>,
     messages: Arc<Messages>,
     driver: SplitDriver,
+    _served: EventLoop,
 }
 
 /// Behind a port of a 10.2 machine, as nobody asks for anything else.
@@ -62,8 +63,8 @@ impl Bench {
             max_bytes: u64::MAX,
             period: Duration::from_secs(1),
         };
-        let on = Arc::new(EventLoop::start(None).unwrap());
-        let device = Rng::new(EntropySource::Builtin, allowance, on);
+        let served = EventLoop::new(None).unwrap();
+        let device = Rng::new(EntropySource::Builtin, allowance, served.handle().clone());
         let mut function = VirtioPci::new(config, links, Arc::new(device), Arc::new(Simple::new("backend"))).unwrap();
         function.resume();
         Self {
@@ -71,6 +72,7 @@ impl Bench {
             line,
             messages,
             driver: SplitDriver::new(&space, 8),
+            _served: served,
         }
     }
 

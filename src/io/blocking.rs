@@ -1,4 +1,4 @@
-//! Work that takes as long as a file system likes, away from the main thread.
+//! Work that takes as long as a file system likes, away from the threads that serve others.
 
 use tokio::sync::oneshot;
 
@@ -9,7 +9,7 @@ use crate::report::reason;
 ///
 /// # Errors
 /// There can be no further thread, or it panicked.
-pub(super) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+pub(crate) async fn run_blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let (sender, receiver) = oneshot::channel();
     let thread = std::thread::Builder::new().name("blocking".into());
     let started = thread.spawn(move || {
