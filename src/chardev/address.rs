@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -257,9 +257,10 @@ fn bind_unix(unix: &UnixAddress) -> Result<OwnedFd, Error> {
     let path = &unix.path;
     let address = unix_addr(unix)?;
     if !unix.abstract_name {
-        // What a predecessor left behind would be in the way.
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+        // What a predecessor left behind would be in the way. Anything but a socket is somebody else's.
+        let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+        match is_socket.then(|| std::fs::remove_file(path)) {
+            Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(generic(format!("Failed to unlink socket {path}"), error));
             }
             _ => {}

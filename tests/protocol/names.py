@@ -94,7 +94,7 @@ class Subject:
         os.mkfifo(self.fifo)
         with open(f"{folder}/file", "wb") as file:
             file.write(bytes(8192))
-        self.names = ["nosuch", "", f"{folder}/missing/file", folder, f"{folder}/file/below", self.fifo, "/dev/full", "/dev/mem",
+        self.names = ["nosuch", "", f"{folder}/missing/file", folder, f"{folder}/file/below", self.fifo, "/dev/full", "/dev/tty",
                       "a-chardev", "an-object", "a-device", "/machine", "-1", "\u00fc" * 300]
         self.emulator = Emulator(
             "-chardev", "null,id=a-chardev", "-object", "iothread,id=an-object", "-device", "isa-serial,id=a-device,chardev=a-chardev",

@@ -694,6 +694,14 @@ async fn what_cannot_be_listened_on_is_named() {
         complaint("socket,id=a,path=/nonexistent/q,server=on,wait=off").await,
         "Failed to bind socket to /nonexistent/q: No such file or directory"
     );
+    // Only what a predecessor left is replaced: a socket.
+    let kept = folder.path("kept");
+    std::fs::write(&kept, "kept").unwrap();
+    assert_eq!(
+        complaint(&format!("socket,id=a,path={kept},server=on,wait=off")).await,
+        format!("Failed to bind socket to {kept}: Address already in use")
+    );
+    assert_eq!(std::fs::read(&kept).unwrap(), b"kept");
     let long = "x".repeat(108);
     assert_eq!(
         complaint(&format!("socket,id=a,path={long},server=on,wait=off")).await,
