@@ -110,3 +110,116 @@ fn read_at(kernel: &mut Image, at: u64, size: usize) -> Result<Vec<u8>, Error> {
     read.map_err(|error| kernel.bad(&error))?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::GuestMemoryBackend;
+
+    use super::*;
+    use crate::mem::{AddressSpace, RamBlock, Region, Topology};
+
+    /// What a file is made of: kind, address and content of each segment.
+    type Segments<'a> = &'a [(u32, u32, Vec<u8>)];
+
+    fn note(name: &[u8; 4], kind: u32, content: &[u8]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = [4, u32::try_from(content.len()).unwrap(), kind]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
+        bytes.extend(name);
+        bytes.extend(content);
+        bytes
+    }
+
+    /// An ELF file of 32 bits, whose header says that it is for `machine` and that program headers have `entry_size` bytes.
+    fn elf32(machine: u16, entry_size: u16, segments: Segments<'_>) -> Vec<u8> {
+        let (half, word) = (u16::to_le_bytes, u32::to_le_bytes);
+        let count = u16::try_from(segments.len()).unwrap();
+        let mut offset = 52 + 32 * u32::from(count);
+        let mut file = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend([half(2), half(machine)].concat());
+        // Version, entry, program headers, section headers, flags.
+        file.extend([1, 0, 52, 0, 0].map(word).concat());
+        file.extend([52, entry_size, count, 0, 0, 0].map(half).concat());
+        for (kind, at, content) in segments {
+            let size = u32::try_from(content.len()).unwrap();
+            // Twice as much memory as there is in the file.
+            file.extend([*kind, offset, *at, *at, size, 2 * size, 7, 4].map(word).concat());
+            offset += size;
+        }
+        segments.iter().for_each(|(.., content)| file.extend(content));
+        file
+    }
+
+    /// Loads `file` into 64 KiB of memory; what is at 0x1000 comes with the result.
+    fn loaded(file: &[u8]) -> (Result<Loaded, String>, [u8; 4]) {
+        let path = std::env::temp_dir().join(format!("remuda-elf-{}-{}", std::process::id(), file.len()));
+        std::fs::write(&path, file).unwrap();
+        let ram = Region::ram(&RamBlock::anonymous("ram", 64 << 10).unwrap());
+        let space = AddressSpace::new(&Topology::new(), &ram, 0xff);
+        let memory = space.ram();
+        let mut kernel = Image {
+            file: std::fs::File::open(&path).unwrap(),
+            path: path.clone(),
+        };
+        let result =
+            load(&memory, &mut kernel).map_err(|error| error.desc.replace(&path.display().to_string(), "FILE"));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(memory.iter().count(), 1);
+        let mut start = [0; 4];
+        memory.read_slice(&mut start, GuestAddress(0x1000)).unwrap();
+        (result, start)
+    }
+
+    #[test]
+    fn the_entry_point_is_in_any_segment_of_notes() {
+        let build_id = note(b"GNU\0", 3, &[1; 20]);
+        let other = note(b"Xen\0", 17, &[9; 4]);
+        for entry in [&0x1002_u32.to_le_bytes()[..], &0x1002_u64.to_le_bytes()] {
+            let pvh = [other.clone(), note(b"Xen\0", 18, entry)].concat();
+            for machine in [EM_386, EM_X86_64] {
+                let file = elf32(
+                    machine,
+                    32,
+                    &[
+                        (PT_NOTE, 0, build_id.clone()),
+                        (PT_LOAD, 0x1000, b"code".to_vec()),
+                        (PT_NOTE, 0, pvh.clone()),
+                    ],
+                );
+                let there = Loaded {
+                    entry: 0x1002,
+                    end: 0x1008,
+                };
+                assert_eq!(loaded(&file), (Ok(there), *b"code"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_loaded_is_said_with_the_reason() {
+        let pvh = || (PT_NOTE, 0, note(b"Xen\0", 18, &0x1000_u32.to_le_bytes()));
+        let code = (PT_LOAD, 0x1000, b"code".to_vec());
+        for (file, reason) in [
+            (
+                elf32(EM_386, 32, &[code.clone()]),
+                "Error loading uncompressed kernel without PVH ELF Note",
+            ),
+            (elf32(EM_386, 56, &[pvh()]), "Invalid program header size"),
+            (elf32(40, 32, &[pvh(), code]), "it is for another machine (40)"),
+            (
+                elf32(EM_386, 32, &[pvh(), (PT_LOAD, 0xfffe, b"code".to_vec())]),
+                "a segment of 4 bytes for 0xfffe: ",
+            ),
+            (
+                elf32(EM_386, 32, &[pvh()])[..60].to_vec(),
+                "failed to fill whole buffer",
+            ),
+        ] {
+            let error = loaded(&file).0.unwrap_err();
+            let (start, rest) = error.split_at("invalid kernel image 'FILE': ".len());
+            assert_eq!(start, "invalid kernel image 'FILE': ");
+            assert!(rest.starts_with(reason), "{error}");
+        }
+    }
+}
