@@ -202,7 +202,7 @@ mod tests {
         let code = (PT_LOAD, 0x1000, b"code".to_vec());
         for (file, reason) in [
             (
-                elf32(EM_386, 32, &[code.clone()]),
+                elf32(EM_386, 32, std::slice::from_ref(&code)),
                 "Error loading uncompressed kernel without PVH ELF Note",
             ),
             (elf32(EM_386, 56, &[pvh()]), "Invalid program header size"),
