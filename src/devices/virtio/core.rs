@@ -157,6 +157,8 @@ impl Core {
         for index in 0..self.queue_count() {
             self.reset_queue(index);
         }
+        // What was under way on a loop may have found the ring broken before it was taken away.
+        self.link.clear_status();
         self.accepted = Features::NONE;
     }
 
