@@ -7,6 +7,7 @@ use std::fs;
 
 use remuda::accel::hostfile;
 use remuda::accel::kvm::s390x::{self as kvm, ControlError, Guest, GuestConfig, GuestError, System, VmControl};
+use remuda::accel::s390x::S390Guest;
 use remuda::cpu::s390x::{Compat, Cpus, Error, Expansion, FacilityList, Host, ModelArgument};
 
 #[test]
@@ -69,7 +70,7 @@ fn a_guest_is_made_in_the_kernels_order() {
                     &described,
                     &model.processor_props(&described.model.unwrap().identity),
                 );
-                assert_eq!(guest.thread_ids().count(), 2);
+                assert_eq!(guest.thread_ids().len(), 2);
                 let applied = guest.applied().unwrap();
                 assert!(
                     !applied.is_clamped() && applied.ibc == model.definition.ibc,
