@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::devices::virtio::rng::EntropySource;
 use crate::qapi::Error;
+use crate::qom::Registry;
 use crate::qom::objects::RngConfig;
-use crate::qom::{GlobalValue, Registry};
 use crate::report::reason;
 
 /// Sources by the ids of their objects. Clones are the same list.
@@ -16,7 +16,7 @@ use crate::report::reason;
 pub struct EntropySources(Arc<Mutex<BTreeMap<String, EntropySource>>>);
 
 impl EntropySources {
-    /// Opens those of `objects` that are sources.
+    /// Opens those of `objects` that are sources. `-global` is for devices, not for them.
     ///
     /// # Errors
     /// A property is wrong, or the file cannot be opened.
@@ -24,7 +24,6 @@ impl EntropySources {
         &self,
         registry: &Registry,
         objects: impl IntoIterator<Item = &'a Map<String, Value>>,
-        globals: &[GlobalValue<'_>],
     ) -> Result<(), Error> {
         for object in objects {
             let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -32,7 +31,7 @@ impl EntropySources {
             if !registry.is_a(qom_type, crate::qom::objects::RNG_BACKEND) {
                 continue;
             }
-            let values = registry.values(qom_type, object, globals.iter().copied())?;
+            let values = registry.values(qom_type, object, [])?;
             if let Some(config) = RngConfig::from_values(qom_type, &values) {
                 self.open(id, &config)?;
             }
@@ -89,8 +88,8 @@ mod tests {
             json!({"qom-type": "iothread", "id": "c"}),
         ];
         let objects = objects.iter().filter_map(Value::as_object);
-        sources.open_all(&registry, objects.clone(), &[]).unwrap();
-        sources.open_all(&registry, objects, &[]).unwrap();
+        sources.open_all(&registry, objects.clone()).unwrap();
+        sources.open_all(&registry, objects).unwrap();
         assert!(sources.get("a").is_some() && sources.get("b").is_some());
         assert!(sources.get("c").is_none());
         sources.remove("a");

@@ -34,7 +34,8 @@ pub struct RemovedDevice {
 
 /// A guest that was made. None of its methods may be called on a vCPU thread: they may wait for vCPUs.
 ///
-/// Every error names what failed; the guest is then as it was.
+/// Every error names what failed; the guest is then as it was. Buses, ports and what else not every machine has is absent where
+/// a machine does not say otherwise.
 pub trait Guest {
     /// Lets the vCPUs run, with the guest's clock where it was when it was paused.
     ///
@@ -114,33 +115,51 @@ pub trait Guest {
     ///
     /// # Errors
     /// The machine has no ports.
-    fn port_read(&self, port: u16, data: &mut [u8]) -> Result<(), Error>;
+    fn port_read(&self, _port: u16, _data: &mut [u8]) -> Result<(), Error> {
+        Err(Error::generic("this machine has no ports"))
+    }
     /// Writes to a port as a vCPU would, apart from those in the kernel.
     ///
     /// # Errors
     /// The machine has no ports.
-    fn port_write(&self, port: u16, data: &[u8]) -> Result<(), Error>;
+    fn port_write(&self, _port: u16, _data: &[u8]) -> Result<(), Error> {
+        Err(Error::generic("this machine has no ports"))
+    }
     /// Who answers at which address of memory and ports, for people; nothing where no address leads anywhere yet.
-    fn memory_tree(&self) -> String;
+    fn memory_tree(&self) -> String {
+        String::new()
+    }
     /// The NUMA nodes, by number; none where the guest has no NUMA.
-    fn numa_nodes(&self) -> Vec<NodeInfo>;
+    fn numa_nodes(&self) -> Vec<NodeInfo> {
+        Vec::new()
+    }
     /// The registers of the local APIC of the vCPU with this index: register n is at offset 16 * n.
     ///
     /// # Errors
     /// There is no such vCPU, or it has no local APIC.
-    fn local_apic(&self, index: u32) -> Result<Vec<u32>, Error>;
+    fn local_apic(&self, _index: u32) -> Result<Vec<u32>, Error> {
+        Err(Error::generic("this machine has no local APICs"))
+    }
     /// The interrupt controllers.
     ///
     /// # Errors
     /// The machine has others than a PC, or the accelerator refuses.
-    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error>;
+    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error> {
+        Err(Error::generic("this machine has no interrupt controllers of a PC"))
+    }
     /// Tells firmware in which order to look for what to boot, from the next boot on.
     ///
     /// # Errors
     /// Names the letter that stands for nothing there is, or says that the machine has no such order.
-    fn set_boot_order(&self, order: &str) -> Result<(), Error>;
+    fn set_boot_order(&self, _order: &str) -> Result<(), Error> {
+        Err(Error::generic(
+            "no function defined to set boot device list for this architecture",
+        ))
+    }
     /// What a debugger needs; none where the accelerator cannot be debugged.
-    fn debug(&self) -> Option<&dyn Debuggable>;
+    fn debug(&self) -> Option<&dyn Debuggable> {
+        None
+    }
     /// QOM type name of the vCPUs.
     fn cpu_type(&self) -> String;
     /// The vCPU with this index as an object of the tree.
@@ -151,26 +170,40 @@ pub trait Guest {
     /// The accelerator does not tell.
     fn describe_host(&self) -> Result<Vec<u8>, Error>;
     /// Devices and their properties, bus by bus, for people.
-    fn device_tree(&self) -> String;
+    fn device_tree(&self) -> String {
+        String::new()
+    }
     /// Devices and buses, as they live; what others are below comes before them.
-    fn objects(&self) -> Vec<GuestObject>;
+    fn objects(&self) -> Vec<GuestObject> {
+        Vec::new()
+    }
     /// Plugs in the device that an entry of `device_add` describes. Returns what there is more in the tree of objects.
     ///
     /// # Errors
     /// Names what is missing, wrong or taken; nothing has changed then.
-    fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error>;
+    fn plug(&self, _entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+        Err(Error::generic("this machine has no buses"))
+    }
     /// Asks for the device at this path to be let go. Returns what is gone at once; the guest lets go of the rest in its own
     /// time ([`Guest::take_released`]).
     ///
     /// # Errors
     /// Its bus lets none go, or the guest has been asked already.
-    fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error>;
+    fn unplug(&self, _path: &str) -> Result<Vec<RemovedDevice>, Error> {
+        Err(Error::generic("this machine has no buses"))
+    }
     /// Takes out the devices that the guest has let go of.
-    fn take_released(&self) -> Vec<RemovedDevice>;
+    fn take_released(&self) -> Vec<RemovedDevice> {
+        Vec::new()
+    }
     /// Takes out the devices that the guest has been asked for. Only when it is about to be reset.
-    fn finish_unplugs(&self) -> Vec<RemovedDevice>;
+    fn finish_unplugs(&self) -> Vec<RemovedDevice> {
+        Vec::new()
+    }
     /// The PCI root buses as the guest has set them up.
-    fn pci(&self) -> Vec<PciInfo>;
+    fn pci(&self) -> Vec<PciInfo> {
+        Vec::new()
+    }
 }
 
 /// A guest under a debugger, whose vCPUs may run meanwhile. Every error names what failed.

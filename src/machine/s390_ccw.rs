@@ -5,20 +5,18 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::config::MachineConfig;
-use super::guest::{Debuggable, Guest, GuestObject, RemovedDevice};
-use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
+use super::guest::Guest;
+use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use super::registry::{check_properties, registry};
 use super::topology;
-use crate::accel::controllers::InterruptControllers;
 use crate::accel::s390x::{self, GuestConfig, GuestError, S390Guest};
 use crate::accel::{StatValue, describe};
 use crate::cpu::s390x::feature::{Switch, find};
 use crate::cpu::s390x::{Compat, Error as ModelError, Model, Variant, types};
 use crate::qapi::Error;
-use crate::qapi::qmp::PciInfo;
 use crate::qom::tree::Simple;
 use crate::qom::{Object, PropertyInfo};
 use crate::report;
@@ -161,40 +159,6 @@ impl Guest for S390Ccw {
         None
     }
 
-    fn port_read(&self, _port: u16, _data: &mut [u8]) -> Result<(), Error> {
-        Err(Error::generic("this machine has no ports"))
-    }
-
-    fn port_write(&self, _port: u16, _data: &[u8]) -> Result<(), Error> {
-        Err(Error::generic("this machine has no ports"))
-    }
-
-    fn debug(&self) -> Option<&dyn Debuggable> {
-        None
-    }
-
-    fn memory_tree(&self) -> String {
-        String::new()
-    }
-
-    fn numa_nodes(&self) -> Vec<NodeInfo> {
-        Vec::new()
-    }
-
-    fn local_apic(&self, _index: u32) -> Result<Vec<u32>, Error> {
-        Err(Error::generic("this machine has no local APICs"))
-    }
-
-    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error> {
-        Err(Error::generic("this machine has no interrupt controllers of a PC"))
-    }
-
-    fn set_boot_order(&self, _order: &str) -> Result<(), Error> {
-        Err(Error::generic(
-            "no function defined to set boot device list for this architecture",
-        ))
-    }
-
     fn cpu_type(&self) -> String {
         self.guest.model().map_or(types::HOST, Model::typename).to_owned()
     }
@@ -205,34 +169,6 @@ impl Guest for S390Ccw {
 
     fn describe_host(&self) -> Result<Vec<u8>, Error> {
         describe::describe(Target::S390x, "kvm", &[]).map_err(Error::generic)
-    }
-
-    fn device_tree(&self) -> String {
-        String::new()
-    }
-
-    fn objects(&self) -> Vec<GuestObject> {
-        Vec::new()
-    }
-
-    fn plug(&self, _: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
-        Err(Error::generic("this machine has no buses"))
-    }
-
-    fn unplug(&self, _: &str) -> Result<Vec<RemovedDevice>, Error> {
-        Err(Error::generic("this machine has no buses"))
-    }
-
-    fn take_released(&self) -> Vec<RemovedDevice> {
-        Vec::new()
-    }
-
-    fn finish_unplugs(&self) -> Vec<RemovedDevice> {
-        Vec::new()
-    }
-
-    fn pci(&self) -> Vec<PciInfo> {
-        Vec::new()
     }
 }
 

@@ -18,11 +18,9 @@ use crate::ipc::channel::ChannelError;
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
 use crate::machine::chardevs::{Chardevs, User};
-use crate::machine::config::Global;
 use crate::machine::entropy::EntropySources;
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
-use crate::qom::GlobalValue;
 use crate::report;
 
 use super::core::{Core, MIGRATION_BLOCKER};
@@ -162,8 +160,7 @@ impl Worker {
         let mut registry = machine::registry(config.target, true);
         registry.set_compat(machine::compat::of(machine));
         let entropy = EntropySources::default();
-        let globals: Vec<GlobalValue<'_>> = config.machine.globals.iter().map(Global::as_value).collect();
-        let opened = entropy.open_all(&registry, &config.machine.objects, &globals);
+        let opened = entropy.open_all(&registry, &config.machine.objects);
         opened.map_err(|error| error.desc)?;
         let guest = machine::create(
             config.target,

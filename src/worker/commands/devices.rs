@@ -41,7 +41,7 @@ fn device_path(core: &Core, id: &str) -> Result<String, Error> {
     let object = tree.object(&path).map_err(|_| not_found())?;
     let type_name = object.type_name();
     if !registry.is_a(type_name, "device") {
-        return Err(Error::generic(format!("{path} is not a hotpluggable device")));
+        return Err(Error::generic(format!("{path} is not a device")));
     }
     if registry.is_a(type_name, "cpu") {
         let vcpus = core.guest.iter().flat_map(|guest| guest.vcpus());

@@ -7,12 +7,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::accel::StatValue;
-use crate::accel::controllers::InterruptControllers;
 use crate::cmdline::{self, Parsed};
 use crate::machine;
-use crate::machine::guest::{GuestObject, RemovedDevice};
-use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
-use crate::qapi::qmp::PciInfo;
+use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
 use crate::qapi::visit::WireEvent;
 use crate::qom::Object;
 
@@ -122,68 +119,8 @@ impl Guest for Puppet {
         unreachable!("nobody looks")
     }
 
-    fn port_read(&self, _: u16, _: &mut [u8]) -> Result<(), Error> {
-        unreachable!("nobody looks")
-    }
-
-    fn port_write(&self, _: u16, _: &[u8]) -> Result<(), Error> {
-        unreachable!("nobody looks")
-    }
-
-    fn debug(&self) -> Option<&dyn machine::guest::Debuggable> {
-        None
-    }
-
-    fn memory_tree(&self) -> String {
-        unreachable!("nobody looks")
-    }
-
-    fn numa_nodes(&self) -> Vec<NodeInfo> {
-        unreachable!("nobody looks")
-    }
-
-    fn local_apic(&self, _: u32) -> Result<Vec<u32>, Error> {
-        unreachable!("nobody looks")
-    }
-
-    fn interrupt_controllers(&self) -> Result<InterruptControllers, Error> {
-        unreachable!("nobody looks")
-    }
-
-    fn set_boot_order(&self, _: &str) -> Result<(), Error> {
-        unreachable!("nobody boots")
-    }
-
     fn describe_host(&self) -> Result<Vec<u8>, Error> {
         Ok(Vec::new())
-    }
-
-    fn device_tree(&self) -> String {
-        String::new()
-    }
-
-    fn objects(&self) -> Vec<GuestObject> {
-        Vec::new()
-    }
-
-    fn plug(&self, _: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
-        Err(Error::generic("this machine has no buses"))
-    }
-
-    fn unplug(&self, _: &str) -> Result<Vec<RemovedDevice>, Error> {
-        Err(Error::generic("this machine has no buses"))
-    }
-
-    fn take_released(&self) -> Vec<RemovedDevice> {
-        Vec::new()
-    }
-
-    fn finish_unplugs(&self) -> Vec<RemovedDevice> {
-        Vec::new()
-    }
-
-    fn pci(&self) -> Vec<PciInfo> {
-        Vec::new()
     }
 }
 
