@@ -33,28 +33,27 @@ impl EntropySources {
             }
             let values = registry.values(qom_type, object, [])?;
             if let Some(config) = RngConfig::from_values(qom_type, &values) {
-                self.open(id, &config)?;
+                self.add(id, Self::open(&config)?);
             }
         }
         Ok(())
     }
 
-    /// Opens a source for the object `id`, unless it is open already.
+    /// Opens a source, for as long as the file system takes.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(&self, id: &str, config: &RngConfig) -> Result<(), Error> {
-        let mut sources = self.lock();
-        if sources.contains_key(id) {
-            return Ok(());
-        }
-        let source = match config {
-            RngConfig::Builtin => EntropySource::Builtin,
+    pub fn open(config: &RngConfig) -> Result<EntropySource, Error> {
+        match config {
+            RngConfig::Builtin => Ok(EntropySource::Builtin),
             RngConfig::File(path) => EntropySource::open(path)
-                .map_err(|error| Error::generic(format!("Could not open '{}': {}", path.display(), reason(&error))))?,
-        };
-        sources.insert(id.to_owned(), source);
-        Ok(())
+                .map_err(|error| Error::generic(format!("Could not open '{}': {}", path.display(), reason(&error)))),
+        }
+    }
+
+    /// Adds the source of the object `id`.
+    pub fn add(&self, id: &str, source: EntropySource) {
+        self.lock().insert(id.to_owned(), source);
     }
 
     /// The source of the object `id`.
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sources_are_opened_once_and_found_by_id() {
+    fn sources_are_found_by_id() {
         let (sources, registry) = (EntropySources::default(), Registry::new());
         let objects = [
             json!({"qom-type": "rng-builtin", "id": "a"}),
@@ -88,7 +87,6 @@ mod tests {
             json!({"qom-type": "iothread", "id": "c"}),
         ];
         let objects = objects.iter().filter_map(Value::as_object);
-        sources.open_all(&registry, objects.clone()).unwrap();
         sources.open_all(&registry, objects).unwrap();
         assert!(sources.get("a").is_some() && sources.get("b").is_some());
         assert!(sources.get("c").is_none());
@@ -96,7 +94,7 @@ mod tests {
         assert!(sources.get("a").is_none());
         let missing = RngConfig::File("/nodir/x".into());
         assert_eq!(
-            sources.open("d", &missing).unwrap_err().desc,
+            EntropySources::open(&missing).unwrap_err().desc,
             "Could not open '/nodir/x': No such file or directory"
         );
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
+use crate::devices::virtio::rng::EntropySource;
 use crate::machine::entropy::EntropySources;
 use crate::machine::guest::Guest;
 use crate::machine::info::MemdevInfo;
@@ -67,7 +68,7 @@ pub struct Plan {
 
 enum Kind {
     Secret(SecretConfig),
-    Entropy(Option<RngConfig>),
+    Entropy,
     IoThread(IoThreadConfig),
     Memory(MemoryBackendConfig),
 }
@@ -78,6 +79,8 @@ pub enum Supply {
     Nothing,
     /// What a file holds.
     File(PathBuf),
+    /// A source of random bytes.
+    Entropy(RngConfig),
     /// Memory.
     Memory {
         /// The object's id.
@@ -95,6 +98,8 @@ pub enum Supplied {
     Nothing,
     /// What a file holds.
     File(std::io::Result<Vec<u8>>),
+    /// A source of random bytes.
+    Entropy(Result<EntropySource, Error>),
     /// Memory; none where guests cannot run.
     Memory(Result<Option<Spare>, Error>),
 }
@@ -106,6 +111,7 @@ impl Supply {
         match self {
             Self::Nothing => Supplied::Nothing,
             Self::File(path) => Supplied::File(read_secret(&path)),
+            Self::Entropy(config) => Supplied::Entropy(EntropySources::open(&config)),
             Self::Memory { id, qom_type, config } => Supplied::Memory(allocate(&id, &qom_type, config)),
         }
     }
@@ -166,10 +172,11 @@ impl Objects {
                 };
                 (Kind::Secret(config), supply)
             }
-            "rng-builtin" | "rng-random" => (
-                Kind::Entropy(RngConfig::from_values(qom_type, &values)),
-                Supply::Nothing,
-            ),
+            "rng-builtin" | "rng-random" => {
+                // What the command line names is open before the devices are made.
+                let config = RngConfig::from_values(qom_type, &values).filter(|_| self.entropy.get(id).is_none());
+                (Kind::Entropy, config.map_or(Supply::Nothing, Supply::Entropy))
+            }
             "iothread" => (Kind::IoThread(IoThreadConfig::from_values(&values)?), Supply::Nothing),
             _ => {
                 let config = MemoryBackendConfig::from_values(qom_type, &values)?;
@@ -197,15 +204,17 @@ impl Objects {
         self.check_free(&id)?;
         let (object, node) = match kind {
             Kind::Secret(config) => (self.make_secret(&config, supplied)?, node),
-            Kind::Entropy(config) => {
-                config.map_or(Ok(()), |config| self.entropy.open(&id, &config))?;
+            Kind::Entropy => {
+                if let Supplied::Entropy(source) = supplied {
+                    self.entropy.add(&id, source?);
+                }
                 (UserObject::Entropy, node.with("opened", "bool", json!(true)))
             }
             Kind::IoThread(config) => start_iothread(&id, config, node, named_threads)?,
             Kind::Memory(config) => {
                 let spare = match supplied {
                     Supplied::Memory(spare) => spare?,
-                    Supplied::Nothing | Supplied::File(_) => None,
+                    _ => None,
                 };
                 self.discards
                     .extend(Discard::of(&config).map(|discard| (id.clone(), discard)));
@@ -286,7 +295,7 @@ impl Objects {
             (SecretSource::Data(data), _) => data.as_bytes().to_vec(),
             (SecretSource::File(path), Supplied::File(content)) => content
                 .map_err(|error| Error::generic(format!("Unable to read {}: {}", path.display(), reason(&error))))?,
-            (SecretSource::File(path), Supplied::Nothing | Supplied::Memory(_)) => {
+            (SecretSource::File(path), _) => {
                 return Err(Error::generic(format!("Unable to read {}", path.display())));
             }
         };
