@@ -1,5 +1,6 @@
 """A guest under gdb."""
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -8,6 +9,18 @@ import tempfile
 from harness.checks import Skip, check, expect, expect_equal, eventually
 from harness.emulator import Emulator, binary, need_kvm, test_guest
 from harness.gdb import Gdb
+
+
+@contextlib.contextmanager
+def running_guest(*options):
+    """A guest that runs and may be debugged: the emulator, its QMP client, and where gdb connects to."""
+    need_kvm()
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"{folder}/gdb"
+        with Emulator("-gdb", f"unix:{address},server=on,wait=off", *options) as emulator:
+            qmp = emulator.qmp()
+            emulator.console.expect("READY")
+            yield emulator, qmp, address
 
 
 def events(qmp):
@@ -95,71 +108,55 @@ def under_gdb():
 
 @check("gdb: a client that goes without a word leaves no breakpoint behind, and the next one finds the guest as it is")
 def gdb_that_goes():
-    need_kvm()
-    with tempfile.TemporaryDirectory() as folder:
-        address = f"{folder}/gdb"
-        with Emulator("-gdb", f"unix:{address},server=on,wait=off") as emulator:
-            qmp = emulator.qmp()
-            emulator.console.expect("READY")
-            with Gdb(address, test_guest()) as gdb:
-                expect_equal(status(qmp), "paused", "once gdb is there")
-                gdb.run("-break-insert guest_interrupt")
-                run_on(gdb, qmp)
-            emulator.console.type("e one")
-            emulator.console.expect("one")
-            expect_equal(status(qmp), "running", "after gdb has gone")
-            with Gdb(address, test_guest()) as gdb:
-                expect_equal(status(qmp), "paused", "for the next gdb")
-            expect_equal(status(qmp), "paused", "after it has gone")
-            qmp.command("cont")
-            emulator.console.type("e two")
-            emulator.console.expect("two")
+    with running_guest() as (emulator, qmp, address):
+        with Gdb(address, test_guest()) as gdb:
+            expect_equal(status(qmp), "paused", "once gdb is there")
+            gdb.run("-break-insert guest_interrupt")
+            run_on(gdb, qmp)
+        emulator.console.type("e one")
+        emulator.console.expect("one")
+        expect_equal(status(qmp), "running", "after gdb has gone")
+        with Gdb(address, test_guest()) as gdb:
+            expect_equal(status(qmp), "paused", "for the next gdb")
+        expect_equal(status(qmp), "paused", "after it has gone")
+        qmp.command("cont")
+        emulator.console.type("e two")
+        emulator.console.expect("two")
 
 
 @check("gdb: what stops the guest otherwise is told, and killing it ends the emulator")
 def gdb_and_others():
-    need_kvm()
-    with tempfile.TemporaryDirectory() as folder:
-        address = f"{folder}/gdb"
-        with Emulator("-gdb", f"unix:{address},server=on,wait=off", "-device", "pvpanic") as emulator:
-            qmp = emulator.qmp()
-            emulator.console.expect("READY")
-            with Gdb(address, test_guest()) as gdb:
-                run_on(gdb, qmp)
-                qmp.command("stop")
-                expect('signal-name="SIGINT"' in gdb.stopped(), "a stop by another client")
-                run_on(gdb, qmp)
-                expect_equal(status(qmp), "running", "when gdb says so")
-                emulator.console.type("p")
-                expect('reason="exited' in gdb.stopped(), "the end of the emulator")
-                expect_equal(emulator.wait(), 0, "the exit status")
-        with Emulator("-gdb", f"unix:{address},server=on,wait=off") as emulator:
-            emulator.qmp()
-            with Gdb(address, test_guest()) as gdb:
-                gdb.run('-interpreter-exec console "kill"', done=r"^\^(done|error)")
-                expect_equal(emulator.wait(), 0, "the exit status")
-            expect("QEMU: Terminated via GDBstub" in emulator.errors(), emulator.errors())
+    with running_guest("-device", "pvpanic") as (emulator, qmp, address):
+        with Gdb(address, test_guest()) as gdb:
+            run_on(gdb, qmp)
+            qmp.command("stop")
+            expect('signal-name="SIGINT"' in gdb.stopped(), "a stop by another client")
+            run_on(gdb, qmp)
+            expect_equal(status(qmp), "running", "when gdb says so")
+            emulator.console.type("p")
+            expect('reason="exited' in gdb.stopped(), "the end of the emulator")
+            expect_equal(emulator.wait(), 0, "the exit status")
+    with running_guest() as (emulator, _, address):
+        with Gdb(address, test_guest()) as gdb:
+            gdb.run('-interpreter-exec console "kill"', done=r"^\^(done|error)")
+            expect_equal(emulator.wait(), 0, "the exit status")
+        expect("QEMU: Terminated via GDBstub" in emulator.errors(), emulator.errors())
 
 
 @check("gdb: a watchpoint stops the guest at a write")
 def watchpoint():
-    need_kvm()
-    with tempfile.TemporaryDirectory() as folder:
-        address = f"{folder}/gdb"
-        with Emulator("-gdb", f"unix:{address},server=on,wait=off") as emulator:
-            qmp = emulator.qmp()
-            emulator.console.expect("READY")
-            stats = qmp.command("query-stats", target="vcpu")[0]["stats"]
-            emulated = next((stat["value"] for stat in stats if stat["name"] == "insn_emulation"), 0)
-            with Gdb(address, test_guest()) as gdb:
-                before = gdb.number("*(unsigned *) &ticks")
-                gdb.run('-break-watch "*(unsigned *) &ticks"')
-                run_on(gdb, qmp)
-                emulator.console.type("w")
-                if emulated > 1000:
-                    raise Skip("this KVM emulates every instruction, and looks at no watchpoint then")
-                expect('reason="watchpoint-trigger"' in gdb.stopped(), "the watchpoint is hit")
-                expect_equal(gdb.number("*(unsigned *) &ticks"), before + 1, "what was written")
+    with running_guest() as (emulator, qmp, address):
+        stats = qmp.command("query-stats", target="vcpu")[0]["stats"]
+        emulated = next((stat["value"] for stat in stats if stat["name"] == "insn_emulation"), 0)
+        with Gdb(address, test_guest()) as gdb:
+            before = gdb.number("*(unsigned *) &ticks")
+            gdb.run('-break-watch "*(unsigned *) &ticks"')
+            run_on(gdb, qmp)
+            emulator.console.type("w")
+            if emulated > 1000:
+                raise Skip("this KVM emulates every instruction, and looks at no watchpoint then")
+            expect('reason="watchpoint-trigger"' in gdb.stopped(), "the watchpoint is hit")
+            expect_equal(gdb.number("*(unsigned *) &ticks"), before + 1, "what was written")
 
 
 @check("gdb: gdbserver of the human monitor, once, twice and no more")
@@ -192,24 +189,19 @@ def gdbserver():
 
 @check("gdb: nonsense in place of its protocol, and a client that does not read, harm nobody")
 def nonsense():
-    need_kvm()
-    with tempfile.TemporaryDirectory() as folder:
-        address = f"{folder}/gdb"
-        with Emulator("-gdb", f"unix:{address},server=on,wait=off") as emulator:
-            qmp = emulator.qmp()
-            emulator.console.expect("READY")
-            for sent in (os.urandom(100_000), b"$" + b"a" * 200_000, b"$m0,ffffffffffffffff#00", b"$g#67" * 500):
-                with socket.socket(socket.AF_UNIX) as client:
-                    client.connect(address)
-                    client.settimeout(2)
-                    try:
-                        client.sendall(sent)
-                    except TimeoutError:
-                        pass
-                    eventually("the guest waits", 10, lambda: status(qmp) == "paused")
-                qmp.command("cont")
-            with Gdb(address, test_guest()) as gdb:
-                expect(gdb.number("$pc") > 0, "gdb is served as before")
+    with running_guest() as (emulator, qmp, address):
+        for sent in (os.urandom(100_000), b"$" + b"a" * 200_000, b"$m0,ffffffffffffffff#00", b"$g#67" * 500):
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(address)
+                client.settimeout(2)
+                try:
+                    client.sendall(sent)
+                except TimeoutError:
+                    pass
+                eventually("the guest waits", 10, lambda: status(qmp) == "paused")
+            qmp.command("cont")
+        with Gdb(address, test_guest()) as gdb:
+            expect(gdb.number("$pc") > 0, "gdb is served as before")
 
 
 @check("gdb: options that cannot be")
