@@ -84,7 +84,11 @@ class Console:
 
     def type(self, line):
         """Types a line."""
-        os.write(self.fd, line.encode() + b"\r")
+        self.write(line.encode() + b"\r")
+
+    def write(self, data):
+        """Sends bytes as they are."""
+        os.write(self.fd, data)
 
 
 class Emulator:

@@ -22,6 +22,11 @@ def repeat(body):
     return body + b"\xe9" + struct.pack("<h", -(len(body) + 3))
 
 
+def wait_for_character():
+    """Waits until the first serial port has a character, and takes it."""
+    return b"\xba\xfd\x03" + b"\xec\xa8\x01\x74\xfb" + b"\xba\xf8\x03" + b"\xec"
+
+
 def sleep(kind):
     """Enters an ACPI sleep state of q35 by its type: 0 is S5, 1 is S3, 2 is S4."""
     pmbase = out(0xCF8, 0x8000F840, 4) + out(0xCFC, 0x601, 4) + out(0xCF8, 0x8000F844, 4) + out(0xCFC, 0x80)

@@ -15,8 +15,8 @@ PANIC, CRASH, OFF = (firmware.out(0x505, event) for event in (1, 2, 4))
 S5, S3, S4 = (firmware.sleep(kind) for kind in range(3))
 RESET = firmware.out(0xCF9, 6)
 EXIT = firmware.out(0xF4, 5)
-# What a guest does before it acts, so that the reply to `cont` is there.
-WHILE = firmware.out(0x80, 0) * 500
+# A guest that acts when it is told to, so that the reply to `cont` is there by then.
+TOLD = firmware.wait_for_character()
 
 # cause, what the guest does, options, events after RESUME, then the run state or the exit status
 CAUSES = [
@@ -53,7 +53,8 @@ CAUSES = [
     ("debug exit", EXIT, "-device isa-debug-exit,iobase=0xf4", ["SHUTDOWN guest-shutdown"], 11),
 ]
 
-# A conversation: ">" sends a command, "<" is its reply, "!" one that says an error; "=" asks for the run state.
+# A conversation: ">" sends a command, "<" is its reply, "!" one that says an error; "=" asks for the run state;
+# "." tells the guest to act.
 CONVERSATIONS = [
     ("prelaunch", b"", [">stop", "<", "=prelaunch", ">cont", "RESUME", "<", "=running", ">cont", "<", "=running"]),
     ("stop and cont", b"", [">cont", "RESUME", "<", ">stop", "STOP", "<", "=paused", ">stop", "<", ">cont", "RESUME", "<"]),
@@ -69,17 +70,17 @@ CONVERSATIONS = [
     ("quit", b"", [">quit", "SHUTDOWN host-qmp-quit", "<", 0]),
     ("quit of one that runs", b"", [">cont", "RESUME", "<", ">quit", "SHUTDOWN host-qmp-quit", "<", 0]),
     ("quit without shutdown", b"", ["-no-shutdown", ">quit", "SHUTDOWN host-qmp-quit", "<", 0]),
-    ("sleep", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", "=suspended", ">cont", "<", "=suspended"]),
-    ("sleep and wake-up", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">system_wakeup", "WAKEUP", "<", "SUSPEND", "=suspended"]),
-    ("sleep and reset", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">system_reset", "RESET host-qmp-system-reset", "<"]
-     + ["=prelaunch", ">cont", "RESUME", "<", "SUSPEND"]),
-    ("stopped in its sleep", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">stop", "STOP", "<", "=paused", ">system_wakeup", "!"]
-     + [">stop", "<", ">cont", "RESUME", "<", "=suspended", ">system_wakeup", "WAKEUP", "<", "SUSPEND"]),
-    ("stopped in its sleep and reset", WHILE + S3, [">cont", "RESUME", "<", "SUSPEND", ">stop", "STOP", "<"]
-     + [">system_reset", "RESET host-qmp-system-reset", "<", "=prelaunch", ">cont", "RESUME", "<", "SUSPEND"]),
-    ("off, and started again", WHILE + S5, ["-no-shutdown", ">cont", "RESUME", "<", "SHUTDOWN guest-shutdown", "STOP", "=shutdown"]
+    ("sleep", TOLD + S3, [">cont", "RESUME", "<", ".", "SUSPEND", "=suspended", ">cont", "<", "=suspended"]),
+    ("sleep and wake-up", TOLD + S3, [">cont", "RESUME", "<", ".", "SUSPEND", ">system_wakeup", "WAKEUP", "<", ".", "SUSPEND", "=suspended"]),
+    ("sleep and reset", TOLD + S3, [">cont", "RESUME", "<", ".", "SUSPEND", ">system_reset", "RESET host-qmp-system-reset", "<"]
+     + ["=prelaunch", ">cont", "RESUME", "<", ".", "SUSPEND"]),
+    ("stopped in its sleep", TOLD + S3, [">cont", "RESUME", "<", ".", "SUSPEND", ">stop", "STOP", "<", "=paused", ">system_wakeup", "!"]
+     + [">stop", "<", ">cont", "RESUME", "<", "=suspended", ">system_wakeup", "WAKEUP", "<", ".", "SUSPEND"]),
+    ("stopped in its sleep and reset", TOLD + S3, [">cont", "RESUME", "<", ".", "SUSPEND", ">stop", "STOP", "<"]
+     + [">system_reset", "RESET host-qmp-system-reset", "<", "=prelaunch", ">cont", "RESUME", "<", ".", "SUSPEND"]),
+    ("off, and started again", TOLD + S5, ["-no-shutdown", ">cont", "RESUME", "<", ".", "SHUTDOWN guest-shutdown", "STOP", "=shutdown"]
      + [">cont", "!", ">stop", "<", "=shutdown", ">system_reset", "RESET host-qmp-system-reset", "<", "=prelaunch"]),
-    ("panicked, and continued", WHILE + PANIC, ["-no-shutdown", ">cont", "RESUME", "<", "GUEST_PANICKED pause", "STOP", "=guest-panicked"]
+    ("panicked, and continued", TOLD + PANIC, ["-no-shutdown", ">cont", "RESUME", "<", ".", "GUEST_PANICKED pause", "STOP", "=guest-panicked"]
      + [">stop", "<", "=guest-panicked", ">cont", "RESUME", "<", "=running", ">stop", "STOP", "<", "=paused"]),
     ("reset where that is the end", b"", ["-no-reboot", ">cont", "RESUME", "<", ">system_reset"]
      + ["SHUTDOWN host-qmp-system-reset", "<", 0]),
@@ -95,12 +96,12 @@ def shown(message):
 
 
 @contextlib.contextmanager
-def machine(program, options):
+def machine(program, options, console=False):
     """An emulator whose guest, not started yet, runs `program`, and its monitor."""
     with tempfile.NamedTemporaryFile() as image:
         firmware.write(image.name, program)
         arguments = ["-bios", image.name, "-device", "pvpanic", *options]
-        with Emulator(*arguments, guest=False, console=False, paused=True, memory=16) as emulator:
+        with Emulator(*arguments, guest=False, console=console, paused=True, memory=16) as emulator:
             yield emulator, emulator.qmp()
 
 
@@ -116,6 +117,8 @@ def converse(emulator, qmp, steps):
         if isinstance(step, int):
             expect_equal(qmp.read_line(), b"", "after the last message")
             expect_equal(emulator.wait(), step, "exit status")
+        elif step == ".":
+            emulator.console.write(b".")
         elif step.startswith(">"):
             qmp.send({"execute": step[1:]})
         elif step.startswith("="):
@@ -147,7 +150,7 @@ def conversations():
     need_kvm()
     for name, program, steps in CONVERSATIONS:
         options = [step for step in steps if isinstance(step, str) and step.startswith("-")]
-        with machine(program, options) as (emulator, qmp):
+        with machine(program, options, console=True) as (emulator, qmp):
             try:
                 converse(emulator, qmp, [step for step in steps if step not in options])
             except (Failure, QmpError) as failure:
