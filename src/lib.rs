@@ -3,6 +3,7 @@
 //! The rooms of the library and which may use which are described in `ARCHITECTURE.md`.
 
 pub mod accel;
+pub mod block;
 pub mod calendar;
 pub mod chardev;
 pub mod cmdline;

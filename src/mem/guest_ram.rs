@@ -73,6 +73,24 @@ impl GuestRam {
     pub(super) fn new(ranges: Vec<RamRange>) -> Self {
         Self(ranges)
     }
+
+    /// The blocks that `len` bytes at `addr` lie in: each with the offset and the number of bytes there. None if a part is no
+    /// RAM.
+    #[must_use]
+    pub fn pieces(&self, addr: u64, len: u64) -> Option<Vec<(Arc<RamBlock>, u64, usize)>> {
+        let mut pieces = Vec::with_capacity(1);
+        let (mut at, mut left) = (addr, len);
+        while left != 0 {
+            let range = self.find_region(GuestAddress(at))?;
+            let from = at - range.start;
+            let here = left.min(range.len() - from);
+            let bytes = usize::try_from(here).ok()?;
+            pieces.push((Arc::clone(&range.block), range.offset + from, bytes));
+            left -= here;
+            at = if left == 0 { at } else { at.checked_add(here)? };
+        }
+        Some(pieces)
+    }
 }
 
 impl GuestMemoryBackend for GuestRam {
