@@ -27,7 +27,7 @@ pub(super) fn apply_object(builder: &mut Builder, mut map: Map<String, Value>) -
         return Err(Error::new(format!("Duplicate ID '{id}' for object")));
     }
     let form = if is_json(builder) { Form::Json } else { Form::Text };
-    qom::objects::check(required_text(&map, "qom-type")?, &map, form).map_err(|error| Error::new(error.desc))?;
+    qom::objects::check(required_text(&map, "qom-type")?, &map, form).map_err(|error| Error::new(error.to_string()))?;
     builder.config.machine.objects.push(map);
     Ok(())
 }

@@ -62,7 +62,7 @@ impl<'a> User<'a> {
         match self {
             Self::Serial(id) => Error::new(error.class, format!("-serial chardev:{id}: {}", error.desc)),
             Self::Device(device, id) => device_refusal(device, id, error),
-            Self::Debugcon(entry, id) => entry.blame(&refusal("isa-debugcon", id, error)),
+            Self::Debugcon(entry, id) => entry.blame(refusal("isa-debugcon", id, error)),
         }
     }
 }

@@ -114,7 +114,8 @@ pub struct Entry {
 impl Entry {
     /// `error` with the option in front.
     #[must_use]
-    pub fn blame(&self, error: &Error) -> Error {
+    pub fn blame(&self, error: impl Into<Error>) -> Error {
+        let error = error.into();
         Error {
             class: error.class,
             desc: format!("{}: {}", self.location, error.desc),

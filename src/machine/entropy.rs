@@ -1,15 +1,35 @@
 //! The sources of random bytes that users made, shared by the worker's objects and the devices that read from them.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
 use crate::devices::virtio::rng::EntropySource;
-use crate::qapi::Error;
-use crate::qom::Registry;
+use crate::qapi::QmpError;
 use crate::qom::objects::RngConfig;
+use crate::qom::{PropertyError, Registry};
 use crate::report::reason;
+
+/// A source of random bytes that cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum EntropyError {
+    /// A property of its object is wrong.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// The file cannot be opened.
+    #[error("Could not open '{}': {}", path.display(), reason(error))]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl QmpError for EntropyError {}
 
 /// Sources by the ids of their objects. Clones are the same list.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +44,7 @@ impl EntropySources {
         &self,
         registry: &Registry,
         objects: impl IntoIterator<Item = &'a Map<String, Value>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), EntropyError> {
         for object in objects {
             let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
             let (qom_type, id) = (text("qom-type"), text("id"));
@@ -43,11 +63,13 @@ impl EntropySources {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn open(config: &RngConfig) -> Result<EntropySource, Error> {
+    pub fn open(config: &RngConfig) -> Result<EntropySource, EntropyError> {
         match config {
             RngConfig::Builtin => Ok(EntropySource::Builtin),
-            RngConfig::File(path) => EntropySource::open(path)
-                .map_err(|error| Error::generic(format!("Could not open '{}': {}", path.display(), reason(&error)))),
+            RngConfig::File(path) => EntropySource::open(path).map_err(|error| EntropyError::Open {
+                path: path.clone(),
+                error,
+            }),
         }
     }
 
@@ -94,7 +116,7 @@ mod tests {
         assert!(sources.get("a").is_none());
         let missing = RngConfig::File("/nodir/x".into());
         assert_eq!(
-            EntropySources::open(&missing).unwrap_err().desc,
+            EntropySources::open(&missing).unwrap_err().to_string(),
             "Could not open '/nodir/x': No such file or directory"
         );
     }

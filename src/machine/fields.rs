@@ -2,8 +2,29 @@
 
 use serde_json::{Map, Value};
 
-use crate::qapi::Error;
+use crate::qapi::QmpError;
 use crate::qapi::text::{self, NumberError};
+
+/// A parameter that is missing, unknown or no number.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FieldError {
+    /// It must be given.
+    #[error("Parameter '{0}' is missing")]
+    Missing(&'static str),
+    /// It is not of this form.
+    #[error("Parameter '{name}' expects {what}")]
+    Expects {
+        /// The parameter.
+        name: &'static str,
+        /// What it takes.
+        what: &'static str,
+    },
+    /// The option has none of this name.
+    #[error("Invalid parameter '{0}'")]
+    Unknown(String),
+}
+
+impl QmpError for FieldError {}
 
 /// The parameters of one option.
 #[derive(Clone, Copy, Debug)]
@@ -31,12 +52,16 @@ impl<'a> Fields<'a> {
     }
 
     /// A text that must be there.
-    pub(crate) fn required_text(self, name: &str) -> Result<&'a str, Error> {
-        self.text(name).ok_or_else(|| missing(name))
+    pub(crate) fn required_text(self, name: &'static str) -> Result<&'a str, FieldError> {
+        self.text(name).ok_or(FieldError::Missing(name))
     }
 
     /// A number that fits `T`, which messages call `kind`.
-    pub(crate) fn number<T: TryFrom<u64>>(self, name: &str, kind: &str) -> Result<Option<T>, Error> {
+    pub(crate) fn number<T: TryFrom<u64>>(
+        self,
+        name: &'static str,
+        kind: &'static str,
+    ) -> Result<Option<T>, FieldError> {
         let Some(given) = self.text(name) else {
             return Ok(None);
         };
@@ -49,24 +74,28 @@ impl<'a> Fields<'a> {
     }
 
     /// A number that must be there.
-    pub(crate) fn required_number<T: TryFrom<u64>>(self, name: &str, kind: &str) -> Result<T, Error> {
-        self.number(name, kind)?.ok_or_else(|| missing(name))
+    pub(crate) fn required_number<T: TryFrom<u64>>(
+        self,
+        name: &'static str,
+        kind: &'static str,
+    ) -> Result<T, FieldError> {
+        self.number(name, kind)?.ok_or(FieldError::Missing(name))
     }
 
     /// A number that may be negative.
-    pub(crate) fn signed(self, name: &str) -> Result<Option<i64>, Error> {
+    pub(crate) fn signed(self, name: &'static str) -> Result<Option<i64>, FieldError> {
         let number = self.text(name).map(text::parse_int).transpose();
         number.map_err(|_| expects(name, "an int64 value"))
     }
 
     /// Bytes; the text may end in one of `BKMGTPE`.
-    pub(crate) fn size(self, name: &str) -> Result<Option<u64>, Error> {
+    pub(crate) fn size(self, name: &'static str) -> Result<Option<u64>, FieldError> {
         let size = self.text(name).map(|given| text::parse_size(given, 1)).transpose();
         size.map_err(|_| expects(name, "a size value"))
     }
 
     /// Numbers and ranges `0-3`, given once or several times.
-    pub(crate) fn numbers(self, name: &str) -> Result<Vec<u16>, Error> {
+    pub(crate) fn numbers(self, name: &'static str) -> Result<Vec<u16>, FieldError> {
         let mut numbers = Vec::new();
         for given in self.texts(name) {
             let (first, last) = given.split_once('-').unwrap_or((given, given));
@@ -86,20 +115,16 @@ impl<'a> Fields<'a> {
     }
 
     /// Refuses parameters that are none of `known`.
-    pub(crate) fn only(self, known: &[&str]) -> Result<(), Error> {
+    pub(crate) fn only(self, known: &[&str]) -> Result<(), FieldError> {
         match self.map.keys().find(|name| !known.contains(&name.as_str())) {
-            Some(name) => Err(Error::generic(format!("Invalid parameter '{name}'"))),
+            Some(name) => Err(FieldError::Unknown(name.clone())),
             None => Ok(()),
         }
     }
 }
 
-fn missing(name: &str) -> Error {
-    Error::generic(format!("Parameter '{name}' is missing"))
-}
-
-fn expects(name: &str, what: &str) -> Error {
-    Error::generic(format!("Parameter '{name}' expects {what}"))
+fn expects(name: &'static str, what: &'static str) -> FieldError {
+    FieldError::Expects { name, what }
 }
 
 #[cfg(test)]
@@ -145,7 +170,7 @@ mod tests {
             (fields.signed("x").unwrap_err(), "Parameter 'x' expects an int64 value"),
             (fields.only(&["size"]).unwrap_err(), "Invalid parameter 'cpus'"),
         ] {
-            assert_eq!(error.desc, expected);
+            assert_eq!(error.to_string(), expected);
         }
     }
 }

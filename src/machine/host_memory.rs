@@ -75,9 +75,11 @@ pub(crate) fn advise(region: &RamMapping, advice: Advice) {
 
 /// Touches every page for writing with `threads` threads, so that the guest never waits for memory, and never finds
 /// out too late that there is none.
-pub(crate) fn populate(region: &RamMapping, threads: usize) -> io::Result<()> {
+pub(crate) fn populate(region: &RamMapping, threads: u64) -> io::Result<()> {
     const STEP: usize = 2 << 20;
-    let chunk = region.size().div_ceil(threads.max(1)).next_multiple_of(STEP);
+    // More threads than bytes are as good as one for each step.
+    let threads = usize::try_from(threads).unwrap_or(usize::MAX).max(1);
+    let chunk = region.size().div_ceil(threads).next_multiple_of(STEP);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..region.size())
             .step_by(chunk)

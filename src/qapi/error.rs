@@ -81,6 +81,20 @@ impl Error {
     }
 }
 
+/// An error of one of the rooms, as a client is told of it: its text is what it displays.
+pub trait QmpError: std::error::Error {
+    /// What clients act on.
+    fn class(&self) -> ErrorClass {
+        ErrorClass::GenericError
+    }
+}
+
+impl<E: QmpError> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self::new(error.class(), error.to_string())
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.desc)

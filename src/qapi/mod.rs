@@ -16,4 +16,4 @@ pub mod text;
 pub mod throttle;
 pub mod visit;
 
-pub use error::{Error, ErrorClass};
+pub use error::{Error, ErrorClass, QmpError};

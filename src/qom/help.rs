@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
+use super::error::{PropertyError, TypeError};
 use super::registry::Registry;
 use super::types::{Default, PropertyInfo};
-use crate::qapi::Error;
 
 impl Registry {
     /// What `-device help` prints: devices that users may create.
@@ -35,7 +35,7 @@ impl Registry {
     ///
     /// # Errors
     /// As for `device-list-properties`.
-    pub fn device_help(&self, type_name: &str) -> Result<String, Error> {
+    pub fn device_help(&self, type_name: &str) -> Result<String, TypeError> {
         Ok(table(type_name, self.device_properties(type_name)?))
     }
 
@@ -55,7 +55,7 @@ impl Registry {
     ///
     /// # Errors
     /// Says that users cannot create an object of this type.
-    pub fn object_help(&self, type_name: &str) -> Result<String, Error> {
+    pub fn object_help(&self, type_name: &str) -> Result<String, PropertyError> {
         self.check_object_type(type_name)?;
         Ok(table(type_name, self.settable_properties(type_name)))
     }
@@ -70,15 +70,13 @@ impl Registry {
     ///
     /// # Errors
     /// Says that they may not.
-    pub fn check_object_type(&self, type_name: &str) -> Result<(), Error> {
+    pub fn check_object_type(&self, type_name: &str) -> Result<(), PropertyError> {
         let creatable = self
             .get(type_name)
             .is_some_and(|object| !object.is_abstract && self.is_a(type_name, "user-creatable"));
         match creatable {
             true => Ok(()),
-            false => Err(Error::generic(format!(
-                "Parameter 'qom-type' does not accept value '{type_name}'"
-            ))),
+            false => Err(PropertyError::NotCreatable(type_name.to_owned())),
         }
     }
 
@@ -147,11 +145,11 @@ mod tests {
             ]
         );
         assert_eq!(
-            registry.device_help("nope").unwrap_err().desc,
+            registry.device_help("nope").unwrap_err().to_string(),
             "Device 'nope' not found"
         );
         assert_eq!(
-            registry.object_help("test-serial").unwrap_err().desc,
+            registry.object_help("test-serial").unwrap_err().to_string(),
             "Parameter 'qom-type' does not accept value 'test-serial'"
         );
         assert!(

@@ -5,6 +5,7 @@
 //! properties of one object were set to; a [`Tree`] holds the objects of a running guest.
 
 pub mod base;
+mod error;
 pub mod help;
 pub mod objects;
 mod queries;
@@ -15,6 +16,7 @@ pub mod tree;
 mod types;
 mod values;
 
+pub use error::{PropertyError, TypeError};
 pub use registry::{DuplicateType, Registry, Type};
 pub use tree::{Object, Tree};
 pub use types::{Default, PropertyInfo, PropertyKind, TypeInfo};

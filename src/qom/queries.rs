@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
+use super::error::TypeError;
 use super::registry::{Registry, Type};
 use super::types::PropertyInfo;
-use crate::qapi::Error;
 
 impl Registry {
     /// `qom-list-types`: types that are, inherit from or implement `implements`, abstract ones only on demand. An array
@@ -22,12 +22,12 @@ impl Registry {
     ///
     /// # Errors
     /// Class `DeviceNotFound` if there is no such type; `GenericError` for interfaces, which have no objects.
-    pub fn list_properties(&self, type_name: &str) -> Result<Vec<Value>, Error> {
+    pub fn list_properties(&self, type_name: &str) -> Result<Vec<Value>, TypeError> {
         if self.get(type_name).is_none() {
-            return Err(Error::device_not_found(format!("Class '{type_name}' not found")));
+            return Err(TypeError::NoType(type_name.to_owned()));
         }
         if self.lineage(type_name).any(|link| link.name == "interface") {
-            return Err(Error::generic("Parameter 'typename' expects a QOM type"));
+            return Err(TypeError::Interface);
         }
         Ok(self.properties(type_name).into_iter().map(property_info).collect())
     }
@@ -36,20 +36,18 @@ impl Registry {
     ///
     /// # Errors
     /// Class `DeviceNotFound` if there is no such type; `GenericError` if it is abstract or no device.
-    pub fn list_device_properties(&self, type_name: &str) -> Result<Vec<Value>, Error> {
+    pub fn list_device_properties(&self, type_name: &str) -> Result<Vec<Value>, TypeError> {
         let properties = self.device_properties(type_name)?;
         Ok(properties.into_iter().map(property_info).collect())
     }
 
     /// The properties that make one device type different from others; QEMU keeps those called `legacy-` to itself.
-    pub(super) fn device_properties(&self, type_name: &str) -> Result<Vec<&PropertyInfo>, Error> {
+    pub(super) fn device_properties(&self, type_name: &str) -> Result<Vec<&PropertyInfo>, TypeError> {
         let entry = self
             .get(type_name)
-            .ok_or_else(|| Error::device_not_found(format!("Device '{type_name}' not found")))?;
+            .ok_or_else(|| TypeError::NoDevice(type_name.to_owned()))?;
         if entry.is_abstract || !self.is_a(type_name, "device") {
-            return Err(Error::generic(
-                "Parameter 'typename' expects a non-abstract device type",
-            ));
+            return Err(TypeError::NotADevice);
         }
         let common = self.properties("device");
         let mut properties = self.properties(type_name);
@@ -84,7 +82,7 @@ fn property_info(property: &PropertyInfo) -> Value {
 mod tests {
     use super::super::testing::registry;
     use super::*;
-    use crate::qapi::ErrorClass;
+    use crate::qapi::{ErrorClass, QmpError};
 
     #[test]
     fn types_by_what_they_are() {
@@ -114,13 +112,16 @@ mod tests {
         assert!(!properties.iter().any(|property| property["name"] == "realized"));
         let error = registry().list_device_properties("nope").unwrap_err();
         assert_eq!(
-            (error.class, error.desc.as_str()),
+            (error.class(), error.to_string().as_str()),
             (ErrorClass::DeviceNotFound, "Device 'nope' not found")
         );
         for wrong in ["isa-device", "iothread", "conventional-pci-device"] {
             let error = registry().list_device_properties(wrong).unwrap_err();
-            assert_eq!(error.class, ErrorClass::GenericError);
-            assert_eq!(error.desc, "Parameter 'typename' expects a non-abstract device type");
+            assert_eq!(error.class(), ErrorClass::GenericError);
+            assert_eq!(
+                error.to_string(),
+                "Parameter 'typename' expects a non-abstract device type"
+            );
         }
     }
 
@@ -151,11 +152,11 @@ mod tests {
         );
         let error = registry.list_properties("nope").unwrap_err();
         assert_eq!(
-            (error.class, error.desc.as_str()),
+            (error.class(), error.to_string().as_str()),
             (ErrorClass::DeviceNotFound, "Class 'nope' not found")
         );
         assert_eq!(
-            registry.list_properties("user-creatable").unwrap_err().desc,
+            registry.list_properties("user-creatable").unwrap_err().to_string(),
             "Parameter 'typename' expects a QOM type"
         );
     }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::error::PropertyError;
 use super::registry::Registry;
 use super::types::{PropertyInfo, PropertyKind};
-use crate::qapi::Error;
 use crate::qapi::text;
 
 /// A switch that may be left to us.
@@ -75,7 +75,7 @@ impl Registry {
         type_name: &str,
         given: &Map<String, Value>,
         globals: impl IntoIterator<Item = GlobalValue<'a>>,
-    ) -> Result<Values, Error> {
+    ) -> Result<Values, PropertyError> {
         let mut values = Values::default();
         for property in self.properties(type_name) {
             if let Some(default) = property.default.to_json() {
@@ -92,10 +92,11 @@ impl Registry {
         for (driver, name, text) in globals {
             if self.is_a(type_name, driver) {
                 self.assign(&mut values, type_name, name, &json!(text))
-                    .map_err(|error| {
-                        // QEMU reads these with the reader for values that have a type.
-                        let reason = error.desc.replace("expects integer", "expects uint64");
-                        Error::generic(format!("can't apply global {driver}.{name}={text}: {reason}"))
+                    .map_err(|error| PropertyError::Global {
+                        driver: driver.to_owned(),
+                        property: name.to_owned(),
+                        value: text.to_owned(),
+                        cause: Box::new(in_a_global(error)),
                     })?;
             }
         }
@@ -107,16 +108,16 @@ impl Registry {
         Ok(values)
     }
 
-    fn assign(&self, values: &mut Values, type_name: &str, name: &str, value: &Value) -> Result<(), Error> {
+    fn assign(&self, values: &mut Values, type_name: &str, name: &str, value: &Value) -> Result<(), PropertyError> {
         let property = match self.property(type_name, name) {
             Some(property) => property,
             None if self.is_a(type_name, "user-creatable") => {
-                return Err(Error::generic(format!("Parameter '{name}' is unexpected")));
+                return Err(PropertyError::Unexpected(name.to_owned()));
             }
-            None => return Err(Error::generic(format!("Property '{type_name}.{name}' not found"))),
+            None => return Err(PropertyError::not_found(type_name, name)),
         };
         if !property.settable {
-            return Err(Error::generic(format!("Property '{type_name}.{name}' is not writable")));
+            return Err(PropertyError::not_writable(type_name, name));
         }
         let value = parse(type_name, property, value)?;
         values.values.insert(property.name, value);
@@ -208,13 +209,13 @@ impl Values {
 }
 
 /// The value in the form QMP shows it.
-fn parse(type_name: &str, property: &PropertyInfo, value: &Value) -> Result<Value, Error> {
+fn parse(type_name: &str, property: &PropertyInfo, value: &Value) -> Result<Value, PropertyError> {
     let name = property.name;
     match property.kind {
         PropertyKind::Bool => parse_bool(name, value),
         PropertyKind::Str | PropertyKind::String | PropertyKind::Chardev | PropertyKind::Link(_) => match value {
             Value::String(_) => Ok(value.clone()),
-            _ => Err(wrong_type(name, "string")),
+            _ => Err(PropertyError::wrong_type(name, "string")),
         },
         PropertyKind::Uint8 => parse_uint(name, value, u8::MAX.into(), "uint8_t"),
         PropertyKind::Uint16 => parse_uint(name, value, u16::MAX.into(), "uint16_t"),
@@ -231,85 +232,94 @@ fn parse(type_name: &str, property: &PropertyInfo, value: &Value) -> Result<Valu
             _ => parse_enum(name, value, &["auto", "on", "off"]),
         },
         PropertyKind::PciAddr => parse_pci_addr(type_name, name, value),
-        PropertyKind::Other(_) => Err(Error::generic(format!("Property '{type_name}.{name}' is not writable"))),
+        PropertyKind::Other(_) => Err(PropertyError::not_writable(type_name, name)),
     }
 }
 
-fn expects(name: &str, what: &str) -> Error {
-    Error::generic(format!("Parameter '{name}' expects {what}"))
+/// QEMU reads what `-global` gives with the reader for values that have a type.
+fn in_a_global(error: PropertyError) -> PropertyError {
+    match error {
+        PropertyError::Expects { name, what: "integer" } => PropertyError::Expects { name, what: "uint64" },
+        other => other,
+    }
 }
 
-fn wrong_type(name: &str, expected: &str) -> Error {
-    Error::generic(format!("Invalid parameter type for '{name}', expected: {expected}"))
-}
-
-fn parse_bool(name: &str, value: &Value) -> Result<Value, Error> {
+fn parse_bool(name: &str, value: &Value) -> Result<Value, PropertyError> {
     match value {
         Value::Bool(_) => Ok(value.clone()),
         Value::String(text) => match text::parse_bool(text) {
             Some(on) => Ok(json!(on)),
-            None => Err(expects(name, "'on' or 'off'")),
+            None => Err(PropertyError::expects(name, "'on' or 'off'")),
         },
-        _ => Err(wrong_type(name, "boolean")),
+        _ => Err(PropertyError::wrong_type(name, "boolean")),
     }
 }
 
-fn parse_uint(name: &str, value: &Value, max: u64, kind: &str) -> Result<Value, Error> {
+fn parse_uint(name: &str, value: &Value, max: u64, kind: &'static str) -> Result<Value, PropertyError> {
     let number = match value {
-        Value::String(text) => text::parse_uint(text).map_err(|_| expects(name, "integer"))?,
+        Value::String(text) => text::parse_uint(text).map_err(|_| PropertyError::expects(name, "integer"))?,
         Value::Number(number) => match (number.as_u64(), number.as_i64()) {
             (Some(number), _) => number,
             (None, Some(negative)) => negative as u64,
-            (None, None) => return Err(expects(name, "uint64")),
+            (None, None) => return Err(PropertyError::expects(name, "uint64")),
         },
-        _ => return Err(expects(name, "uint64")),
+        _ => return Err(PropertyError::expects(name, "uint64")),
     };
     match number <= max {
         true => Ok(json!(number)),
-        false => Err(expects(name, kind)),
+        false => Err(PropertyError::expects(name, kind)),
     }
 }
 
-fn parse_int(name: &str, value: &Value, range: std::ops::RangeInclusive<i64>, kind: &str) -> Result<Value, Error> {
+fn parse_int(
+    name: &str,
+    value: &Value,
+    range: std::ops::RangeInclusive<i64>,
+    kind: &'static str,
+) -> Result<Value, PropertyError> {
     let number = match value {
-        Value::String(text) => text::parse_int(text).map_err(|_| expects(name, "integer"))?,
-        _ => value.as_i64().ok_or_else(|| wrong_type(name, "integer"))?,
+        Value::String(text) => text::parse_int(text).map_err(|_| PropertyError::expects(name, "integer"))?,
+        _ => value
+            .as_i64()
+            .ok_or_else(|| PropertyError::wrong_type(name, "integer"))?,
     };
     match range.contains(&number) {
         true => Ok(json!(number)),
-        false => Err(expects(name, kind)),
+        false => Err(PropertyError::expects(name, kind)),
     }
 }
 
-fn parse_size(name: &str, value: &Value, what: &str) -> Result<Value, Error> {
+fn parse_size(name: &str, value: &Value, what: &'static str) -> Result<Value, PropertyError> {
     match value {
         Value::String(text) => match text::parse_size(text, 1) {
             Ok(size) => Ok(json!(size)),
-            Err(_) => Err(expects(name, what)),
+            Err(_) => Err(PropertyError::expects(name, what)),
         },
         _ => value
             .as_u64()
             .map(|size| json!(size))
-            .ok_or_else(|| expects(name, "uint64")),
+            .ok_or_else(|| PropertyError::expects(name, "uint64")),
     }
 }
 
 /// A JSON list of numbers, or texts that are numbers or ranges `first-last`.
-fn parse_list(name: &str, value: &Value) -> Result<Value, Error> {
+fn parse_list(name: &str, value: &Value) -> Result<Value, PropertyError> {
     let items = match value {
         Value::Array(items) => items.as_slice(),
         Value::String(_) => std::slice::from_ref(value),
-        _ => return Err(wrong_type(name, "array")),
+        _ => return Err(PropertyError::wrong_type(name, "array")),
     };
     let mut list: Vec<u16> = Vec::new();
     for (index, item) in items.iter().enumerate() {
         let range = match item {
-            Value::String(text) => range(text).ok_or_else(|| expects(name, "a uint64 value or range"))?,
+            Value::String(text) => {
+                range(text).ok_or_else(|| PropertyError::expects(name, "a uint64 value or range"))?
+            }
             _ => item
                 .as_u64()
                 .and_then(|number| u16::try_from(number).ok())
                 .map(|number| number..=number)
-                .ok_or_else(|| expects(&format!("{name}[{index}]"), "uint16"))?,
+                .ok_or_else(|| PropertyError::expects(&format!("{name}[{index}]"), "uint16"))?,
         };
         list.extend(range);
     }
@@ -325,32 +335,33 @@ fn range(text: &str) -> Option<std::ops::RangeInclusive<u16>> {
     (first <= last).then_some(first..=last)
 }
 
-fn parse_enum(name: &str, value: &Value, values: &[&str]) -> Result<Value, Error> {
+fn parse_enum(name: &str, value: &Value, values: &[&str]) -> Result<Value, PropertyError> {
     match value {
         Value::String(text) if values.contains(&text.as_str()) => Ok(value.clone()),
-        Value::String(text) => Err(Error::generic(format!(
-            "Parameter '{name}' does not accept value '{text}'"
-        ))),
-        _ => Err(wrong_type(name, "string")),
+        Value::String(text) => Err(PropertyError::NoSuchValue {
+            name: name.to_owned(),
+            value: text.clone(),
+        }),
+        _ => Err(PropertyError::wrong_type(name, "string")),
     }
 }
 
 /// `slot[.function]` in hexadecimal, or both in one number; -1 for the next free slot.
-fn parse_pci_addr(type_name: &str, name: &str, value: &Value) -> Result<Value, Error> {
+fn parse_pci_addr(type_name: &str, name: &str, value: &Value) -> Result<Value, PropertyError> {
     match value {
         Value::String(text) => match pci_addr(text) {
             Some(addr) => Ok(json!(addr.devfn())),
-            None => Err(Error::generic(format!(
-                "Property '{type_name}.{name}' doesn't take value '{text}'"
-            ))),
+            None => Err(PropertyError::Meaningless {
+                type_name: type_name.to_owned(),
+                property: name.to_owned(),
+                value: text.clone(),
+            }),
         },
         Value::Number(number) => match number.as_i64() {
             Some(devfn) if (-1..=255).contains(&devfn) => Ok(json!(devfn)),
-            _ => Err(expects(name, "a value between -1 and 255")),
+            _ => Err(PropertyError::expects(name, "a value between -1 and 255")),
         },
-        _ => Err(Error::generic(format!(
-            "Invalid parameter type for '{name}', expected int or str"
-        ))),
+        _ => Err(PropertyError::NoAddress(name.to_owned())),
     }
 }
 
@@ -377,7 +388,9 @@ mod tests {
 
     fn values(type_name: &str, given: &Value) -> Result<Values, String> {
         let given = given.as_object().unwrap();
-        registry().values(type_name, given, []).map_err(|error| error.desc)
+        registry()
+            .values(type_name, given, [])
+            .map_err(|error| error.to_string())
     }
 
     fn message(type_name: &str, given: &Value) -> String {
@@ -509,7 +522,7 @@ mod tests {
             .values("test-serial", &Map::new(), [("test-serial", "index", "x")])
             .unwrap_err();
         assert_eq!(
-            error.desc,
+            error.to_string(),
             "can't apply global test-serial.index=x: Parameter 'index' expects uint64"
         );
         let said = registry().check_globals([("nope", "foo", "x"), ("isa-device", "foo", "x"), ("iothread", "a", "b")]);

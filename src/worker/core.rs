@@ -22,7 +22,7 @@ use crate::qom::tree::Tree;
 use crate::report;
 use crate::target::Target;
 
-use super::objects::{Objects, Plan, Supplied, Supply};
+use super::objects::{ObjectError, Objects, Plan, Supplied, Supply};
 use super::runstate::{Action, Actions, Change, Machine};
 
 /// Why no guest can be saved or moved, as `query-migrate` tells and `-only-migratable` refuses.
@@ -110,7 +110,7 @@ impl Core {
     ///
     /// # Errors
     /// Names what is missing, wrong or taken.
-    pub fn plan_object(&self, properties: &Map<String, Value>) -> Result<(Plan, Supply), Error> {
+    pub fn plan_object(&self, properties: &Map<String, Value>) -> Result<(Plan, Supply), ObjectError> {
         let mut properties = properties.clone();
         self.config.machine.preallocate(&mut properties);
         let (registry, guest) = (&self.registry, self.guest.as_deref());
@@ -121,7 +121,7 @@ impl Core {
     ///
     /// # Errors
     /// What it needs could not be got, or its id was taken meanwhile.
-    pub fn make_object(&self, plan: Plan, supplied: Supplied) -> Result<(), Error> {
+    pub fn make_object(&self, plan: Plan, supplied: Supplied) -> Result<(), ObjectError> {
         let named_threads = self.config.machine.debug_threads;
         let mut tree = self.tree.borrow_mut();
         self.objects.borrow_mut().make(&mut tree, plan, supplied, named_threads)
@@ -131,7 +131,7 @@ impl Core {
     ///
     /// # Errors
     /// There is none of this id, or the machine uses it.
-    pub fn remove_object(&self, id: &str) -> Result<(), Error> {
+    pub fn remove_object(&self, id: &str) -> Result<(), ObjectError> {
         let is_used = super::objects::is_used(self.guest.as_deref(), id) || self.spare_ram() == Some(id);
         let mut tree = self.tree.borrow_mut();
         self.objects.borrow_mut().remove(&mut tree, is_used, id)
@@ -386,7 +386,7 @@ impl Core {
         let mut tree = self.tree.borrow_mut();
         plugged
             .into_iter()
-            .try_for_each(|shown| super::tree::show(&mut tree, shown))
+            .try_for_each(|shown| super::tree::show(&mut tree, shown).map_err(Error::from))
     }
 
     /// Takes devices that are no more out of the tree of objects, and tells the clients.

@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
 
 use crate::devices::virtio::rng::EntropySource;
-use crate::machine::entropy::EntropySources;
+use crate::machine::entropy::{EntropyError, EntropySources};
 use crate::machine::guest::Guest;
 use crate::machine::info::MemdevInfo;
-use crate::qapi::Error;
 use crate::qapi::qmp::IOThreadInfo;
 use crate::qapi::text::is_well_formed_id;
 use crate::qapi::visit::{At, Decode, Mode};
-use crate::qom::Registry;
-use crate::qom::objects::{IoThreadConfig, MemoryBackendConfig, RngConfig, SecretConfig, SecretSource};
-use crate::qom::tree::{Simple, Tree};
+use crate::qapi::{Error, ErrorClass, QmpError};
+use crate::qom::objects::{
+    IoThreadConfig, IoThreadError, MemoryBackendConfig, MemoryBackendError, RngConfig, SecretConfig, SecretError,
+    SecretSource,
+};
+use crate::qom::tree::{Simple, Tree, TreeError};
+use crate::qom::{PropertyError, Registry};
 use crate::report::reason;
 
 use super::discard::Discard;
@@ -58,6 +61,81 @@ enum UserObject {
 pub(super) type Spare = crate::machine::backend::SpareMemory;
 #[cfg(not(target_arch = "x86_64"))]
 pub(super) type Spare = std::convert::Infallible;
+
+/// Why there is no such memory.
+#[cfg(target_arch = "x86_64")]
+pub(super) type SpareError = crate::machine::backend::BackendError;
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) type SpareError = std::convert::Infallible;
+
+/// An object that cannot be made or removed, or is not what it is taken for; in QEMU's words where it has some.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectError {
+    /// A property by itself.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// The properties of an I/O thread.
+    #[error(transparent)]
+    IoThread(#[from] IoThreadError),
+    /// The properties of a memory backend.
+    #[error(transparent)]
+    MemoryConfig(#[from] MemoryBackendError),
+    /// The properties of a secret, or what it is written in.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The source of random bytes.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+    /// The host does not give the memory.
+    #[error(transparent)]
+    Memory(#[from] SpareError),
+    /// Its place in the tree of objects.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The id is none that anybody may choose.
+    #[error("Parameter 'id' expects an identifier")]
+    MalformedId,
+    /// There is an object of this id.
+    #[error("attempt to add duplicate property '{0}' to object (type 'container')")]
+    Taken(String),
+    /// There is no object of this id.
+    #[error("object '{0}' not found")]
+    NotFound(String),
+    /// The guest needs it.
+    #[error("object '{0}' is in use, can not be deleted")]
+    InUse(String),
+    /// There is no object of this id, and it was to be a secret.
+    #[error("No secret with id '{0}'")]
+    NoSecret(String),
+    /// The object of this id is none that could decrypt another.
+    #[error("Object with id '{0}' is not a secret")]
+    NotASecret(String),
+    /// A secret's file cannot be read.
+    #[error("Unable to read {}: {}", path.display(), reason(error))]
+    UnreadableSecret {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The host has no room for a thread.
+    #[error("cannot start the thread of '{id}': {}", reason(error))]
+    NoThread {
+        /// The object it was for.
+        id: String,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl QmpError for ObjectError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::Tree(error) => error.class(),
+            _ => ErrorClass::GenericError,
+        }
+    }
+}
 
 /// An object whose properties are in order, and that is still to be made.
 pub struct Plan {
@@ -99,9 +177,19 @@ pub enum Supplied {
     /// What a file holds.
     File(std::io::Result<Vec<u8>>),
     /// A source of random bytes.
-    Entropy(Result<EntropySource, Error>),
+    Entropy(Result<EntropySource, EntropyError>),
     /// Memory; none where guests cannot run.
-    Memory(Result<Option<Spare>, Error>),
+    Memory(Result<Option<Spare>, SpareError>),
+}
+
+impl Supplied {
+    /// What the file holds; of anything else, that there was no file to read.
+    fn into_file(self) -> io::Result<Vec<u8>> {
+        match self {
+            Self::File(content) => content,
+            Self::Nothing | Self::Entropy(_) | Self::Memory(_) => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
 }
 
 impl Supply {
@@ -151,13 +239,12 @@ impl Objects {
         registry: &Registry,
         guest: Option<&dyn Guest>,
         properties: &Map<String, Value>,
-    ) -> Result<(Plan, Supply), Error> {
+    ) -> Result<(Plan, Supply), ObjectError> {
         let text = |name: &str| properties.get(name).and_then(Value::as_str);
-        let missing = |name: &str| Error::generic(format!("Parameter '{name}' is missing"));
-        let qom_type = text("qom-type").ok_or_else(|| missing("qom-type"))?;
-        let id = text("id").ok_or_else(|| missing("id"))?;
+        let qom_type = text("qom-type").ok_or(PropertyError::Missing("qom-type"))?;
+        let id = text("id").ok_or(PropertyError::Missing("id"))?;
         if !is_well_formed_id(id) {
-            return Err(Error::generic("Parameter 'id' expects an identifier"));
+            return Err(ObjectError::MalformedId);
         }
         registry.check_object_type(qom_type)?;
         self.check_free(id)?;
@@ -199,7 +286,13 @@ impl Objects {
     ///
     /// # Errors
     /// What it needs could not be got, or its id was taken meanwhile.
-    pub fn make(&mut self, tree: &mut Tree, plan: Plan, supplied: Supplied, named_threads: bool) -> Result<(), Error> {
+    pub fn make(
+        &mut self,
+        tree: &mut Tree,
+        plan: Plan,
+        supplied: Supplied,
+        named_threads: bool,
+    ) -> Result<(), ObjectError> {
         let Plan { id, kind, node } = plan;
         self.check_free(&id)?;
         let (object, node) = match kind {
@@ -226,12 +319,10 @@ impl Objects {
         Ok(())
     }
 
-    fn check_free(&self, id: &str) -> Result<(), Error> {
+    fn check_free(&self, id: &str) -> Result<(), ObjectError> {
         match self.objects.contains_key(id) {
             false => Ok(()),
-            true => Err(Error::generic(format!(
-                "attempt to add duplicate property '{id}' to object (type 'container')"
-            ))),
+            true => Err(ObjectError::Taken(id.to_owned())),
         }
     }
 
@@ -239,7 +330,12 @@ impl Objects {
     ///
     /// # Errors
     /// A user has taken its id.
-    pub fn add_guest_memory(&mut self, tree: &mut Tree, registry: &Registry, guest: &dyn Guest) -> Result<(), Error> {
+    pub fn add_guest_memory(
+        &mut self,
+        tree: &mut Tree,
+        registry: &Registry,
+        guest: &dyn Guest,
+    ) -> Result<(), ObjectError> {
         for memdev in guest.memdevs() {
             if matches!(self.objects.get(&memdev.id), Some(UserObject::Memory(None))) {
                 continue;
@@ -256,12 +352,12 @@ impl Objects {
     ///
     /// # Errors
     /// There is none of this id, or it is used.
-    pub fn remove(&mut self, tree: &mut Tree, is_used: bool, id: &str) -> Result<(), Error> {
+    pub fn remove(&mut self, tree: &mut Tree, is_used: bool, id: &str) -> Result<(), ObjectError> {
         if !self.objects.contains_key(id) {
-            return Err(Error::generic(format!("object '{id}' not found")));
+            return Err(ObjectError::NotFound(id.to_owned()));
         }
         if is_used {
-            return Err(Error::generic(format!("object '{id}' is in use, can not be deleted")));
+            return Err(ObjectError::InUse(id.to_owned()));
         }
         if let Some(UserObject::Entropy) = self.objects.remove(id) {
             self.entropy.remove(id);
@@ -282,27 +378,26 @@ impl Objects {
     ///
     /// # Errors
     /// There is no object of this id, or it is none.
-    pub fn secret(&self, id: &str) -> Result<&[u8], Error> {
+    pub fn secret(&self, id: &str) -> Result<&[u8], ObjectError> {
         match self.objects.get(id) {
             Some(UserObject::Secret(bytes)) => Ok(bytes),
-            Some(_) => Err(Error::generic(format!("Object with id '{id}' is not a secret"))),
-            None => Err(Error::generic(format!("No secret with id '{id}'"))),
+            Some(_) => Err(ObjectError::NotASecret(id.to_owned())),
+            None => Err(ObjectError::NoSecret(id.to_owned())),
         }
     }
 
-    fn make_secret(&self, config: &SecretConfig, supplied: Supplied) -> Result<UserObject, Error> {
+    fn make_secret(&self, config: &SecretConfig, supplied: Supplied) -> Result<UserObject, ObjectError> {
         let written = match (&config.source, supplied) {
             (SecretSource::Data(data), _) => data.as_bytes().to_vec(),
-            (SecretSource::File(path), Supplied::File(content)) => content
-                .map_err(|error| Error::generic(format!("Unable to read {}: {}", path.display(), reason(&error))))?,
-            (SecretSource::File(path), _) => {
-                return Err(Error::generic(format!("Unable to read {}", path.display())));
+            (SecretSource::File(path), supplied) => {
+                supplied.into_file().map_err(|error| ObjectError::UnreadableSecret {
+                    path: path.clone(),
+                    error,
+                })?
             }
         };
         let key = config.keyid.as_deref().map(|id| self.secret(id)).transpose()?;
-        let revealed = config.reveal(written, key);
-        let bytes = revealed.map_err(|error| Error::generic(error.to_string()))?;
-        Ok(UserObject::Secret(bytes))
+        Ok(UserObject::Secret(config.reveal(written, key)?))
     }
 
     /// The memory backends that no guest uses.
@@ -341,7 +436,7 @@ pub(super) fn is_used(guest: Option<&dyn Guest>, id: &str) -> bool {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn allocate(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Spare>, Error> {
+fn allocate(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Spare>, SpareError> {
     Spare::new(id, qom_type, config)
 }
 
@@ -351,7 +446,7 @@ fn info(spare: &Spare) -> MemdevInfo {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn allocate(_: &str, _: &str, _: MemoryBackendConfig) -> Result<Option<Spare>, Error> {
+fn allocate(_: &str, _: &str, _: MemoryBackendConfig) -> Result<Option<Spare>, SpareError> {
     Ok(None)
 }
 
@@ -360,10 +455,18 @@ fn info(spare: &Spare) -> MemdevInfo {
     match *spare {}
 }
 
-fn start_iothread(id: &str, config: IoThreadConfig, node: Simple, named: bool) -> Result<(UserObject, Simple), Error> {
+fn start_iothread(
+    id: &str,
+    config: IoThreadConfig,
+    node: Simple,
+    named: bool,
+) -> Result<(UserObject, Simple), ObjectError> {
     let config = Arc::new(Mutex::new(config));
-    let (served, thread_id) = EventLoop::start(named.then(|| format!("IO {id}")))
-        .map_err(|error| Error::generic(format!("cannot start the thread of '{id}': {}", reason(&error))))?;
+    let (served, thread_id) =
+        EventLoop::start(named.then(|| format!("IO {id}"))).map_err(|error| ObjectError::NoThread {
+            id: id.to_owned(),
+            error,
+        })?;
     let mut node = node;
     type Field = fn(&mut IoThreadConfig) -> &mut u64;
     let fields: [(&'static str, Field); 4] = [
@@ -382,7 +485,7 @@ fn start_iothread(id: &str, config: IoThreadConfig, node: Simple, named: bool) -
                 let number = value
                     .as_u64()
                     .filter(|number| i64::try_from(*number).is_ok())
-                    .ok_or_else(|| Error::generic(format!("{name} value must be in range [0, {}]", i64::MAX)))?;
+                    .ok_or(IoThreadError::OutOfRange { property: name })?;
                 *field(&mut written.lock().unwrap_or_else(PoisonError::into_inner)) = number;
                 Ok(())
             },

@@ -161,7 +161,7 @@ impl Worker {
         registry.set_compat(machine::compat::of(machine));
         let entropy = EntropySources::default();
         let opened = entropy.open_all(&registry, &config.machine.objects);
-        opened.map_err(|error| error.desc)?;
+        opened.map_err(|error| error.to_string())?;
         let guest = machine::create(
             config.target,
             &config.machine,

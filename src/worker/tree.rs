@@ -9,7 +9,7 @@ use crate::machine::config::MachineConfig;
 use crate::machine::guest::{Guest, GuestObject};
 use crate::machine::types::MachineType;
 use crate::qom::Registry;
-use crate::qom::tree::{Simple, Tree};
+use crate::qom::tree::{Simple, Tree, TreeError};
 use crate::target::Target;
 
 /// A tree with the machine and everything plugged into it.
@@ -102,7 +102,7 @@ fn machine_object(
 ///
 /// # Errors
 /// There is no such place, or it is taken.
-pub(super) fn show(tree: &mut Tree, shown: GuestObject) -> Result<(), crate::qapi::Error> {
+pub(super) fn show(tree: &mut Tree, shown: GuestObject) -> Result<(), TreeError> {
     let (parent, name) = shown.path.rsplit_once('/').unwrap_or(("", &shown.path));
     tree.insert(parent, name, shown.object).map(drop)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::qapi::Error;
+use super::NumaError;
 
 /// Distance of a node to itself, and the least there is.
 pub(super) const LOCAL: u8 = 10;
@@ -34,25 +34,19 @@ impl Distances {
 
     /// Where some are given, each pair of the nodes up to `last` needs one in at least one direction, which then holds
     /// for both; as soon as one pair has two different ones, all pairs need both.
-    pub(super) fn complete(&mut self, last: u16) -> Result<(), Error> {
+    pub(super) fn complete(&mut self, last: u16) -> Result<(), NumaError> {
         if !self.are_given() {
             return Ok(());
         }
         let pairs = || (0..=last).flat_map(|from| (from + 1..=last).map(move |to| (from, to)));
         let both = |(from, to)| (self.0.get(&(from, to)), self.0.get(&(to, from)));
         if let Some((from, to)) = pairs().find(|pair| both(*pair) == (None, None)) {
-            return Err(Error::generic(format!(
-                "The distance between node {from} and {to} is missing, at least one distance value between each nodes \
-                 should be provided."
-            )));
+            return Err(NumaError::NoDistance { from, to });
         }
         let is_asymmetrical = pairs().any(|pair| matches!(both(pair), (Some(there), Some(back)) if there != back));
         let is_one_way = pairs().any(|pair| matches!(both(pair), (None, _) | (_, None)));
         if is_asymmetrical && is_one_way {
-            return Err(Error::generic(
-                "At least one asymmetrical pair of distances is given, please provide distances for both directions of \
-                 all node pairs.",
-            ));
+            return Err(NumaError::OneWay);
         }
         let back: Vec<_> = self.0.iter().map(|((from, to), far)| ((*to, *from), *far)).collect();
         for (pair, distance) in back {

@@ -1,6 +1,7 @@
 //! Guest NUMA nodes: the CPUs and memory they hold, and the distances between them.
 
 mod distances;
+mod error;
 mod options;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use self::distances::Distances;
+pub use self::error::NumaError;
 use super::config::{Entry, SmpConfig};
 use super::topology;
 use crate::qapi::Error;
@@ -40,7 +42,7 @@ impl Numa {
         let mut numa = Self::default();
         for entry in entries {
             let added = numa.add_entry(&entry.parameters, objects, smp);
-            added.map_err(|error| entry.blame(&error))?;
+            added.map_err(|error| entry.blame(error))?;
         }
         numa.complete(smp)?;
         Ok(numa)
@@ -80,21 +82,21 @@ impl Numa {
 
     /// Nodes must be numbered without gaps. Where no node has CPUs, they get them by socket in turn; where some CPUs are
     /// named, the others belong to node 0.
-    fn complete(&mut self, smp: &SmpConfig) -> Result<(), Error> {
-        let Some((last, _)) = self.nodes.last_key_value() else {
+    fn complete(&mut self, smp: &SmpConfig) -> Result<(), NumaError> {
+        let order: Vec<u16> = self.nodes.keys().copied().collect();
+        let Some(last) = order.last() else {
             return Ok(());
         };
         if let Some(missing) = (0..*last).rev().find(|id| !self.nodes.contains_key(id)) {
-            return Err(Error::generic(format!("numa: Node ID missing: {missing}")));
+            return Err(NumaError::Gap(missing));
         }
         self.distances.complete(*last)?;
         let none_named = self.nodes.values().all(|node| node.cpus.is_empty());
-        let count = u32::try_from(self.nodes.len()).unwrap_or(1);
         let mut left_over = Vec::new();
         for cpu in 0..smp.max_cpus {
             if none_named {
-                let node = topology::ids(cpu, smp).socket % count;
-                self.assign(cpu, u16::try_from(node).unwrap_or_default());
+                let socket = topology::ids(cpu, smp).socket as usize;
+                self.assign(cpu, order[socket % order.len()]);
             } else if self.node_of_cpu(cpu).is_none() {
                 left_over.push(format!("CPU {cpu} [{}]", topology::describe(cpu, smp)));
                 self.assign(cpu, 0);

@@ -38,7 +38,7 @@ use crate::machine::streams::Streams;
 use crate::machine::types::{self, MachineType};
 use crate::mem::{Mapping, Region};
 use crate::qapi::Error;
-use crate::qom::{Registry, Type, Values};
+use crate::qom::{PropertyError, Registry, Type, Values};
 use crate::report::reason;
 use crate::target::Target;
 
@@ -269,7 +269,11 @@ pub(crate) fn check_globals(registry: &Registry, config: &MachineConfig) -> Resu
 ///
 /// # Errors
 /// Names what `-global` says and the device does not take.
-pub(crate) fn built_in_values(registry: &Registry, config: &MachineConfig, type_name: &str) -> Result<Values, Error> {
+pub(crate) fn built_in_values(
+    registry: &Registry,
+    config: &MachineConfig,
+    type_name: &str,
+) -> Result<Values, PropertyError> {
     let globals = config.globals.iter().map(Global::as_value);
     registry.values(type_name, &Map::new(), globals)
 }

@@ -42,7 +42,7 @@ pub(crate) fn device(facts: &Facts<'_>, boot: &Boot, memory: &Arc<AddressSpace>)
     }
     for entry in &config.fw_cfg {
         let added = add_entry(&mut items, &entry.parameters, &config.objects);
-        added.map_err(|error| entry.blame(&error))?;
+        added.map_err(|error| entry.blame(error))?;
     }
     if let (Boot::Firmware(_), Some(kernel)) = (boot, &config.kernel) {
         add_kernel(&mut items, kernel)?;

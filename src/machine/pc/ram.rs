@@ -8,17 +8,66 @@ use super::layout::{FOUR_GIB, Split};
 use super::memory_map::MemoryMap;
 use crate::{
     machine::{
-        backend::{Backend, BackendDefaults},
+        backend::{Backend, BackendDefaults, BackendError},
         info::{MemdevInfo, MemoryRegionInfo},
         numa::Numa,
     },
-    mem::{Mapping, RamBlock, Region},
-    qapi::Error,
+    mem::{BlockExists, MapError, Mapping, RamBlock, Region},
+    qapi::QmpError,
     qom::{Registry, objects::is_memory_backend},
 };
 
 /// Id of the backend that `-m` alone stands for.
 pub(crate) const DEFAULT_RAM_ID: &str = "pc.ram";
+
+/// Guest RAM that cannot be had as it is asked for, in QEMU's words where it has some.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RamError {
+    /// A backend by itself.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    /// A block of this name is there already.
+    #[error(transparent)]
+    Block(#[from] BlockExists),
+    /// The guest cannot be shown the RAM.
+    #[error(transparent)]
+    Map(#[from] MapError),
+    /// There is to be one backend for all RAM, and one for each node.
+    #[error("'-machine memory-backend' and '-numa memdev' properties are mutually exclusive")]
+    TwoBackends,
+    /// Two nodes have the same backend.
+    #[error("memory backend {0} can't be used multiple times.")]
+    UsedTwice(String),
+    /// The backends of all nodes are more or less than the guest's RAM.
+    #[error("total memory for NUMA nodes (0x{nodes:x}) should equal RAM size (0x{size:x})")]
+    NodesDiffer {
+        /// What the nodes have, in bytes.
+        nodes: u64,
+        /// What the guest has, in bytes.
+        size: u64,
+    },
+    /// The backend for all RAM is larger or smaller than that.
+    #[error("Machine memory size (0x{size:x}) does not match the size of the memory backend '{id}' (0x{backend:x})")]
+    BackendDiffers {
+        /// The backend.
+        id: String,
+        /// What it has, in bytes.
+        backend: u64,
+        /// What the guest has, in bytes.
+        size: u64,
+    },
+    /// An object has the id of the RAM that is nobody's object.
+    #[error(
+        "object name '{DEFAULT_RAM_ID}' is reserved for the default RAM backend, it can't be used for any other \
+         purposes. Change the object's 'id' to something else"
+    )]
+    ReservedId,
+    /// No backend has this id.
+    #[error("Memory backend '{0}' not found")]
+    NoBackend(String),
+}
+
+impl QmpError for RamError {}
 
 /// Guest RAM.
 #[derive(Debug)]
@@ -66,7 +115,7 @@ pub(crate) struct RamRequest<'a> {
 
 impl Ram {
     /// Opens backends and maps them.
-    pub(crate) fn new(request: &RamRequest<'_>) -> Result<Self, Error> {
+    pub(crate) fn new(request: &RamRequest<'_>) -> Result<Self, RamError> {
         let split = Split::of(request.size, request.max_low);
         let mut next = 0;
         let mut blocks = Vec::new();
@@ -86,11 +135,10 @@ impl Ram {
     }
 
     /// Shows the RAM to the guest, for as long as what is returned lives.
-    pub(crate) fn plug_into(&self, map: &MemoryMap) -> Result<Vec<Mapping>, Error> {
-        let fail = |error: &dyn std::fmt::Display| Error::generic(error.to_string());
+    pub(crate) fn plug_into(&self, map: &MemoryMap) -> Result<Vec<Mapping>, RamError> {
         let mut mappings = Vec::new();
         for block in &self.blocks {
-            map.blocks.add(&block.block).map_err(|error| fail(&error))?;
+            map.blocks.add(&block.block)?;
             let all = match block.backend.is_rom() {
                 true => Region::rom(&block.block),
                 false => Region::ram(&block.block),
@@ -102,7 +150,7 @@ impl Ram {
                 };
                 let part = Region::alias(name, &all, piece.offset, piece.size);
                 let mapping = map.topology.map(&map.system, piece.guest_addr, &part, 0);
-                mappings.push(mapping.map_err(|error| fail(&error))?);
+                mappings.push(mapping?);
             }
         }
         Ok(mappings)
@@ -141,7 +189,7 @@ impl Ram {
 
 impl RamRequest<'_> {
     /// The backends in the order of their addresses, with their guest NUMA nodes.
-    fn backends(&self) -> Result<Vec<(Backend, Option<u16>)>, Error> {
+    fn backends(&self) -> Result<Vec<(Backend, Option<u16>)>, RamError> {
         if !self.numa.is_enabled() {
             return Ok(vec![(self.whole()?, None)]);
         }
@@ -150,55 +198,49 @@ impl RamRequest<'_> {
             .filter_map(|(id, node)| Some((*id, node.memdev.as_deref()?)))
             .collect();
         if self.backend.is_some() && !named.is_empty() {
-            return Err(Error::generic(
-                "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive",
-            ));
+            return Err(RamError::TwoBackends);
         }
         let mut backends: Vec<(Backend, Option<u16>)> = Vec::new();
         let mut total = 0_u64;
         for (id, memdev) in named {
             if backends.iter().any(|(backend, _)| backend.id == memdev) {
-                return Err(Error::generic(format!(
-                    "memory backend {memdev} can't be used multiple times."
-                )));
+                return Err(RamError::UsedTwice(memdev.to_owned()));
             }
             let backend = self.find(memdev)?;
             total = total.saturating_add(backend.config.size);
             backends.push((backend, Some(id)));
         }
         if total != self.size {
-            return Err(Error::generic(format!(
-                "total memory for NUMA nodes (0x{total:x}) should equal RAM size (0x{:x})",
-                self.size
-            )));
+            return Err(RamError::NodesDiffer {
+                nodes: total,
+                size: self.size,
+            });
         }
         Ok(backends)
     }
 
     /// One backend for all RAM.
-    fn whole(&self) -> Result<Backend, Error> {
+    fn whole(&self) -> Result<Backend, RamError> {
         let Some(id) = self.backend else {
             let is_taken = |object: &Map<String, Value>| object.get("id").is_some_and(|id| id == DEFAULT_RAM_ID);
             if self.objects.iter().any(is_taken) {
-                return Err(Error::generic(format!(
-                    "object name '{DEFAULT_RAM_ID}' is reserved for the default RAM backend, it can't be used for any \
-                     other purposes. Change the object's 'id' to something else"
-                )));
+                return Err(RamError::ReservedId);
             }
             return Ok(Backend::anonymous(DEFAULT_RAM_ID, self.size, self.defaults));
         };
         let backend = self.find(id)?;
         if backend.config.size != self.size {
-            return Err(Error::generic(format!(
-                "Machine memory size (0x{:x}) does not match the size of the memory backend '{id}' (0x{:x})",
-                self.size, backend.config.size
-            )));
+            return Err(RamError::BackendDiffers {
+                id: id.to_owned(),
+                backend: backend.config.size,
+                size: self.size,
+            });
         }
         Ok(backend)
     }
 
-    fn find(&self, id: &str) -> Result<Backend, Error> {
-        let not_found = || Error::generic(format!("Memory backend '{id}' not found"));
+    fn find(&self, id: &str) -> Result<Backend, RamError> {
+        let not_found = || RamError::NoBackend(id.to_owned());
         let object = self.objects.iter().find(|object| is_memory_backend(object, id));
         let backend = Backend::from_object(self.registry, object.ok_or_else(not_found)?, self.defaults)?;
         backend.ok_or_else(not_found)
@@ -308,12 +350,12 @@ mod tests {
         request.size = 65 * MIB;
         let error = Ram::new(&request).unwrap_err();
         assert_eq!(
-            error.desc,
+            error.to_string(),
             "total memory for NUMA nodes (0x4000000) should equal RAM size (0x4100000)"
         );
         request.backend = Some("a");
         assert_eq!(
-            Ram::new(&request).unwrap_err().desc,
+            Ram::new(&request).unwrap_err().to_string(),
             "'-machine memory-backend' and '-numa memdev' properties are mutually exclusive"
         );
     }
@@ -337,7 +379,7 @@ mod tests {
                 objects: &objects,
                 defaults: DEFAULTS,
             };
-            assert_eq!(Ram::new(&request).unwrap_err().desc, complaint);
+            assert_eq!(Ram::new(&request).unwrap_err().to_string(), complaint);
         }
     }
 
@@ -357,8 +399,16 @@ mod tests {
             objects: &objects,
             defaults: DEFAULTS,
         };
-        assert_eq!(Ram::new(&request).unwrap_err().desc, "Memory backend 'x' not found");
+        assert_eq!(
+            Ram::new(&request).unwrap_err().to_string(),
+            "Memory backend 'x' not found"
+        );
         request.backend = Some("m");
-        assert!(Ram::new(&request).unwrap_err().desc.contains("does not match the size"));
+        assert!(
+            Ram::new(&request)
+                .unwrap_err()
+                .to_string()
+                .contains("does not match the size")
+        );
     }
 }

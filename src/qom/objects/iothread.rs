@@ -1,7 +1,7 @@
 //! `iothread`: a thread that serves devices.
 
 use super::object;
-use crate::qapi::Error;
+use crate::qapi::QmpError;
 use crate::qom::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
 use crate::qom::values::Values;
 
@@ -76,16 +76,36 @@ pub struct IoThreadConfig {
     pub thread_pool_max: u64,
 }
 
+/// What is asked of a thread and cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IoThreadError {
+    /// A number that QEMU's signed numbers do not reach.
+    #[error("{property} value must be in range [0, {}]", i64::MAX)]
+    OutOfRange {
+        /// The property.
+        property: &'static str,
+    },
+    /// No helper thread may be there, or fewer than shall be kept ready.
+    #[error("bad thread-pool-min/thread-pool-max values: {min}/{max}")]
+    PoolLimits {
+        /// `thread-pool-min`.
+        min: u64,
+        /// `thread-pool-max`.
+        max: u64,
+    },
+}
+
+impl QmpError for IoThreadError {}
+
 impl IoThreadConfig {
     /// Checks the values of an `iothread`.
     ///
     /// # Errors
     /// Names the number that is negative, or the limits that contradict each other.
-    pub fn from_values(values: &Values) -> Result<Self, Error> {
-        let number = |name: &str| {
-            let number = values.int(name).unwrap_or(0);
-            u64::try_from(number)
-                .map_err(|_| Error::generic(format!("{name} value must be in range [0, {}]", i64::MAX)))
+    pub fn from_values(values: &Values) -> Result<Self, IoThreadError> {
+        let number = |property: &'static str| {
+            let number = values.int(property).unwrap_or(0);
+            u64::try_from(number).map_err(|_| IoThreadError::OutOfRange { property })
         };
         let config = Self {
             poll_max_ns: number("poll-max-ns")?,
@@ -96,10 +116,10 @@ impl IoThreadConfig {
             thread_pool_max: number("thread-pool-max")?,
         };
         if config.thread_pool_max == 0 || config.thread_pool_min > config.thread_pool_max {
-            return Err(Error::generic(format!(
-                "bad thread-pool-min/thread-pool-max values: {}/{}",
-                config.thread_pool_min, config.thread_pool_max
-            )));
+            return Err(IoThreadError::PoolLimits {
+                min: config.thread_pool_min,
+                max: config.thread_pool_max,
+            });
         }
         Ok(config)
     }
@@ -115,7 +135,7 @@ mod tests {
         let values = Registry::new()
             .values("iothread", given.as_object().unwrap(), [])
             .unwrap();
-        IoThreadConfig::from_values(&values).map_err(|error| error.desc)
+        IoThreadConfig::from_values(&values).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::{missing, object, refuses};
-use crate::qapi::Error;
+use super::object;
+use crate::qapi::QmpError;
+use crate::qom::PropertyError;
 use crate::qom::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
 use crate::qom::values::{OnOffAuto, Values};
 
@@ -253,23 +254,66 @@ pub enum FileAccess {
     Rom,
 }
 
+/// What is asked of a backend and cannot be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryBackendError {
+    /// A property by itself.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// Memory is to be allocated that must not be reserved.
+    #[error("'prealloc=on' and 'reserve=off' are incompatible")]
+    PreallocWithoutReserve,
+    /// The host cannot have a node of this number.
+    #[error("Invalid host-nodes value: {0}")]
+    NoSuchNode(u16),
+    /// Host nodes, and nothing said about how to use them.
+    #[error(
+        "host-nodes must be empty for policy default, or you should explicitly specify a policy other than default"
+    )]
+    NodesWithoutPolicy,
+    /// How to use host nodes, and none named.
+    #[error("host-nodes must be set for policy {}", .0.name())]
+    PolicyWithoutNodes(NumaPolicy),
+    /// A file that is only read cannot be shared and written to.
+    #[error("property 'rom' = 'off' is incompatible with 'readonly' = 'on' and 'share' = 'on'")]
+    SharedTemplate,
+    /// ROM whose file is to be written.
+    #[error("property 'rom' = 'on' is not supported with 'readonly' = 'off'")]
+    WritableRom,
+    /// Pages have sizes that are powers of two.
+    #[error("Hugepage size must be a power of 2")]
+    HugePageSize,
+}
+
+impl QmpError for MemoryBackendError {}
+
+fn zero(type_name: &str, property: &'static str) -> MemoryBackendError {
+    let type_name = type_name.to_owned();
+    PropertyError::Refused {
+        type_name,
+        property,
+        value: 0,
+    }
+    .into()
+}
+
 impl MemoryBackendConfig {
     /// Checks the values of a backend of this type.
     ///
     /// # Errors
     /// Names the property that is missing, or the two that contradict each other.
-    pub fn from_values(type_name: &str, values: &Values) -> Result<Self, Error> {
-        let size = values.uint("size").ok_or_else(|| missing("size"))?;
+    pub fn from_values(type_name: &str, values: &Values) -> Result<Self, MemoryBackendError> {
+        let size = values.uint("size").ok_or(PropertyError::Missing("size"))?;
         if size == 0 {
-            return Err(refuses(type_name, "size", 0));
+            return Err(zero(type_name, "size"));
         }
         let prealloc_threads = values.uint("prealloc-threads").unwrap_or(1);
         if prealloc_threads == 0 {
-            return Err(refuses(type_name, "prealloc-threads", 0));
+            return Err(zero(type_name, "prealloc-threads"));
         }
         let (prealloc, reserve) = (values.boolean("prealloc"), values.boolean("reserve"));
         if prealloc && !reserve {
-            return Err(Error::generic("'prealloc=on' and 'reserve=off' are incompatible"));
+            return Err(MemoryBackendError::PreallocWithoutReserve);
         }
         let (policy, host_nodes) = placement(values)?;
         Ok(Self {
@@ -287,45 +331,39 @@ impl MemoryBackendConfig {
     }
 }
 
-fn placement(values: &Values) -> Result<(NumaPolicy, Vec<u16>), Error> {
+fn placement(values: &Values) -> Result<(NumaPolicy, Vec<u16>), MemoryBackendError> {
     let nodes = values.uints("host-nodes").filter_map(|node| u16::try_from(node).ok());
     let nodes: Vec<u16> = nodes.collect();
     if let Some(node) = nodes.iter().find(|node| **node >= MAX_HOST_NODES) {
-        return Err(Error::generic(format!("Invalid host-nodes value: {node}")));
+        return Err(MemoryBackendError::NoSuchNode(*node));
     }
     let name = values.text("policy").unwrap_or("default");
     let policy = NumaPolicy::ALL.into_iter().find(|policy| policy.name() == name);
     let policy = policy.unwrap_or(NumaPolicy::Default);
     match (policy, nodes.is_empty()) {
-        (NumaPolicy::Default, false) => Err(Error::generic(
-            "host-nodes must be empty for policy default, or you should explicitly specify a policy other than default",
-        )),
+        (NumaPolicy::Default, false) => Err(MemoryBackendError::NodesWithoutPolicy),
         (NumaPolicy::Default, true) | (_, false) => Ok((policy, nodes)),
-        (_, true) => Err(Error::generic(format!("host-nodes must be set for policy {name}"))),
+        (policy, true) => Err(MemoryBackendError::PolicyWithoutNodes(policy)),
     }
 }
 
-fn file_access(values: &Values) -> Result<FileAccess, Error> {
+fn file_access(values: &Values) -> Result<FileAccess, MemoryBackendError> {
     match (values.on_off_auto("rom"), values.boolean("readonly")) {
         (OnOffAuto::Off | OnOffAuto::Auto, false) => Ok(FileAccess::Writable),
         (OnOffAuto::On | OnOffAuto::Auto, true) => Ok(FileAccess::Rom),
         (OnOffAuto::Off, true) if !values.boolean("share") => Ok(FileAccess::Template),
-        (OnOffAuto::Off, true) => Err(Error::generic(
-            "property 'rom' = 'off' is incompatible with 'readonly' = 'on' and 'share' = 'on'",
-        )),
-        (OnOffAuto::On, false) => Err(Error::generic(
-            "property 'rom' = 'on' is not supported with 'readonly' = 'off'",
-        )),
+        (OnOffAuto::Off, true) => Err(MemoryBackendError::SharedTemplate),
+        (OnOffAuto::On, false) => Err(MemoryBackendError::WritableRom),
     }
 }
 
-fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
+fn source(type_name: &str, values: &Values) -> Result<MemorySource, MemoryBackendError> {
     match type_name {
         "memory-backend-file" => Ok(MemorySource::File {
             path: values
                 .text("mem-path")
                 .map(PathBuf::from)
-                .ok_or_else(|| missing("mem-path"))?,
+                .ok_or(PropertyError::Missing("mem-path"))?,
             offset: values.uint("offset").unwrap_or(0),
             align: values.uint("align").unwrap_or(0),
             access: file_access(values)?,
@@ -336,7 +374,7 @@ fn source(type_name: &str, values: &Values) -> Result<MemorySource, Error> {
             let hugetlb = values.boolean("hugetlb");
             // Without hugetlb the size is of no use, and no mistake.
             if size != 0 && !size.is_power_of_two() {
-                return Err(Error::generic("Hugepage size must be a power of 2"));
+                return Err(MemoryBackendError::HugePageSize);
             }
             Ok(MemorySource::Memfd {
                 huge_page_size: hugetlb.then_some(size),
@@ -358,8 +396,8 @@ mod tests {
         let name = format!("memory-backend-{kind}");
         let values = Registry::new()
             .values(&name, given.as_object().unwrap(), [])
-            .map_err(|error| error.desc)?;
-        MemoryBackendConfig::from_values(&name, &values).map_err(|error| error.desc)
+            .map_err(|error| error.to_string())?;
+        MemoryBackendConfig::from_values(&name, &values).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -6,8 +6,10 @@ mod memory_backend;
 mod rng;
 mod secret;
 
-pub use iothread::IoThreadConfig;
-pub use memory_backend::{FileAccess, MemoryBackendConfig, MemorySource, NumaPolicy, is_memory_backend};
+pub use iothread::{IoThreadConfig, IoThreadError};
+pub use memory_backend::{
+    FileAccess, MemoryBackendConfig, MemoryBackendError, MemorySource, NumaPolicy, is_memory_backend,
+};
 pub use rng::{RNG_BACKEND, RngConfig};
 pub use secret::{SecretConfig, SecretError, SecretFormat, SecretSource};
 
@@ -15,7 +17,8 @@ use serde_json::{Map, Value};
 
 use super::Registry;
 use super::types::{PropertyInfo, PropertyKind, TypeInfo};
-use crate::qapi::{Error, text};
+use crate::qapi::text;
+use crate::qom::PropertyError;
 
 /// Every type of this module.
 pub(super) fn types() -> impl Iterator<Item = &'static TypeInfo> {
@@ -38,13 +41,13 @@ pub enum Form {
 ///
 /// # Errors
 /// Names the property that does not exist, does not take its value, or is missing.
-pub fn check(type_name: &str, properties: &Map<String, Value>, form: Form) -> Result<(), Error> {
+pub fn check(type_name: &str, properties: &Map<String, Value>, form: Form) -> Result<(), PropertyError> {
     let registry = Registry::new();
     registry.check_object_type(type_name)?;
     for (name, value) in properties {
         let kind = registry.property(type_name, name).map(|property| property.kind);
         if let Some(complaint) = complaint(name, kind, value, form) {
-            return Err(Error::generic(complaint));
+            return Err(complaint);
         }
     }
     registry.values(type_name, properties, [])?;
@@ -52,27 +55,28 @@ pub fn check(type_name: &str, properties: &Map<String, Value>, form: Form) -> Re
     for required in ["size", "mem-path"] {
         let is_known = registry.property(type_name, required).is_some();
         if is_memory && is_known && !properties.contains_key(required) {
-            return Err(missing(required));
+            return Err(PropertyError::Missing(required));
         }
     }
     Ok(())
 }
 
 /// What QEMU's readers of objects say that those of devices say otherwise.
-fn complaint(name: &str, kind: Option<PropertyKind>, value: &Value, form: Form) -> Option<String> {
+fn complaint(name: &str, kind: Option<PropertyKind>, value: &Value, form: Form) -> Option<PropertyError> {
     let is_id = name == "id" || name == "qom-type";
     let Some(kind) = kind else {
-        return (form == Form::Text && !is_id).then(|| format!("Invalid parameter '{name}'"));
+        return (form == Form::Text && !is_id).then(|| PropertyError::Invalid(name.to_owned()));
     };
     let text = value.as_str()?;
-    let expects = |what: &str| Some(format!("Parameter '{name}' expects {what}"));
+    let expects = |what| Some(PropertyError::expects(name, what));
+    let wrong_type = |expected| Some(PropertyError::wrong_type(name, expected));
     match (kind, form) {
         (PropertyKind::Int, Form::Text) if text::parse_int(text).is_err() => expects("an int64 value"),
         (PropertyKind::Uint32 | PropertyKind::Uint64, Form::Text) if text::parse_uint(text).is_err() => {
             expects("a uint64 value")
         }
-        (PropertyKind::Int, Form::Json) => Some(format!("Invalid parameter type for '{name}', expected: integer")),
-        (PropertyKind::Bool, Form::Json) => Some(format!("Invalid parameter type for '{name}', expected: boolean")),
+        (PropertyKind::Int, Form::Json) => wrong_type("integer"),
+        (PropertyKind::Bool, Form::Json) => wrong_type("boolean"),
         (PropertyKind::ByteSize | PropertyKind::Uint32 | PropertyKind::Uint64, Form::Json) => expects("uint64"),
         _ => None,
     }
@@ -96,14 +100,6 @@ const fn object(
         description,
         properties,
     }
-}
-
-fn missing(name: &str) -> Error {
-    Error::generic(format!("Parameter '{name}' is missing"))
-}
-
-fn refuses(type_name: &str, name: &str, value: impl std::fmt::Display) -> Error {
-    Error::generic(format!("property '{name}' of {type_name} doesn't take value '{value}'"))
 }
 
 #[cfg(test)]

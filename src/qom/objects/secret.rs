@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use cbc::cipher::{BlockDecryptMut, KeyIvInit};
 
 use super::object;
-use crate::qapi::{Error, base64};
+use crate::qapi::{QmpError, base64};
 use crate::qom::types::{Default, PropertyInfo, PropertyKind, TypeInfo};
 use crate::qom::values::Values;
 
@@ -69,9 +69,15 @@ pub enum SecretFormat {
     Base64,
 }
 
-/// A secret that is not written as it should be.
+/// A secret that is not given or written as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
+    /// It is given twice.
+    #[error("'file' and 'data' are mutually exclusive")]
+    TwoSources,
+    /// It is not given.
+    #[error("Either 'file' or 'data' must be provided")]
+    NoSource,
     /// Characters that base64 has not.
     #[error("Base64 data contains invalid characters")]
     Characters,
@@ -95,6 +101,8 @@ pub enum SecretError {
     Padding(u8),
 }
 
+impl QmpError for SecretError {}
+
 /// Bytes of a key of AES-256.
 const KEY_SIZE: usize = 32;
 /// Bytes of a block of AES, and of the initialization vector.
@@ -105,12 +113,12 @@ impl SecretConfig {
     ///
     /// # Errors
     /// Says that there is no source, or that there are two.
-    pub fn from_values(values: &Values) -> Result<Self, Error> {
+    pub fn from_values(values: &Values) -> Result<Self, SecretError> {
         let source = match (values.text("data"), values.text("file")) {
             (Some(data), None) => SecretSource::Data(data.to_owned()),
             (None, Some(file)) => SecretSource::File(PathBuf::from(file)),
-            (Some(_), Some(_)) => return Err(Error::generic("'file' and 'data' are mutually exclusive")),
-            (None, None) => return Err(Error::generic("Either 'file' or 'data' must be provided")),
+            (Some(_), Some(_)) => return Err(SecretError::TwoSources),
+            (None, None) => return Err(SecretError::NoSource),
         };
         let format = match values.text("format") {
             Some("base64") => SecretFormat::Base64,
@@ -190,7 +198,7 @@ mod tests {
             let values = Registry::new()
                 .values("secret", given.as_object().unwrap(), [])
                 .unwrap();
-            SecretConfig::from_values(&values).err().map(|error| error.desc)
+            SecretConfig::from_values(&values).err().map(|error| error.to_string())
         };
         assert_eq!(message(&json!({"format": "raw", "file": "/k"})), None);
         assert_eq!(

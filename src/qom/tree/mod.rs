@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 pub use simple::Simple;
 
-use crate::qapi::Error;
+use crate::qapi::{Error, ErrorClass, QmpError};
+use crate::qom::PropertyError;
 
 /// An object in the tree. It may be asked from any thread and answers at once.
 pub trait Object: Send + Sync {
@@ -36,13 +37,41 @@ pub trait Object: Send + Sync {
 /// The error for a property that an object of this type does not have.
 #[must_use]
 pub fn not_found(type_name: &str, property: &str) -> Error {
-    Error::generic(format!("Property '{type_name}.{property}' not found"))
+    PropertyError::not_found(type_name, property).into()
 }
 
 /// The error for a property that can only be read.
 #[must_use]
 pub fn not_writable(type_name: &str, property: &str) -> Error {
-    Error::generic(format!("Property '{type_name}.{property}' is not writable"))
+    PropertyError::not_writable(type_name, property).into()
+}
+
+/// A path that leads to no object, or a name that cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TreeError {
+    /// There is no object at this path.
+    #[error("Device '{0}' not found")]
+    NoObject(String),
+    /// The path starts somewhere in the tree, and there are several such places.
+    #[error("Path '{0}' is ambiguous")]
+    Ambiguous(String),
+    /// The parent has a child of this name.
+    #[error("attempt to add duplicate property '{name}' to object (type '{type_name}')")]
+    Taken {
+        /// The name.
+        name: String,
+        /// The parent's type.
+        type_name: String,
+    },
+}
+
+impl QmpError for TreeError {
+    fn class(&self) -> ErrorClass {
+        match self {
+            Self::NoObject(_) => ErrorClass::DeviceNotFound,
+            Self::Ambiguous(_) | Self::Taken { .. } => ErrorClass::GenericError,
+        }
+    }
 }
 
 /// The tree of objects.
@@ -99,19 +128,17 @@ impl Tree {
     ///
     /// # Errors
     /// Says that there is no such parent, or that the name is taken.
-    pub fn insert(&mut self, parent: &str, name: &str, object: Arc<dyn Object>) -> Result<String, Error> {
+    pub fn insert(&mut self, parent: &str, name: &str, object: Arc<dyn Object>) -> Result<String, TreeError> {
         let node = self
             .node_mut(parent)
-            .ok_or_else(|| Error::device_not_found(format!("Device '{parent}' not found")))?;
+            .ok_or_else(|| TreeError::NoObject(parent.to_owned()))?;
         let name = match name.strip_suffix("[*]") {
             Some(stem) => free_name(node, stem),
             None => name.to_owned(),
         };
         if node.children.contains_key(&name) {
-            return Err(Error::generic(format!(
-                "attempt to add duplicate property '{name}' to object (type '{}')",
-                node.object.type_name()
-            )));
+            let type_name = node.object.type_name().to_owned();
+            return Err(TreeError::Taken { name, type_name });
         }
         let path = format!("{}/{name}", parent.trim_end_matches('/'));
         node.children.insert(name, Node::new(object));
@@ -128,7 +155,7 @@ impl Tree {
     ///
     /// # Errors
     /// Class `DeviceNotFound` if there is none; `GenericError` if a partial path means several.
-    pub fn object(&self, path: &str) -> Result<&Arc<dyn Object>, Error> {
+    pub fn object(&self, path: &str) -> Result<&Arc<dyn Object>, TreeError> {
         self.resolve(path).map(|(_, node)| &node.object)
     }
 
@@ -136,7 +163,7 @@ impl Tree {
     ///
     /// # Errors
     /// As for [`Tree::object`].
-    pub fn canonical_path(&self, path: &str) -> Result<String, Error> {
+    pub fn canonical_path(&self, path: &str) -> Result<String, TreeError> {
         self.resolve(path).map(|(path, _)| path)
     }
 
@@ -144,7 +171,7 @@ impl Tree {
     ///
     /// # Errors
     /// As for [`Tree::object`].
-    pub fn list(&self, path: &str) -> Result<Vec<Value>, Error> {
+    pub fn list(&self, path: &str) -> Result<Vec<Value>, TreeError> {
         let (_, node) = self.resolve(path)?;
         let properties = all_properties(node).into_iter();
         Ok(properties
@@ -178,11 +205,11 @@ impl Tree {
     ///
     /// # Errors
     /// As for [`Tree::object`], for the first path that fails.
-    pub fn list_get<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<Vec<Value>, Error> {
+    pub fn list_get<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<Vec<Value>, TreeError> {
         paths.into_iter().map(|path| self.list_get_one(path)).collect()
     }
 
-    fn list_get_one(&self, path: &str) -> Result<Value, Error> {
+    fn list_get_one(&self, path: &str) -> Result<Value, TreeError> {
         let (path, node) = self.resolve(path)?;
         let properties: Vec<Value> = all_properties(node)
             .into_iter()

@@ -1,7 +1,6 @@
 //! Finding objects by path.
 
-use super::{Node, Tree};
-use crate::qapi::Error;
+use super::{Node, Tree, TreeError};
 
 /// How many links one path may follow; more than that is a circle.
 const MAX_LINKS: usize = 16;
@@ -21,7 +20,7 @@ impl Tree {
 
     /// The node and the absolute path that `path` means. A path that does not start with a slash may start anywhere in
     /// the tree, but must then mean one object only.
-    pub(super) fn resolve(&self, path: &str) -> Result<(String, &Node), Error> {
+    pub(super) fn resolve(&self, path: &str) -> Result<(String, &Node), TreeError> {
         if path.starts_with('/') {
             return self
                 .walk(String::new(), &self.root, path, MAX_LINKS)
@@ -30,7 +29,7 @@ impl Tree {
         match self.search("", &self.root, path) {
             Match::One(found, node) => Ok((found, node)),
             Match::None => Err(no_device(path)),
-            Match::Several => Err(Error::generic(format!("Path '{path}' is ambiguous"))),
+            Match::Several => Err(TreeError::Ambiguous(path.to_owned())),
         }
     }
 
@@ -86,6 +85,6 @@ fn components(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|name| !name.is_empty())
 }
 
-fn no_device(path: &str) -> Error {
-    Error::device_not_found(format!("Device '{path}' not found"))
+fn no_device(path: &str) -> TreeError {
+    TreeError::NoObject(path.to_owned())
 }

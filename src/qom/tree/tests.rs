@@ -36,8 +36,8 @@ fn tree() -> Tree {
     tree
 }
 
-fn fails(result: Result<impl std::fmt::Debug, Error>) -> (ErrorClass, String) {
-    let error = result.unwrap_err();
+fn fails<E: Into<Error>>(result: Result<impl Sized, E>) -> (ErrorClass, String) {
+    let error: Error = result.err().unwrap().into();
     (error.class, error.desc)
 }
 

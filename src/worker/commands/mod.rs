@@ -214,11 +214,11 @@ impl WorkerCommands for Core {
             true => supply.get(),
             false => run_blocking(move || supply.get()).await?,
         };
-        self.make_object(plan, supplied)
+        Ok(self.make_object(plan, supplied)?)
     }
 
     async fn object_del(&self, (): &(), args: ObjectDelArgs) -> Result<(), Error> {
-        self.remove_object(&args.id)
+        Ok(self.remove_object(&args.id)?)
     }
 
     async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {

@@ -50,7 +50,7 @@ impl Assembly<'_> {
         let Some(console) = &self.with.config.debugcon else {
             return Ok(());
         };
-        self.plug(&console.parameters).map_err(|error| console.blame(&error))
+        self.plug(&console.parameters).map_err(|error| console.blame(error))
     }
 
     /// Makes the device of one `-device` entry.

@@ -1,5 +1,6 @@
 //! SMBIOS structures (DMTF DSP0134 2.8 and 3.0): what the guest's inventory tools show.
 
+mod error;
 mod memory;
 mod options;
 mod places;
@@ -13,6 +14,7 @@ use super::options::EntryPoint;
 use crate::machine::config::{Entry, SmpConfig};
 use crate::qapi::Error;
 
+use self::error::SmbiosError;
 pub(crate) use self::places::{FindDevice, Spot};
 
 /// "No such structure" for handles.
@@ -72,16 +74,12 @@ impl Smbios {
             return Ok(smbios);
         }
         match inventory.entry_point {
-            EntryPoint::Auto => Self::of_form(Form::Three, inventory, &requests),
-            _ => Err(Error::generic(format!(
-                "SMBIOS 2.1 table length {} exceeds {}",
-                smbios.structures.len(),
-                u16::MAX
-            ))),
+            EntryPoint::Auto => Ok(Self::of_form(Form::Three, inventory, &requests)?),
+            _ => Err(SmbiosError::TooLong(smbios.structures.len()).into()),
         }
     }
 
-    fn of_form(form: Form, inventory: &Inventory<'_>, requests: &Requests) -> Result<Self, Error> {
+    fn of_form(form: Form, inventory: &Inventory<'_>, requests: &Requests) -> Result<Self, SmbiosError> {
         let mut smbios = Self {
             form,
             count: 0,
@@ -94,9 +92,7 @@ impl Smbios {
         let sockets = usize::try_from(inventory.smp.sockets.max(1)).unwrap_or(usize::MAX);
         let processors = requests.processors();
         if processors != 0 && processors != sockets {
-            return Err(Error::generic(format!(
-                "Expected {sockets} SMBIOS Type 4 tables, got {processors} instead"
-            )));
+            return Err(SmbiosError::Processors { sockets, processors });
         }
         let mut made = system::structures(inventory, requests);
         made.extend(processor::structures(form, inventory, requests));

@@ -5,10 +5,10 @@ use std::fs;
 
 use serde_json::{Map, Value};
 
+use super::SmbiosError;
 use crate::machine::config::Entry;
 use crate::machine::fields::Fields;
 use crate::qapi::{Error, text};
-use crate::report::reason;
 
 /// Types up to this one may be described by fields; larger ones are a manufacturer's own (DSP0134, 6.2).
 const LAST_STANDARD_TYPE: u8 = 127;
@@ -85,7 +85,7 @@ impl Requests {
         let mut requests = Self::default();
         for entry in entries {
             let added = requests.add(&entry.parameters);
-            added.map_err(|error| entry.blame(&error))?;
+            added.map_err(|error| entry.blame(error))?;
         }
         Ok(requests)
     }
@@ -124,14 +124,14 @@ impl Requests {
         text::parse_uint(self.text(kind, name)).ok()
     }
 
-    fn add(&mut self, parameters: &Map<String, Value>) -> Result<(), Error> {
+    fn add(&mut self, parameters: &Map<String, Value>) -> Result<(), SmbiosError> {
         let fields = Fields::new(parameters);
         if let Some(path) = fields.text("file") {
             return self.load(path);
         }
         let kind: u8 = fields.required_number("type", "uint8_t")?;
         if self.is_from_file(kind) {
-            return Err(Error::generic("can't add fields, binary file already loaded!"));
+            return Err(SmbiosError::FieldsAfterFile);
         }
         let texts = self.fields.entry(kind).or_default();
         for (name, _) in parameters.iter().filter(|(name, _)| *name != "type") {
@@ -144,52 +144,56 @@ impl Requests {
             8 => connector(fields).map(|connector| self.connectors.push(connector)),
             9 => slot(fields).map(|slot| self.slots.push(slot)),
             11 => self.add_oem_strings(parameters),
-            17 => fields.number::<u16>("speed", "uint16_t").map(drop),
+            17 => Ok(fields.number::<u16>("speed", "uint16_t").map(drop)?),
             41 => onboard(fields).map(|onboard| self.onboard.push(onboard)),
             _ => Ok(()),
         }
     }
 
-    fn load(&mut self, path: &str) -> Result<(), Error> {
-        let cannot = |why: &str| Error::generic(format!("Cannot read SMBIOS file {path}{why}"));
-        let file = fs::read(path).map_err(|error| cannot(&format!(": {}", reason(&error))))?;
+    fn load(&mut self, path: &str) -> Result<(), SmbiosError> {
+        let file = fs::read(path).map_err(|error| SmbiosError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
         let kind = *file
             .first()
             .filter(|_| file.len() >= HEADER_SIZE)
-            .ok_or_else(|| cannot(""))?;
+            .ok_or_else(|| SmbiosError::TooShort(path.to_owned()))?;
         if kind <= LAST_STANDARD_TYPE && self.fields.contains_key(&kind) {
-            return Err(Error::generic(format!(
-                "can't load type {kind} struct, fields already specified!"
-            )));
+            return Err(SmbiosError::FileAfterFields(kind));
         }
         self.files.push(file);
         Ok(())
     }
 
-    fn add_oem_strings(&mut self, parameters: &Map<String, Value>) -> Result<(), Error> {
+    fn add_oem_strings(&mut self, parameters: &Map<String, Value>) -> Result<(), SmbiosError> {
         let fields = Fields::new(parameters);
         // The parameters keep their order only within one name; values come first, as they are the usual form.
         self.oem_strings.extend(fields.texts("value").map(str::to_owned));
         for path in fields.texts("path") {
-            let bytes = fs::read(path)
-                .map_err(|error| Error::generic(format!("Could not open '{path}': {}", reason(&error))))?;
+            let bytes = fs::read(path).map_err(|error| SmbiosError::UnreadableText {
+                path: path.to_owned(),
+                error,
+            })?;
             let text = String::from_utf8(bytes).ok().filter(|text| !text.contains('\0'));
-            let text = text.ok_or_else(|| Error::generic(format!("'{path}' holds no text")))?;
+            let text = text.ok_or_else(|| SmbiosError::NoText(path.to_owned()))?;
             self.oem_strings.push(text);
         }
         match u8::try_from(self.oem_strings.len()) {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::generic("there cannot be more than 255 OEM strings")),
+            Err(_) => Err(SmbiosError::TooManyStrings),
         }
     }
 }
 
 /// The two numbers of `release=`, as C's `%hhu.%hhu` reads them: what follows is not looked at, and of large numbers the
 /// low eight bits count.
-pub(super) fn release(text: &str) -> Result<[u8; 2], Error> {
-    let invalid = || Error::generic("Invalid release");
-    let (major, rest) = leading_number(text).ok_or_else(invalid)?;
-    let (minor, _) = rest.strip_prefix('.').and_then(leading_number).ok_or_else(invalid)?;
+pub(super) fn release(text: &str) -> Result<[u8; 2], SmbiosError> {
+    let (major, rest) = leading_number(text).ok_or(SmbiosError::Release)?;
+    let (minor, _) = rest
+        .strip_prefix('.')
+        .and_then(leading_number)
+        .ok_or(SmbiosError::Release)?;
     Ok([major, minor])
 }
 
@@ -200,26 +204,27 @@ fn leading_number(text: &str) -> Option<(u8, &str)> {
     Some((number.to_le_bytes()[0], rest))
 }
 
-fn check_processor(fields: Fields<'_>) -> Result<(), Error> {
+fn check_processor(fields: Fields<'_>) -> Result<(), SmbiosError> {
     for name in ["max-speed", "current-speed"] {
         let speed: Option<u64> = fields.number(name, "uint64")?;
         if speed.is_some_and(|speed| u16::try_from(speed).is_err()) {
-            return Err(Error::generic("SMBIOS CPU speed is too large (> 65535)"));
+            return Err(SmbiosError::Speed);
         }
     }
     fields.number::<u64>("processor-id", "uint64")?;
-    fields.number::<u16>("processor-family", "uint16_t").map(drop)
+    fields.number::<u16>("processor-family", "uint16_t")?;
+    Ok(())
 }
 
 fn text_of(fields: Fields<'_>, name: &str) -> String {
     fields.text(name).unwrap_or_default().to_owned()
 }
 
-fn byte_of(fields: Fields<'_>, name: &str) -> Result<u8, Error> {
+fn byte_of(fields: Fields<'_>, name: &'static str) -> Result<u8, SmbiosError> {
     Ok(fields.number(name, "uint8_t")?.unwrap_or_default())
 }
 
-fn connector(fields: Fields<'_>) -> Result<Connector, Error> {
+fn connector(fields: Fields<'_>) -> Result<Connector, SmbiosError> {
     Ok(Connector {
         internal: text_of(fields, "internal_reference"),
         external: text_of(fields, "external_reference"),
@@ -228,7 +233,7 @@ fn connector(fields: Fields<'_>) -> Result<Connector, Error> {
     })
 }
 
-fn slot(fields: Fields<'_>) -> Result<Slot, Error> {
+fn slot(fields: Fields<'_>) -> Result<Slot, SmbiosError> {
     Ok(Slot {
         designation: text_of(fields, "slot_designation"),
         kind: byte_of(fields, "slot_type")?,
@@ -244,12 +249,12 @@ fn slot(fields: Fields<'_>) -> Result<Slot, Error> {
     })
 }
 
-fn onboard(fields: Fields<'_>) -> Result<Onboard, Error> {
+fn onboard(fields: Fields<'_>) -> Result<Onboard, SmbiosError> {
     let kind = match fields.text("kind") {
         None => 0,
         Some(given) => {
             let number = (1..).zip(ONBOARD_KINDS).find(|(_, kind)| *kind == given);
-            let (number, _) = number.ok_or_else(|| Error::generic(format!("invalid parameter value: {given}")))?;
+            let (number, _) = number.ok_or_else(|| SmbiosError::OnboardKind(given.to_owned()))?;
             number
         }
     };

@@ -1,9 +1,9 @@
 //! Types 8, 9 and 41: connectors, slots and devices of the main board.
 
+use super::SmbiosError;
 use super::options::{Connector, Onboard, Slot};
 use super::structure::{Structure, Text};
 use crate::machine::pci::Devfn;
-use crate::qapi::Error;
 
 /// Where a PCI device is: none for one that is not on the root bus, whose bus number firmware gives.
 pub(crate) type Spot = Option<Devfn>;
@@ -24,7 +24,7 @@ pub(super) fn connector(handle: u16, connector: &Connector) -> Structure {
         .bytes(&[connector.kind, connector.port])
 }
 
-pub(super) fn slot(handle: u16, slot: &Slot, find: FindDevice<'_>) -> Result<Structure, Error> {
+pub(super) fn slot(handle: u16, slot: &Slot, find: FindDevice<'_>) -> Result<Structure, SmbiosError> {
     let devfn = device(9, slot.pcidev.as_deref(), &slot.designation, find)?;
     let place = match devfn {
         Some(devfn) => [0, 0, 0, devfn.byte()],
@@ -38,7 +38,7 @@ pub(super) fn slot(handle: u16, slot: &Slot, find: FindDevice<'_>) -> Result<Str
         .bytes(&place))
 }
 
-pub(super) fn onboard(handle: u16, onboard: &Onboard, find: FindDevice<'_>) -> Result<Structure, Error> {
+pub(super) fn onboard(handle: u16, onboard: &Onboard, find: FindDevice<'_>) -> Result<Structure, SmbiosError> {
     let devfn = device(41, onboard.pcidev.as_deref(), &onboard.designation, find)?;
     Ok(Structure::new(41, handle)
         .texts(&[Text::from(onboard.designation.clone())])
@@ -48,14 +48,18 @@ pub(super) fn onboard(handle: u16, onboard: &Onboard, find: FindDevice<'_>) -> R
 }
 
 /// The device that a structure is about; none if it names none.
-fn device(kind: u8, id: Option<&str>, designation: &str, find: FindDevice<'_>) -> Result<Spot, Error> {
+fn device(kind: u8, id: Option<&str>, designation: &str, find: FindDevice<'_>) -> Result<Spot, SmbiosError> {
     let Some(id) = id else { return Ok(None) };
-    let spot = find(id)
-        .ok_or_else(|| Error::generic(format!("No PCI device {id} for SMBIOS type {kind} entry {designation}")))?;
+    let spot = find(id).ok_or_else(|| SmbiosError::NoDevice {
+        kind,
+        id: id.to_owned(),
+        designation: designation.to_owned(),
+    })?;
     match spot {
         Some(devfn) => Ok(Some(devfn)),
-        None => Err(Error::generic(format!(
-            "Cannot create type {kind} entry for PCI device {id}: not attached to the root bus"
-        ))),
+        None => Err(SmbiosError::NotOnRootBus {
+            kind,
+            id: id.to_owned(),
+        }),
     }
 }

@@ -1,5 +1,7 @@
 //! Memory backends: `memory-backend-ram`, `-file` and `-memfd`.
 
+mod error;
+
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -20,15 +22,15 @@ use nix::{
 };
 use serde_json::{Map, Value};
 use vm_memory::FileOffset;
-use vm_memory::mmap::MmapRegionError;
 
+use self::error::MapFailure;
 use super::host_memory::{self, Advice};
 use super::info::MemdevInfo;
 use crate::mem::{RamBlock, RamMapping};
-use crate::qapi::Error;
 use crate::qom::Registry;
-use crate::qom::objects::{FileAccess, MemoryBackendConfig, MemorySource, NumaPolicy};
-use crate::report::reason;
+use crate::qom::objects::{FileAccess, MemoryBackendConfig, MemoryBackendError, MemorySource, NumaPolicy};
+
+pub use self::error::BackendError;
 
 /// QOM types of memory backends.
 const QOM_TYPES: [&str; 3] = ["memory-backend-ram", "memory-backend-file", "memory-backend-memfd"];
@@ -92,7 +94,7 @@ impl Backend {
         registry: &Registry,
         object: &Map<String, Value>,
         defaults: BackendDefaults,
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Option<Self>, BackendError> {
         let text = |name| object.get(name).and_then(Value::as_str).unwrap_or_default();
         let qom_type = text("qom-type");
         if !QOM_TYPES.contains(&qom_type) {
@@ -114,7 +116,7 @@ impl Backend {
     }
 
     /// Opens the backend `id` of that type; none when that is no memory backend. May wait for a file.
-    fn open(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Self>, Error> {
+    fn open(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Self>, BackendError> {
         let Some(qom_type) = QOM_TYPES.into_iter().find(|known| *known == qom_type) else {
             return Ok(None);
         };
@@ -144,11 +146,12 @@ impl Backend {
     }
 
     /// Maps the backend as a block of RAM.
-    pub(crate) fn map(&self) -> Result<Arc<RamBlock>, Error> {
-        let fail = |error: &dyn std::fmt::Display| {
-            Error::generic(format!("cannot set up guest memory '{}': {error}", self.id))
+    pub(crate) fn map(&self) -> Result<Arc<RamBlock>, BackendError> {
+        let fail = |cause: MapFailure| BackendError::Map {
+            id: self.id.clone(),
+            cause,
         };
-        let size = usize::try_from(self.config.size).map_err(|error| fail(&error))?;
+        let size = usize::try_from(self.config.size).map_err(|_| fail(MapFailure::TooLarge))?;
         let protection = match self.is_rom() {
             true => libc::PROT_READ,
             false => libc::PROT_READ | libc::PROT_WRITE,
@@ -172,12 +175,9 @@ impl Backend {
         let block = match self.align.map(usize::try_from) {
             None => RamMapping::build(file, size, protection, flags).map(|mapping| RamBlock::new(id, mapping)),
             Some(Ok(align)) => RamBlock::aligned(id, file, size, (protection, flags), align),
-            Some(Err(error)) => return Err(fail(&error)),
+            Some(Err(_)) => return Err(fail(MapFailure::TooLarge)),
         };
-        let block = block.map_err(|error| match error {
-            MmapRegionError::Mmap(error) => fail(&reason(&error)),
-            error => fail(&error),
-        })?;
+        let block = block.map_err(|error| fail(error.into()))?;
         self.advise(block.mapping())?;
         Ok(block)
     }
@@ -205,7 +205,7 @@ impl Backend {
         self.page_size
     }
 
-    fn advise(&self, region: &RamMapping) -> Result<(), Error> {
+    fn advise(&self, region: &RamMapping) -> Result<(), BackendError> {
         let config = &self.config;
         if config.merge {
             host_memory::advise(region, Advice::Merge);
@@ -216,14 +216,12 @@ impl Backend {
         host_memory::advise(region, Advice::Huge);
         host_memory::advise(region, Advice::NoFork);
         if config.policy != NumaPolicy::Default {
-            host_memory::bind(region, config.policy, &config.host_nodes).map_err(|error| {
-                Error::generic(format!("cannot bind memory to host NUMA nodes: {}", reason(&error)))
-            })?;
+            host_memory::bind(region, config.policy, &config.host_nodes).map_err(BackendError::Bind)?;
         }
         if config.prealloc {
-            let threads = usize::try_from(config.prealloc_threads).unwrap_or(1);
-            host_memory::populate(region, threads).map_err(|error| {
-                Error::generic(format!("cannot set up guest memory '{}': {}", self.id, reason(&error)))
+            host_memory::populate(region, config.prealloc_threads).map_err(|error| BackendError::Map {
+                id: self.id.clone(),
+                cause: MapFailure::Host(error),
             })?;
         }
         Ok(())
@@ -241,43 +239,41 @@ impl Backend {
         )
     }
 
-    fn open_file(&mut self, path: &Path, offset: u64, align: u64, access: FileAccess) -> Result<(), Error> {
+    fn open_file(&mut self, path: &Path, offset: u64, align: u64, access: FileAccess) -> Result<(), BackendError> {
         let opened = match access {
             FileAccess::Writable => open_backing_file(path),
             FileAccess::Template | FileAccess::Rom => open_template(path),
         };
-        let file = opened.map_err(|error| {
-            Error::generic(format!(
-                "can't open backing store {} for guest RAM: {}",
-                path.display(),
-                reason(&error)
-            ))
+        let file = opened.map_err(|error| BackendError::Open {
+            path: path.to_owned(),
+            error,
         })?;
         self.file_offset = offset;
         self.page_size = page_size_of(&file);
         self.check_alignment()?;
         self.check_place(offset, align)?;
         let end = offset.checked_add(self.config.size);
-        let end = end.ok_or_else(|| Error::generic("offset and size of the backing store overflow"))?;
-        let len = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        let end = end.ok_or(BackendError::Overflow)?;
+        let resize = |error| BackendError::Resize {
+            path: path.to_owned(),
+            size: end,
+            error,
+        };
+        let len = file.metadata().map_err(resize)?.len();
         if (1..end).contains(&len) {
-            return Err(Error::generic(format!(
-                "{} backing store size 0x{len:x} is too small for 'size' option 0x{:x} plus 'offset' option 0x{offset:x}",
-                self.id, self.config.size
-            )));
+            return Err(BackendError::FileTooSmall {
+                id: self.id.clone(),
+                len,
+                size: self.config.size,
+                offset,
+            });
         }
-        grow(&file, end).map_err(|error| {
-            Error::generic(format!(
-                "can't resize backing store {} to {end} bytes: {}",
-                path.display(),
-                reason(&error)
-            ))
-        })?;
+        grow(&file, end).map_err(resize)?;
         self.file = Some(Arc::new(file));
         Ok(())
     }
 
-    fn create_memfd(&mut self, huge_page_size: Option<u64>, seal: bool) -> Result<(), Error> {
+    fn create_memfd(&mut self, huge_page_size: Option<u64>, seal: bool) -> Result<(), BackendError> {
         let mut flags = MFdFlags::MFD_CLOEXEC;
         if let Some(size) = huge_page_size {
             flags |= MFdFlags::MFD_HUGETLB | huge_page_flag(size)?;
@@ -290,9 +286,11 @@ impl Backend {
     }
 
     /// Makes a memfd. Shared memory without a name is one as well, so that another process can map it.
-    fn create(&mut self, flags: MFdFlags) -> Result<(), Error> {
-        let fail =
-            |error: io::Error| Error::generic(format!("failed to create memfd for '{}': {}", self.id, reason(&error)));
+    fn create(&mut self, flags: MFdFlags) -> Result<(), BackendError> {
+        let fail = |error: io::Error| BackendError::Memfd {
+            id: self.id.clone(),
+            error,
+        };
         let file = File::from(memfd_create(self.id.as_str(), flags).map_err(|error| fail(error.into()))?);
         file.set_len(self.config.size).map_err(fail)?;
         if flags.contains(MFdFlags::MFD_ALLOW_SEALING) {
@@ -306,38 +304,37 @@ impl Backend {
     }
 
     /// Checks where in its file and in this process the memory is to begin.
-    fn check_place(&mut self, offset: u64, align: u64) -> Result<(), Error> {
+    fn check_place(&mut self, offset: u64, align: u64) -> Result<(), BackendError> {
         let page = self.page_size;
         if align % page != 0 {
-            return Err(Error::generic(format!(
-                "alignment 0x{align:x} must be multiples of page size 0x{page:x}"
-            )));
+            return Err(BackendError::PartOfPage {
+                what: "alignment",
+                bytes: align,
+                page,
+            });
         }
         if align != 0 && !align.is_power_of_two() {
-            return Err(Error::generic(format!("alignment 0x{align:x} must be a power of two")));
+            return Err(BackendError::OddAlignment(align));
         }
         if offset % page != 0 {
-            return Err(Error::generic(format!(
-                "offset 0x{offset:x} must be multiples of page size 0x{page:x}"
-            )));
+            return Err(BackendError::PartOfPage {
+                what: "offset",
+                bytes: offset,
+                page,
+            });
         }
         self.align = (align > page).then_some(align);
         Ok(())
     }
 
-    fn check_alignment(&self) -> Result<(), Error> {
+    fn check_alignment(&self) -> Result<(), BackendError> {
         if self.config.size % self.page_size == 0 {
             return Ok(());
         }
-        let (size, unit) = match self.page_size {
-            size if size % (1 << 30) == 0 => (size >> 30, "GiB"),
-            size if size % (1 << 20) == 0 => (size >> 20, "MiB"),
-            size => (size >> 10, "KiB"),
-        };
-        Err(Error::generic(format!(
-            "backend '{}' memory size must be multiple of {size} {unit}",
-            self.qom_type
-        )))
+        Err(BackendError::OddSize {
+            qom_type: self.qom_type,
+            page: self.page_size,
+        })
     }
 }
 
@@ -354,7 +351,7 @@ impl SpareMemory {
     ///
     /// # Errors
     /// Names the property, file or host resource that does not work.
-    pub fn new(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Self>, Error> {
+    pub fn new(id: &str, qom_type: &str, config: MemoryBackendConfig) -> Result<Option<Self>, BackendError> {
         let Some(backend) = Backend::open(id, qom_type, config)? else {
             return Ok(None);
         };
@@ -409,13 +406,13 @@ fn grow(file: &File, size: u64) -> io::Result<()> {
     file.set_len(size)
 }
 
-fn huge_page_flag(size: u64) -> Result<MFdFlags, Error> {
+fn huge_page_flag(size: u64) -> Result<MFdFlags, BackendError> {
     if size == 0 {
         // The host's usual size.
         return Ok(MFdFlags::empty());
     }
     if !size.is_power_of_two() {
-        return Err(Error::generic("Hugepage size must be a power of 2"));
+        return Err(MemoryBackendError::HugePageSize.into());
     }
     // The logarithm of the page size goes into bits 26 to 31 (linux/memfd.h).
     Ok(MFdFlags::from_bits_retain(size.trailing_zeros() << 26))
@@ -441,131 +438,4 @@ fn host_page_size() -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const DEFAULTS: BackendDefaults = BackendDefaults {
-        merge: true,
-        dump: true,
-    };
-
-    fn backend(value: &Value) -> Result<Backend, Error> {
-        Ok(Backend::from_object(&Registry::new(), value.as_object().unwrap(), DEFAULTS)?.expect("a memory backend"))
-    }
-
-    #[test]
-    fn shared_memory_shows_the_same_bytes_in_both_mappings() {
-        for value in [
-            json!({"qom-type": "memory-backend-memfd", "id": "pc.ram", "size": "2M"}),
-            json!({"qom-type": "memory-backend-ram", "id": "pc.ram", "size": 2_097_152, "share": true}),
-        ] {
-            let backend = backend(&value).unwrap();
-            assert!(backend.config.share);
-            let (one, other) = (backend.map().unwrap(), backend.map().unwrap());
-            one.write(1 << 20, &[0xab, 0xcd]).unwrap();
-            let mut bytes = [0; 2];
-            other.read(1 << 20, &mut bytes).unwrap();
-            assert_eq!((bytes, other.len()), ([0xab, 0xcd], 2 << 20));
-        }
-    }
-
-    #[test]
-    fn private_memory_can_be_fetched_in_advance() {
-        let value = json!({"qom-type": "memory-backend-ram", "id": "m", "size": "8M", "prealloc": "on", "prealloc-threads": "3"});
-        let backend = backend(&value).unwrap();
-        let block = backend.map().unwrap();
-        let mut last = [0xff; 8];
-        block.read((8 << 20) - 8, &mut last).unwrap();
-        assert_eq!(last, [0; 8]);
-    }
-
-    #[test]
-    fn a_file_is_made_and_grown() {
-        let dir = std::env::temp_dir().join(format!("remuda-backend-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("ram");
-        let value =
-            json!({"qom-type": "memory-backend-file", "id": "m", "size": "1M", "mem-path": path, "share": "on"});
-        let backend = backend(&value).unwrap();
-        backend.map().unwrap().write(5, &[7]).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
-        assert_eq!((bytes.len(), bytes[5]), (1 << 20, 7));
-        std::fs::remove_dir_all(&dir).unwrap();
-    }
-
-    #[test]
-    fn a_file_that_is_only_read_is_a_template_or_rom() {
-        let file = std::env::temp_dir().join(format!("remuda-template-{}", std::process::id()));
-        std::fs::write(&file, [7; 8192]).unwrap();
-        let make = |more: Value| {
-            let mut value = json!({"qom-type": "memory-backend-file", "id": "m", "size": 8192, "mem-path": file});
-            value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            backend(&value)
-        };
-        let template = make(json!({"readonly": true, "rom": "off"})).unwrap();
-        assert!(!template.is_rom());
-        let memory = template.map().unwrap();
-        memory.write(5, &[1]).unwrap();
-        let mut bytes = [0; 2];
-        memory.read(5, &mut bytes).unwrap();
-        assert_eq!(bytes, [1, 7]);
-        assert_eq!(std::fs::read(&file).unwrap(), [7; 8192]);
-        for share in [true, false] {
-            let rom = make(json!({"readonly": true, "share": share})).unwrap();
-            assert!(rom.is_rom());
-            let memory = rom.map().unwrap();
-            memory.read(0, &mut bytes).unwrap();
-            assert_eq!(bytes, [7, 7]);
-        }
-        let large = make(json!({"size": 16384})).unwrap_err().desc;
-        let expected = "m backing store size 0x2000 is too small for 'size' option 0x4000 plus 'offset' option 0x0";
-        assert_eq!(large, expected);
-        for (path, reason) in [
-            ("/nonexistent/f", "No such file or directory"),
-            ("/tmp", "Is a directory"),
-        ] {
-            let missing = make(json!({"mem-path": path, "readonly": true})).unwrap_err().desc;
-            assert_eq!(
-                missing,
-                format!("can't open backing store {path} for guest RAM: {reason}")
-            );
-        }
-        std::fs::remove_file(&file).unwrap();
-    }
-
-    #[test]
-    fn a_file_is_mapped_where_it_is_asked_for() {
-        let file = std::env::temp_dir().join(format!("remuda-aligned-{}", std::process::id()));
-        std::fs::write(&file, [7; 8192]).unwrap();
-        let make = |align: u64, offset: u64| {
-            backend(
-                &json!({"qom-type": "memory-backend-file", "id": "m", "size": 4096, "mem-path": file,
-                            "align": align, "offset": offset}),
-            )
-        };
-        let block = make(1 << 30, 4096).unwrap().map().unwrap();
-        assert_eq!(block.mapping().as_ptr().align_offset(1 << 30), 0);
-        let mut bytes = [0; 2];
-        block.read(4094, &mut bytes).unwrap();
-        assert_eq!(bytes, [7, 7]);
-        for (align, offset, text) in [
-            (3, 0, "alignment 0x3 must be multiples of page size 0x1000"),
-            (12288, 0, "alignment 0x3000 must be a power of two"),
-            (0, 100, "offset 0x64 must be multiples of page size 0x1000"),
-        ] {
-            assert_eq!(make(align, offset).unwrap_err().desc, text);
-        }
-        std::fs::remove_file(&file).unwrap();
-    }
-
-    #[test]
-    fn sizes_are_whole_pages() {
-        let value = json!({"qom-type": "memory-backend-memfd", "id": "m", "size": 5000});
-        assert_eq!(
-            backend(&value).unwrap_err().desc,
-            "backend 'memory-backend-memfd' memory size must be multiple of 4 KiB"
-        );
-    }
-}
+mod tests;
