@@ -15,11 +15,10 @@ use nix::sys::socket::{
 use rustix::net::{SocketFlags, accept_with};
 use tokio::io::unix::AsyncFd;
 
+use super::error::OpenError;
 use super::options::{FdAddress, InetAddress, SocketAddress, UnixAddress};
 use super::wire::set_nonblocking;
 use super::{FdTable, raw_fd};
-use crate::qapi::Error;
-use crate::report::reason;
 
 /// Room for the path in a Unix address, in bytes, a final zero included (`struct sockaddr_un`).
 const UNIX_PATH_SIZE: usize = 108;
@@ -41,13 +40,15 @@ impl Listener {
     ///
     /// # Errors
     /// The address cannot be listened on; the error names it.
-    pub(super) async fn new(address: &SocketAddress, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn new(address: &SocketAddress, fds: &FdTable) -> Result<Self, OpenError> {
         match address {
             SocketAddress::Unix(unix) => {
                 let path = &unix.path;
                 let bound = bind_unix(unix)?;
-                let complaint = |errno: Errno| generic(format!("Failed to listen on socket {path}"), errno);
-                listen(&bound, Backlog::MAXALLOWABLE).map_err(complaint)?;
+                listen(&bound, Backlog::MAXALLOWABLE).map_err(|errno| OpenError::Listen {
+                    path: path.clone(),
+                    error: errno.into(),
+                })?;
                 let mut listener = Self::over(vec![bound], unix_option_name(unix))?;
                 listener.file = (!unix.abstract_name).then(|| SocketFile::new(path)).flatten();
                 Ok(listener)
@@ -55,20 +56,20 @@ impl Listener {
             SocketAddress::Inet(inet) => listen_inet(inet).await,
             SocketAddress::Fd(fd) => {
                 let fd = socket_of(fd, fds)?;
-                listen(&fd, Backlog::MAXALLOWABLE).map_err(|errno| generic("Failed to listen on fd socket", errno))?;
+                listen(&fd, Backlog::MAXALLOWABLE).map_err(|errno| OpenError::ListenFd(errno.into()))?;
                 let name = local_name(&fd);
                 Self::over(vec![fd], name)
             }
         }
     }
 
-    fn over(sockets: Vec<OwnedFd>, name: String) -> Result<Self, Error> {
+    fn over(sockets: Vec<OwnedFd>, name: String) -> Result<Self, OpenError> {
         let register = |socket: OwnedFd| {
             set_nonblocking(&socket)?;
             raw_fd::watch_or_close(socket)
         };
         let sockets = sockets.into_iter().map(register).collect::<io::Result<_>>();
-        let sockets = sockets.map_err(|error| generic("Unable to watch a listening socket", error))?;
+        let sockets = sockets.map_err(OpenError::WatchListener)?;
         Ok(Self {
             sockets,
             name,
@@ -144,14 +145,17 @@ impl Drop for SocketFile {
 ///
 /// # Errors
 /// Nobody listens there; the error names the address.
-pub(super) async fn connect_to(address: &SocketAddress, fds: &FdTable) -> Result<OwnedFd, Error> {
+pub(super) async fn connect_to(address: &SocketAddress, fds: &FdTable) -> Result<OwnedFd, OpenError> {
     match address {
         SocketAddress::Fd(fd) => socket_of(fd, fds),
         SocketAddress::Unix(unix) => {
             let path = &unix.path;
             let address = unix_addr(unix)?;
             let connected = connect_one(&address, AddressFamily::Unix).await;
-            connected.map_err(|error| generic(format!("Failed to connect to '{path}'"), error))
+            connected.map_err(|error| OpenError::Connect {
+                to: path.clone(),
+                error,
+            })
         }
         SocketAddress::Inet(inet) => {
             let mut last = Errno::EADDRNOTAVAIL.into();
@@ -161,10 +165,10 @@ pub(super) async fn connect_to(address: &SocketAddress, fds: &FdTable) -> Result
                     Err(error) => last = error,
                 }
             }
-            Err(generic(
-                format!("Failed to connect to '{}:{}'", inet.host, inet.port),
-                last,
-            ))
+            Err(OpenError::Connect {
+                to: format!("{}:{}", inet.host, inet.port),
+                error: last,
+            })
         }
     }
 }
@@ -173,9 +177,12 @@ pub(super) async fn connect_to(address: &SocketAddress, fds: &FdTable) -> Result
 ///
 /// # Errors
 /// An address does not exist or is in use.
-pub(super) async fn datagram_socket(remote: &InetAddress, local: Option<&InetAddress>) -> Result<OwnedFd, Error> {
-    let name = format!("{}:{}", remote.host, remote.port);
-    let complaint = |error: io::Error| generic(format!("Failed to connect to '{name}'"), error);
+pub(super) async fn datagram_socket(remote: &InetAddress, local: Option<&InetAddress>) -> Result<OwnedFd, OpenError> {
+    let to = format!("{}:{}", remote.host, remote.port);
+    let complaint = |errno: Errno| OpenError::Connect {
+        to: to.clone(),
+        error: errno.into(),
+    };
     let remotes = resolve(remote, false).await?;
     let locals = match local {
         Some(local) => resolve(local, true).await?,
@@ -188,7 +195,7 @@ pub(super) async fn datagram_socket(remote: &InetAddress, local: Option<&InetAdd
             .find(|local| local.is_ipv4() == remote.is_ipv4())
             .map(|local| (remote, Some(local))),
     });
-    let (remote, local) = pair.ok_or_else(|| complaint(Errno::EADDRNOTAVAIL.into()))?;
+    let (remote, local) = pair.ok_or_else(|| complaint(Errno::EADDRNOTAVAIL))?;
     let open = || {
         let fd = new_socket(family(remote), SockType::Datagram)?;
         if let Some(local) = local {
@@ -198,7 +205,7 @@ pub(super) async fn datagram_socket(remote: &InetAddress, local: Option<&InetAdd
         connect(fd.as_raw_fd(), &SockaddrStorage::from(*remote))?;
         Ok(fd)
     };
-    open().map_err(|errno: Errno| complaint(errno.into()))
+    open().map_err(complaint)
 }
 
 /// The local and the peer's address of a connected socket, as `query-chardev` shows them.
@@ -242,18 +249,18 @@ fn unix_option_name(unix: &UnixAddress) -> String {
 }
 
 /// Takes the descriptor an option names, which must be a socket.
-fn socket_of(address: &FdAddress, fds: &FdTable) -> Result<OwnedFd, Error> {
+fn socket_of(address: &FdAddress, fds: &FdTable) -> Result<OwnedFd, OpenError> {
     let (fd, name) = match address {
         FdAddress::Inherited(number) => (fds.take_inherited(*number), number.to_string()),
         FdAddress::Named(name) => (Some(fds.take_named(name)?), name.clone()),
     };
     match fd {
         Some(fd) if getsockopt(&fd, sockopt::SockType).is_ok() => Ok(fd),
-        _ => Err(Error::generic(format!("File descriptor '{name}' is not a socket"))),
+        _ => Err(OpenError::NotASocket(name)),
     }
 }
 
-fn bind_unix(unix: &UnixAddress) -> Result<OwnedFd, Error> {
+fn bind_unix(unix: &UnixAddress) -> Result<OwnedFd, OpenError> {
     let path = &unix.path;
     let address = unix_addr(unix)?;
     if !unix.abstract_name {
@@ -261,25 +268,30 @@ fn bind_unix(unix: &UnixAddress) -> Result<OwnedFd, Error> {
         let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
         match is_socket.then(|| std::fs::remove_file(path)) {
             Some(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(generic(format!("Failed to unlink socket {path}"), error));
+                return Err(OpenError::Unlink {
+                    path: path.clone(),
+                    error,
+                });
             }
             _ => {}
         }
     }
     let bound =
         new_socket(AddressFamily::Unix, SockType::Stream).and_then(|fd| bind(fd.as_raw_fd(), &address).map(|()| fd));
-    bound.map_err(|errno| generic(format!("Failed to bind socket to {path}"), errno))
+    bound.map_err(|errno| OpenError::Bind {
+        path: path.clone(),
+        error: errno.into(),
+    })
 }
 
-fn unix_addr(unix: &UnixAddress) -> Result<UnixAddr, Error> {
+fn unix_addr(unix: &UnixAddress) -> Result<UnixAddr, OpenError> {
     let path = unix.path.as_bytes();
     // An abstract name has a zero in front of it, a path one behind it.
     if path.len() >= UNIX_PATH_SIZE {
-        let text = format!(
-            "UNIX socket path '{}' is too long\nPath must be less than {UNIX_PATH_SIZE} bytes",
-            unix.path
-        );
-        return Err(Error::generic(text));
+        return Err(OpenError::LongPath {
+            path: unix.path.clone(),
+            limit: UNIX_PATH_SIZE,
+        });
     }
     let address = if unix.abstract_name {
         let mut name = path.to_vec();
@@ -290,7 +302,10 @@ fn unix_addr(unix: &UnixAddress) -> Result<UnixAddr, Error> {
     } else {
         UnixAddr::new(path)
     };
-    address.map_err(|errno| generic(format!("UNIX socket path '{}' is not valid", unix.path), errno))
+    address.map_err(|errno| OpenError::BadPath {
+        path: unix.path.clone(),
+        error: errno.into(),
+    })
 }
 
 /// The path of a Unix address; nothing for an abstract or unnamed one.
@@ -308,7 +323,7 @@ fn local_name(fd: &OwnedFd) -> String {
     }
 }
 
-async fn listen_inet(inet: &InetAddress) -> Result<Listener, Error> {
+async fn listen_inet(inet: &InetAddress) -> Result<Listener, OpenError> {
     let addresses = resolve(inet, true).await?;
     let first = addresses.first().map_or(0, SocketAddr::port);
     let last = inet.to.unwrap_or(first).max(first);
@@ -322,7 +337,7 @@ async fn listen_inet(inet: &InetAddress) -> Result<Listener, Error> {
             Err(errno) => failure = errno,
         }
     }
-    Err(generic("Failed to find an available port", failure))
+    Err(OpenError::NoFreePort(failure.into()))
 }
 
 /// One socket for each address, all on one port. Families this host does not have are left out.
@@ -373,12 +388,11 @@ fn shown_host(inet: &InetAddress, addresses: &[SocketAddr]) -> String {
 }
 
 /// The addresses of a host name. Numbers need no name service.
-async fn resolve(inet: &InetAddress, server: bool) -> Result<Vec<SocketAddr>, Error> {
-    let fail = |why: &str| {
-        Error::generic(format!(
-            "address resolution failed for {}:{}: {why}",
-            inet.host, inet.port
-        ))
+async fn resolve(inet: &InetAddress, server: bool) -> Result<Vec<SocketAddr>, OpenError> {
+    let fail = |why: &str| OpenError::Resolve {
+        host: inet.host.clone(),
+        port: inet.port.clone(),
+        why: why.to_owned(),
     };
     let port: u16 = match inet.port.parse() {
         Ok(port) => port,
@@ -461,8 +475,4 @@ fn is_readable(fd: &OwnedFd) -> bool {
     use std::os::fd::AsFd;
     let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
-
-fn generic(what: impl std::fmt::Display, error: impl Into<io::Error>) -> Error {
-    Error::generic(format!("{what}: {}", reason(&error.into())))
 }

@@ -10,9 +10,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::stat::Mode;
 
+use super::error::FdError;
 use crate::host::inherited::Inherited;
-use crate::qapi::Error;
-use crate::report::{Voice, reason};
+use crate::report::Voice;
 
 /// One guest's descriptors. Clones are the same table.
 #[derive(Clone, Debug, Default)]
@@ -106,12 +106,10 @@ impl FdTable {
     ///
     /// # Errors
     /// No descriptor came with the command, or the name starts with a digit or is empty.
-    pub fn getfd(&self, name: &str, fd: Option<OwnedFd>) -> Result<(), Error> {
-        let fd = fd.ok_or_else(no_descriptor)?;
+    pub fn getfd(&self, name: &str, fd: Option<OwnedFd>) -> Result<(), FdError> {
+        let fd = fd.ok_or(FdError::NotSent)?;
         if name.is_empty() || name.starts_with(|first: char| first.is_ascii_digit()) {
-            return Err(Error::generic(
-                "Parameter 'fdname' expects a name not starting with a digit",
-            ));
+            return Err(FdError::BadName);
         }
         self.lock().named.insert(name.to_owned(), fd);
         Ok(())
@@ -121,10 +119,10 @@ impl FdTable {
     ///
     /// # Errors
     /// There is none.
-    pub fn closefd(&self, name: &str) -> Result<(), Error> {
+    pub fn closefd(&self, name: &str) -> Result<(), FdError> {
         match self.lock().named.remove(name) {
             Some(_) => Ok(()),
-            None => Err(Error::generic(format!("File descriptor named '{name}' not found"))),
+            None => Err(FdError::NotFound(name.to_owned())),
         }
     }
 
@@ -132,9 +130,9 @@ impl FdTable {
     ///
     /// # Errors
     /// There is none.
-    pub fn take_named(&self, name: &str) -> Result<OwnedFd, Error> {
+    pub fn take_named(&self, name: &str) -> Result<OwnedFd, FdError> {
         let taken = self.lock().named.remove(name);
-        taken.ok_or_else(|| Error::generic(format!("File descriptor named '{name}' has not been found")))
+        taken.ok_or_else(|| FdError::NoName(name.to_owned()))
     }
 
     /// Takes an inherited descriptor. Each can be taken once.
@@ -147,25 +145,22 @@ impl FdTable {
     ///
     /// # Errors
     /// Neither exists.
-    pub fn resolve(&self, text: &str) -> Result<OwnedFd, Error> {
+    pub fn resolve(&self, text: &str) -> Result<OwnedFd, FdError> {
         if !text.starts_with(|first: char| first.is_ascii_digit()) {
             return self.take_named(text);
         }
-        let number = text
-            .parse()
-            .map_err(|_| Error::generic(format!("Invalid file descriptor number '{text}'")))?;
-        self.take_inherited(number)
-            .ok_or_else(|| Error::generic(format!("File descriptor '{number}' is not open or is in use already")))
+        let number = text.parse().map_err(|_| FdError::BadNumber(text.to_owned()))?;
+        self.take_inherited(number).ok_or(FdError::NotInherited(number))
     }
 
     /// Puts a descriptor into set `set`, or into a set of its own (`add-fd`).
     ///
     /// # Errors
     /// No descriptor came with the command, or the number is negative.
-    pub fn add_fd(&self, set: Option<i64>, opaque: Option<String>, fd: Option<OwnedFd>) -> Result<AddedFd, Error> {
-        let fd = fd.ok_or_else(no_descriptor)?;
+    pub fn add_fd(&self, set: Option<i64>, opaque: Option<String>, fd: Option<OwnedFd>) -> Result<AddedFd, FdError> {
+        let fd = fd.ok_or(FdError::NotSent)?;
         if set.is_some_and(|set| set < 0) {
-            return Err(Error::generic("Parameter 'fdset-id' expects a non-negative value"));
+            return Err(FdError::NegativeSet);
         }
         let mut inner = self.lock();
         let set = match set {
@@ -182,22 +177,20 @@ impl FdTable {
     ///
     /// # Errors
     /// The numbers are not those of a set and of an inherited descriptor.
-    pub fn add_inherited(&self, set: i64, number: RawFd, opaque: Option<String>) -> Result<AddedFd, Error> {
+    pub fn add_inherited(&self, set: i64, number: RawFd, opaque: Option<String>) -> Result<AddedFd, FdError> {
         if (0..=2).contains(&number) {
-            return Err(Error::generic("fd cannot be a standard I/O stream"));
+            return Err(FdError::Standard);
         }
         if number < 0 {
-            return Err(Error::generic("fd option is required and must be non-negative"));
+            return Err(FdError::NegativeFdOption);
         }
         if set < 0 {
-            return Err(Error::generic("set option is required and must be non-negative"));
+            return Err(FdError::NegativeSetOption);
         }
         // The number stays available: other options may name it as well.
         let duplicate = match self.lock().inherited.get(number) {
-            Some(original) => original
-                .try_clone_to_owned()
-                .map_err(|error| cannot_duplicate(&error))?,
-            None => return Err(Error::generic("fd is not valid or already in use")),
+            Some(original) => original.try_clone_to_owned().map_err(FdError::Duplicate)?,
+            None => return Err(FdError::NotDeclared),
         };
         self.add_fd(Some(set), opaque, Some(duplicate))
     }
@@ -211,9 +204,9 @@ impl FdTable {
     ///
     /// # Errors
     /// There is no such set or descriptor.
-    pub fn remove_fd(&self, set: i64, number: Option<i64>) -> Result<(), Error> {
+    pub fn remove_fd(&self, set: i64, number: Option<i64>) -> Result<(), FdError> {
         let mut inner = self.lock();
-        let missing = |what: String| Error::generic(format!("File descriptor named '{what}' not found"));
+        let missing = FdError::NotFound;
         let Some(number) = number else {
             return match inner.sets.remove(&set) {
                 Some(_) => Ok(()),
@@ -283,9 +276,9 @@ impl FdTable {
 }
 
 impl Inner {
-    fn free_set(&self) -> Result<i64, Error> {
+    fn free_set(&self) -> Result<i64, FdError> {
         let free = (0..=i64::MAX).find(|set| !self.sets.contains_key(set));
-        free.ok_or_else(|| Error::generic("No free fd set"))
+        free.ok_or(FdError::NoFreeSet)
     }
 }
 
@@ -302,14 +295,6 @@ fn truncate(fd: &OwnedFd) -> io::Result<()> {
         Ok(()) | Err(Errno::EINVAL) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
-}
-
-fn no_descriptor() -> Error {
-    Error::generic("No file descriptor supplied via SCM_RIGHTS")
-}
-
-fn cannot_duplicate(error: &io::Error) -> Error {
-    Error::generic(format!("error duplicating fd: {}", reason(error)))
 }
 
 #[cfg(test)]
@@ -334,9 +319,9 @@ mod tests {
         table.getfd("migrate", Some(null())).unwrap();
         assert!(table.take_named("migrate").is_ok());
         let error = table.resolve("migrate").unwrap_err();
-        assert_eq!(error.desc, "File descriptor named 'migrate' has not been found");
+        assert_eq!(error.to_string(), "File descriptor named 'migrate' has not been found");
         assert_eq!(
-            table.closefd("migrate").unwrap_err().desc,
+            table.closefd("migrate").unwrap_err().to_string(),
             "File descriptor named 'migrate' not found"
         );
     }
@@ -345,12 +330,12 @@ mod tests {
     fn getfd_wants_a_descriptor_and_a_name() {
         let table = FdTable::default();
         assert_eq!(
-            table.getfd("x", None).unwrap_err().desc,
+            table.getfd("x", None).unwrap_err().to_string(),
             "No file descriptor supplied via SCM_RIGHTS"
         );
         let error = table.getfd("1x", Some(null())).unwrap_err();
         assert_eq!(
-            error.desc,
+            error.to_string(),
             "Parameter 'fdname' expects a name not starting with a digit"
         );
     }
@@ -376,11 +361,11 @@ mod tests {
             (2, 3, Some("log"))
         );
         assert_eq!(
-            table.add_inherited(2, 1, None).unwrap_err().desc,
+            table.add_inherited(2, 1, None).unwrap_err().to_string(),
             "fd cannot be a standard I/O stream"
         );
         assert_eq!(
-            table.add_inherited(2, 7777, None).unwrap_err().desc,
+            table.add_inherited(2, 7777, None).unwrap_err().to_string(),
             "fd is not valid or already in use"
         );
         table.close_inherited();
@@ -415,14 +400,20 @@ mod tests {
         table.remove_fd(5, Some(first.fd.into())).unwrap();
         assert_eq!(table.query_fdsets()[0].fds.len(), 1);
         let gone = table.remove_fd(5, Some(99_999)).unwrap_err();
-        assert_eq!(gone.desc, "File descriptor named 'fdset-id:5, fd:99999' not found");
+        assert_eq!(
+            gone.to_string(),
+            "File descriptor named 'fdset-id:5, fd:99999' not found"
+        );
         table.remove_fd(5, None).unwrap();
         assert!(table.query_fdsets().is_empty());
         assert_eq!(
-            table.remove_fd(5, None).unwrap_err().desc,
+            table.remove_fd(5, None).unwrap_err().to_string(),
             "File descriptor named 'fdset-id:5' not found"
         );
         let negative = table.add_fd(Some(-1), None, Some(null())).unwrap_err();
-        assert_eq!(negative.desc, "Parameter 'fdset-id' expects a non-negative value");
+        assert_eq!(
+            negative.to_string(),
+            "Parameter 'fdset-id' expects a non-negative value"
+        );
     }
 }

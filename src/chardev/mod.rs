@@ -7,6 +7,7 @@
 //! [`ChardevRegistry`] holds a guest's character devices by id, [`FdTable`] the descriptors that came from outside.
 
 mod address;
+mod error;
 mod fdset;
 mod guest;
 mod host_file;
@@ -31,6 +32,7 @@ mod udp;
 mod wire;
 
 pub use address::SocketFile;
+pub use error::{ChardevError, FdError, OpenError, OptionError};
 pub use fdset::{AddedFd, FdSetInfo, FdTable};
 pub use guest::{ChardevEvent, ChardevEventKind};
 pub use options::{

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::error::OptionError;
 use super::options::{
     BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
 };
 use super::ringbuf;
-use crate::qapi::Error;
 use crate::qapi::text;
 
 impl ChardevOptions {
@@ -16,7 +16,7 @@ impl ChardevOptions {
     ///
     /// # Errors
     /// A key is missing, has a value it cannot have, or contradicts another one.
-    pub fn from_command_line(map: &Map<String, Value>) -> Result<Self, Error> {
+    pub fn from_command_line(map: &Map<String, Value>) -> Result<Self, OptionError> {
         Self::from_keys(&Keys { map, inherited: true })
     }
 
@@ -24,17 +24,15 @@ impl ChardevOptions {
     ///
     /// # Errors
     /// As [`Self::from_command_line`].
-    pub fn from_monitor(map: &Map<String, Value>) -> Result<Self, Error> {
+    pub fn from_monitor(map: &Map<String, Value>) -> Result<Self, OptionError> {
         Self::from_keys(&Keys { map, inherited: false })
     }
 
-    fn from_keys(keys: &Keys) -> Result<Self, Error> {
-        let id = keys
-            .text("id")?
-            .ok_or_else(|| Error::generic("chardev: no id specified"))?;
+    fn from_keys(keys: &Keys) -> Result<Self, OptionError> {
+        let id = keys.text("id")?.ok_or(OptionError::NoId)?;
         let backend = keys
             .text("backend")?
-            .ok_or_else(|| Error::generic(format!("chardev: \"{id}\" missing backend")))?;
+            .ok_or_else(|| OptionError::NoBackend(id.clone()))?;
         let log = match keys.text("logfile")? {
             Some(path) => Some(LogOptions {
                 path,
@@ -59,7 +57,7 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    fn backend(&self, name: &str) -> Result<BackendOptions, Error> {
+    fn backend(&self, name: &str) -> Result<BackendOptions, OptionError> {
         match name {
             "null" => Ok(BackendOptions::Null),
             "pty" => Ok(BackendOptions::Pty {
@@ -87,27 +85,23 @@ impl Keys<'_> {
             "mux" => Ok(BackendOptions::Mux {
                 base: self.required("chardev", "chardev: mux: no chardev given")?,
             }),
-            "vc" => Err(Error::generic(
-                "'vc' is not supported: there is no display for a virtual console",
-            )),
-            _ => Err(Error::generic(format!("'{name}' is not a valid char driver name"))),
+            "vc" => Err(OptionError::NoDisplay),
+            _ => Err(OptionError::NoSuchBackend(name.to_owned())),
         }
     }
 
-    fn ringbuf_size(&self) -> Result<u64, Error> {
+    fn ringbuf_size(&self) -> Result<u64, OptionError> {
         let Some(text) = self.text("size")? else {
             return Ok(ringbuf::DEFAULT_SIZE);
         };
         match text::parse_size(&text, 1) {
             Ok(0) => Ok(ringbuf::DEFAULT_SIZE),
             Ok(size) => Ok(size),
-            Err(_) => Err(Error::generic(
-                "Parameter 'size' expects a non-negative number below 2^64",
-            )),
+            Err(_) => Err(OptionError::Size),
         }
     }
 
-    fn socket(&self) -> Result<SocketOptions, Error> {
+    fn socket(&self) -> Result<SocketOptions, OptionError> {
         let (path, host, fd) = (self.text("path")?, self.text("host")?, self.text("fd")?);
         if [path.is_some(), host.is_some(), fd.is_some()]
             .into_iter()
@@ -115,14 +109,12 @@ impl Keys<'_> {
             .count()
             > 1
         {
-            return Err(Error::generic("None or one of 'path', 'fd' or 'host' option required."));
+            return Err(OptionError::SeveralAddresses);
         }
         let server = self.switch("server")?.unwrap_or(false);
         refuse_tls(self.text("tls-creds")?, self.text("tls-authz")?)?;
         if self.switch("websocket")?.unwrap_or(false) {
-            return Err(Error::generic(
-                "'websocket' is not supported by socket character devices",
-            ));
+            return Err(OptionError::Websocket);
         }
         let telnet = self.switch("telnet")?.unwrap_or(false) || self.switch("tn3270")?.unwrap_or(false);
         let address = match path {
@@ -143,7 +135,7 @@ impl Keys<'_> {
                 SocketAddress::Fd(match fd.parse() {
                     Ok(number) if self.inherited => FdAddress::Inherited(number),
                     Err(_) if self.inherited => {
-                        return Err(Error::generic(format!("Unable to parse FD number {fd}")));
+                        return Err(OptionError::FdNumber(fd));
                     }
                     _ => FdAddress::Named(fd),
                 })
@@ -165,7 +157,7 @@ impl Keys<'_> {
         Ok(options)
     }
 
-    fn udp(&self) -> Result<BackendOptions, Error> {
+    fn udp(&self) -> Result<BackendOptions, OptionError> {
         let (ipv4, ipv6) = (self.switch("ipv4")?, self.switch("ipv6")?);
         let remote = InetAddress {
             host: self
@@ -188,58 +180,54 @@ impl Keys<'_> {
         Ok(BackendOptions::Udp { remote, local })
     }
 
-    fn required(&self, key: &str, complaint: &str) -> Result<String, Error> {
-        self.text(key)?.ok_or_else(|| Error::generic(complaint))
+    fn required(&self, key: &str, complaint: &'static str) -> Result<String, OptionError> {
+        self.text(key)?.ok_or(OptionError::Required(complaint))
     }
 
     /// A text; numbers and booleans of JSON are taken in their text form.
-    fn text(&self, key: &str) -> Result<Option<String>, Error> {
+    fn text(&self, key: &str) -> Result<Option<String>, OptionError> {
         match self.map.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(Value::Number(number)) => Ok(Some(number.to_string())),
             Some(Value::Bool(on)) => Ok(Some(if *on { "on" } else { "off" }.into())),
-            Some(_) => Err(Error::generic(format!(
-                "Invalid parameter type for '{key}', expected: string"
-            ))),
+            Some(_) => Err(OptionError::wrong_type(key, "string")),
         }
     }
 
-    fn switch(&self, key: &str) -> Result<Option<bool>, Error> {
+    fn switch(&self, key: &str) -> Result<Option<bool>, OptionError> {
         match self.text(key)?.as_deref() {
             None => Ok(None),
             Some("on" | "yes" | "true" | "y") => Ok(Some(true)),
             Some("off" | "no" | "false" | "n") => Ok(Some(false)),
-            Some(_) => Err(Error::generic(format!("Parameter '{key}' expects 'on' or 'off'"))),
+            Some(_) => Err(OptionError::expects(key, "'on' or 'off'")),
         }
     }
 
-    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, Error> {
+    fn number<T: std::str::FromStr>(&self, key: &str) -> Result<Option<T>, OptionError> {
         let Some(text) = self.text(key)? else {
             return Ok(None);
         };
         text.parse()
             .map(Some)
-            .map_err(|_| Error::generic(format!("Parameter '{key}' expects a number")))
+            .map_err(|_| OptionError::expects(key, "a number"))
     }
 }
 
 /// Says what is wrong with the TLS options `tls-creds` and `tls-authz`, if there are any: no object is TLS credentials.
-pub(super) fn refuse_tls(credentials: Option<String>, authorization: Option<String>) -> Result<(), Error> {
+pub(super) fn refuse_tls(credentials: Option<String>, authorization: Option<String>) -> Result<(), OptionError> {
     match (credentials, authorization) {
-        (Some(id), _) => Err(Error::generic(format!("No TLS credentials with id '{id}'"))),
-        (None, Some(_)) => Err(Error::generic("'tls_authz' option requires 'tls_creds' option")),
+        (Some(id), _) => Err(OptionError::NoTlsCredentials(id)),
+        (None, Some(_)) => Err(OptionError::TlsAuthorization),
         (None, None) => Ok(()),
     }
 }
 
 impl SocketOptions {
     /// `wait`, which only servers have.
-    pub(super) fn set_wait(&mut self, wait: Option<bool>) -> Result<(), Error> {
+    pub(super) fn set_wait(&mut self, wait: Option<bool>) -> Result<(), OptionError> {
         match wait {
-            Some(_) if !self.server => Err(Error::generic(
-                "'wait' option is incompatible with socket in client connect mode",
-            )),
+            Some(_) if !self.server => Err(OptionError::ClientWaits),
             Some(wait) => {
                 self.wait = wait;
                 Ok(())
@@ -249,20 +237,18 @@ impl SocketOptions {
     }
 
     /// `reconnect` in seconds or `reconnect-ms` in milliseconds, which only clients have. Zero is never.
-    pub(super) fn set_reconnect(&mut self, seconds: Option<u32>, millis: Option<u32>) -> Result<(), Error> {
+    pub(super) fn set_reconnect(&mut self, seconds: Option<u32>, millis: Option<u32>) -> Result<(), OptionError> {
         let interval = match (seconds, millis) {
             (None, None) => return Ok(()),
             (Some(_), Some(_)) => {
-                return Err(Error::generic("'reconnect' and 'reconnect-ms' are mutually exclusive"));
+                return Err(OptionError::TwoIntervals);
             }
             (Some(seconds), None) => Duration::from_secs(seconds.into()),
             (None, Some(millis)) => Duration::from_millis(millis.into()),
         };
         if self.server {
             let name = if seconds.is_some() { "reconnect" } else { "reconnect-ms" };
-            return Err(Error::generic(format!(
-                "'{name}' option is incompatible with socket in server listen mode"
-            )));
+            return Err(OptionError::ServerReconnects(name));
         }
         self.reconnect = (!interval.is_zero()).then_some(interval);
         Ok(())
@@ -280,7 +266,7 @@ mod tests {
             assert!(index > 0 || key == "backend");
             map.insert(key.into(), value.into());
         }
-        ChardevOptions::from_command_line(&map).map_err(|error| error.desc)
+        ChardevOptions::from_command_line(&map).map_err(|error| error.to_string())
     }
 
     fn complaint(text: &str) -> String {

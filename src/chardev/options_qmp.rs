@@ -2,19 +2,19 @@
 
 use serde_json::{Map, Value, json};
 
+use super::error::OptionError;
 use super::options::{
     BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
 };
 use super::options_cli::refuse_tls;
 use super::ringbuf;
-use crate::qapi::Error;
 
 impl ChardevOptions {
     /// Reads a `ChardevBackend` of QMP: `{"type": ..., "data": {...}}`.
     ///
     /// # Errors
     /// A member is missing, unknown, of the wrong type, or contradicts another one.
-    pub fn from_backend(id: &str, backend: &Value) -> Result<Self, Error> {
+    pub fn from_backend(id: &str, backend: &Value) -> Result<Self, OptionError> {
         let mut union = Members::new(backend, "backend")?;
         let kind = union.required_text("type")?;
         let data = union.required("data")?;
@@ -143,15 +143,15 @@ struct Members {
 }
 
 impl Members {
-    fn new(value: &Value, path: impl Into<String>) -> Result<Self, Error> {
+    fn new(value: &Value, path: impl Into<String>) -> Result<Self, OptionError> {
         let path = path.into();
         match value {
             Value::Object(map) => Ok(Self { map: map.clone(), path }),
-            _ => Err(wrong_type(&path, "object")),
+            _ => Err(OptionError::wrong_type(&path, "object")),
         }
     }
 
-    fn backend(&mut self, kind: &str) -> Result<BackendOptions, Error> {
+    fn backend(&mut self, kind: &str) -> Result<BackendOptions, OptionError> {
         match kind {
             "null" => Ok(BackendOptions::Null),
             "pty" => Ok(BackendOptions::Pty {
@@ -185,19 +185,15 @@ impl Members {
             "mux" => Ok(BackendOptions::Mux {
                 base: self.required_text("chardev")?,
             }),
-            _ => Err(Error::generic(format!(
-                "Parameter 'type' does not accept value '{kind}'"
-            ))),
+            _ => Err(OptionError::NoSuchType(kind.to_owned())),
         }
     }
 
-    fn socket(&mut self) -> Result<SocketOptions, Error> {
+    fn socket(&mut self) -> Result<SocketOptions, OptionError> {
         let address = self.address("addr")?;
         refuse_tls(self.text("tls-creds")?, self.text("tls-authz")?)?;
         if self.boolean("websocket")?.unwrap_or(false) {
-            return Err(Error::generic(
-                "'websocket' is not supported by socket character devices",
-            ));
+            return Err(OptionError::Websocket);
         }
         let server = self.boolean("server")?.unwrap_or(true);
         let telnet = self.boolean("telnet")?.unwrap_or(false) | self.boolean("tn3270")?.unwrap_or(false);
@@ -219,7 +215,7 @@ impl Members {
     }
 
     /// A `SocketAddressLegacy`.
-    fn address(&mut self, name: &str) -> Result<SocketAddress, Error> {
+    fn address(&mut self, name: &str) -> Result<SocketAddress, OptionError> {
         let mut union = self.required_object(name)?;
         let kind = union.required_text("type")?;
         let mut data = union.required_object("data")?;
@@ -233,16 +229,14 @@ impl Members {
             }),
             "fd" => SocketAddress::Fd(FdAddress::Named(data.required_text("str")?)),
             _ => {
-                return Err(Error::generic(format!(
-                    "Parameter 'type' does not accept value '{kind}'"
-                )));
+                return Err(OptionError::NoSuchType(kind));
             }
         };
         data.finish()?;
         Ok(address)
     }
 
-    fn inet(&mut self) -> Result<InetAddress, Error> {
+    fn inet(&mut self) -> Result<InetAddress, OptionError> {
         self.boolean("numeric")?;
         Ok(InetAddress {
             host: self.required_text("host")?,
@@ -253,14 +247,14 @@ impl Members {
         })
     }
 
-    fn udp_address(&mut self, name: &str) -> Result<InetAddress, Error> {
+    fn udp_address(&mut self, name: &str) -> Result<InetAddress, OptionError> {
         match self.address(name)? {
             SocketAddress::Inet(address) => Ok(address),
-            _ => Err(Error::generic("datagrams need an address of type 'inet'")),
+            _ => Err(OptionError::NotInet),
         }
     }
 
-    fn local_address(&mut self) -> Result<Option<InetAddress>, Error> {
+    fn local_address(&mut self) -> Result<Option<InetAddress>, OptionError> {
         if self.map.contains_key("local") {
             self.udp_address("local").map(Some)
         } else {
@@ -268,24 +262,24 @@ impl Members {
         }
     }
 
-    fn required(&mut self, name: &str) -> Result<Value, Error> {
+    fn required(&mut self, name: &str) -> Result<Value, OptionError> {
         let value = self.map.shift_remove(name);
-        value.ok_or_else(|| Error::generic(format!("Parameter '{}' is missing", self.full(name))))
+        value.ok_or_else(|| OptionError::Missing(self.full(name)))
     }
 
-    fn required_object(&mut self, name: &str) -> Result<Self, Error> {
+    fn required_object(&mut self, name: &str) -> Result<Self, OptionError> {
         let value = self.required(name)?;
         Self::new(&value, self.full(name))
     }
 
-    fn required_text(&mut self, name: &str) -> Result<String, Error> {
+    fn required_text(&mut self, name: &str) -> Result<String, OptionError> {
         match self.required(name)? {
             Value::String(text) => Ok(text),
-            _ => Err(wrong_type(&self.full(name), "string")),
+            _ => Err(OptionError::wrong_type(&self.full(name), "string")),
         }
     }
 
-    fn text(&mut self, name: &str) -> Result<Option<String>, Error> {
+    fn text(&mut self, name: &str) -> Result<Option<String>, OptionError> {
         if self.map.contains_key(name) {
             self.required_text(name).map(Some)
         } else {
@@ -293,21 +287,21 @@ impl Members {
         }
     }
 
-    fn boolean(&mut self, name: &str) -> Result<Option<bool>, Error> {
+    fn boolean(&mut self, name: &str) -> Result<Option<bool>, OptionError> {
         match self.map.shift_remove(name) {
             None => Ok(None),
             Some(Value::Bool(on)) => Ok(Some(on)),
-            Some(_) => Err(wrong_type(&self.full(name), "boolean")),
+            Some(_) => Err(OptionError::wrong_type(&self.full(name), "boolean")),
         }
     }
 
-    fn unsigned(&mut self, name: &str) -> Result<Option<u64>, Error> {
+    fn unsigned(&mut self, name: &str) -> Result<Option<u64>, OptionError> {
         match self.map.shift_remove(name) {
             None => Ok(None),
             Some(value) => value
                 .as_u64()
                 .map(Some)
-                .ok_or_else(|| wrong_type(&self.full(name), "integer")),
+                .ok_or_else(|| OptionError::wrong_type(&self.full(name), "integer")),
         }
     }
 
@@ -315,16 +309,12 @@ impl Members {
         format!("{}.{name}", self.path)
     }
 
-    fn finish(self) -> Result<(), Error> {
+    fn finish(self) -> Result<(), OptionError> {
         match self.map.keys().next() {
             None => Ok(()),
-            Some(name) => Err(Error::generic(format!("Parameter '{}' is unexpected", self.full(name)))),
+            Some(name) => Err(OptionError::Unexpected(self.full(name))),
         }
     }
-}
-
-fn wrong_type(path: &str, expected: &str) -> Error {
-    Error::generic(format!("Invalid parameter type for '{path}', expected: {expected}"))
 }
 
 fn saturated(number: u64) -> u32 {
@@ -338,7 +328,7 @@ mod tests {
     fn parse(backend: &Value) -> Result<BackendOptions, String> {
         ChardevOptions::from_backend("a", backend)
             .map(|options| options.backend)
-            .map_err(|error| error.desc)
+            .map_err(|error| error.to_string())
     }
 
     #[test]

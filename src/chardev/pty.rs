@@ -17,10 +17,9 @@ use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::error::OpenError;
 use super::port::{BackPort, Chunk};
 use super::raw_fd;
-use crate::qapi::Error;
-use crate::report::reason;
 
 /// How often it is asked whether somebody has opened the terminal.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -46,13 +45,11 @@ impl Pty {
     ///
     /// # Errors
     /// There are no more terminals, or the link cannot be made.
-    pub(super) fn open(link: Option<&str>) -> Result<Self, Error> {
-        let (master, path) =
-            open_terminal().map_err(|errno| Error::generic(format!("Failed to create PTY: {}", errno.desc())))?;
+    pub(super) fn open(link: Option<&str>) -> Result<Self, OpenError> {
+        let (master, path) = open_terminal().map_err(|errno| OpenError::Pty(errno.into()))?;
         let link = match link {
             Some(link) => {
-                std::os::unix::fs::symlink(&path, link)
-                    .map_err(|error| Error::generic(format!("Failed to create PTY symlink: {}", reason(&error))))?;
+                std::os::unix::fs::symlink(&path, link).map_err(OpenError::PtyLink)?;
                 Some(Link(link.into()))
             }
             None => None,

@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::FdTable;
+use super::error::ChardevError;
 use super::guest::{ChardevEvent, GuestLine, LineKind};
 use super::mux::{Mux, User};
 use super::options::{BackendOptions, ChardevOptions};
@@ -16,8 +17,7 @@ use super::port::{BackPort, FrontEnd, Port};
 use super::pty;
 use super::ringbuf::Ringbuf;
 use super::running::{Backend, Running, open_log};
-use crate::qapi::{Error, base64};
-use crate::report::reason;
+use crate::qapi::base64;
 
 /// How long the last output of a guest may take to get out.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// The id is taken, or the back end cannot be opened.
-    pub async fn add(&self, options: ChardevOptions) -> Result<Added, Error> {
+    pub async fn add(&self, options: ChardevOptions) -> Result<Added, ChardevError> {
         let _reserved = self.reserve(&options.id)?;
         if let BackendOptions::Mux { base } = &options.backend {
             self.add_mux(&options.id, base, &options).await?;
@@ -164,15 +164,15 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// The id is taken, `backend` contradicts itself, or it cannot be opened.
-    pub async fn qmp_add(&self, id: &str, backend: &Value) -> Result<Added, Error> {
+    pub async fn qmp_add(&self, id: &str, backend: &Value) -> Result<Added, ChardevError> {
         self.check_free(id)?;
         let added = match ChardevOptions::from_backend(id, backend) {
             Ok(options) => self.add(options).await,
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         };
-        let added = added.map_err(|error| Error {
-            desc: format!("Failed to add chardev '{id}': {}", error.desc),
-            class: error.class,
+        let added = added.map_err(|cause| ChardevError::Add {
+            id: id.to_owned(),
+            cause: Box::new(cause),
         })?;
         if let Some(waiting_for) = self.waiting_for(id) {
             self.fds()
@@ -187,20 +187,20 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// It does not exist or is in use.
-    pub async fn remove(&self, id: &str) -> Result<(), Error> {
+    pub async fn remove(&self, id: &str) -> Result<(), ChardevError> {
         let plain = {
             let mut state = self.lock();
             let index = state
                 .devices
                 .iter()
                 .position(|device| device.id == id)
-                .ok_or_else(|| Error::generic(format!("Chardev '{id}' not found")))?;
+                .ok_or_else(|| ChardevError::NotFound(id.to_owned()))?;
             let busy = match &state.devices[index].kind {
                 Kind::Mux(_) => true,
                 Kind::Plain(plain) => plain.is_busy(),
             };
             if busy {
-                return Err(Error::generic(format!("Chardev '{id}' is busy")));
+                return Err(ChardevError::Busy(id.to_owned()));
             }
             match state.devices.remove(index).kind {
                 Kind::Plain(plain) => plain,
@@ -215,15 +215,15 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// It does not exist, its user cannot have it replaced, or the back end cannot be opened.
-    pub async fn change(&self, options: ChardevOptions) -> Result<Added, Error> {
+    pub async fn change(&self, options: ChardevOptions) -> Result<Added, ChardevError> {
         let id = options.id.clone();
-        let missing = || Error::generic(format!("Chardev '{id}' does not exist"));
+        let missing = || ChardevError::DoesNotExist(id.clone());
         {
             let state = self.lock();
             match &state.find(&id).ok_or_else(missing)?.kind {
-                Kind::Mux(_) => return Err(Error::generic("Mux device hotswap not supported yet")),
+                Kind::Mux(_) => return Err(ChardevError::SwapOfMux),
                 Kind::Plain(plain) if plain.guest.is_none() && plain.port.is_attached() => {
-                    return Err(Error::generic("Chardev user does not support chardev hotswap"));
+                    return Err(ChardevError::SwapOfUsed);
                 }
                 Kind::Plain(_) => {}
             }
@@ -276,11 +276,11 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// It does not exist or is in use.
-    pub async fn connect(&self, id: &str) -> Result<FrontEnd, Error> {
+    pub async fn connect(&self, id: &str) -> Result<FrontEnd, ChardevError> {
         self.attach(id, User::Monitor).await
     }
 
-    async fn attach(&self, id: &str, user: User) -> Result<FrontEnd, Error> {
+    async fn attach(&self, id: &str, user: User) -> Result<FrontEnd, ChardevError> {
         let gone = self
             .lock()
             .plain_mut(id)
@@ -291,14 +291,12 @@ impl ChardevRegistry {
         let mut state = self.lock();
         let device = state
             .find_mut(id)
-            .ok_or_else(|| Error::device_not_found(format!("chardev \"{id}\" not found")))?;
+            .ok_or_else(|| ChardevError::NoChardev(id.to_owned()))?;
         match &mut device.kind {
             Kind::Plain(plain) => plain.port.attach().ok_or_else(|| in_use(id)),
-            Kind::Mux(mux) => mux.connect(user).ok_or_else(|| {
-                Error::generic(format!(
-                    "too many uses of multiplexed chardev '{id}' (maximum is {})",
-                    Mux::MAX_USERS
-                ))
+            Kind::Mux(mux) => mux.connect(user).ok_or_else(|| ChardevError::TooManyUsers {
+                id: id.to_owned(),
+                max: Mux::MAX_USERS,
             }),
         }
     }
@@ -308,7 +306,7 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// It does not exist or is in use, or there are no more descriptors.
-    pub async fn connect_guest(&self, id: &str) -> Result<OwnedFd, Error> {
+    pub async fn connect_guest(&self, id: &str) -> Result<OwnedFd, ChardevError> {
         self.connect_line(id, LineKind::Stream).await
     }
 
@@ -316,18 +314,16 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// As there.
-    pub async fn connect_conversation(&self, id: &str) -> Result<OwnedFd, Error> {
+    pub async fn connect_conversation(&self, id: &str) -> Result<OwnedFd, ChardevError> {
         self.connect_line(id, LineKind::Conversation).await
     }
 
-    async fn connect_line(&self, id: &str, kind: LineKind) -> Result<OwnedFd, Error> {
+    async fn connect_line(&self, id: &str, kind: LineKind) -> Result<OwnedFd, ChardevError> {
         let front = self.attach(id, User::Guest).await?;
         let started = GuestLine::start(front, kind);
-        let (line, fd) = started.map_err(|error| {
-            Error::generic(format!(
-                "cannot connect chardev '{id}' to its guest: {}",
-                reason(&error)
-            ))
+        let (line, fd) = started.map_err(|error| ChardevError::Line {
+            id: id.to_owned(),
+            error,
         })?;
         let mut state = self.lock();
         match state.find_mut(id).map(|device| &mut device.kind) {
@@ -403,11 +399,9 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// The character device does not exist.
-    pub fn send_break(&self, id: &str) -> Result<(), Error> {
+    pub fn send_break(&self, id: &str) -> Result<(), ChardevError> {
         let state = self.lock();
-        let device = state
-            .find(id)
-            .ok_or_else(|| Error::generic(format!("Chardev '{id}' not found")))?;
+        let device = state.find(id).ok_or_else(|| ChardevError::NotFound(id.to_owned()))?;
         match &device.kind {
             Kind::Plain(plain) => plain.port.send_break(),
             Kind::Mux(mux) => mux.send_break(),
@@ -420,10 +414,10 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// The device does not exist or is none, or `size` is not positive.
-    pub fn ringbuf_read(&self, id: &str, size: i64, format: DataFormat) -> Result<String, Error> {
+    pub fn ringbuf_read(&self, id: &str, size: i64, format: DataFormat) -> Result<String, ChardevError> {
         let ringbuf = self.ringbuf(id)?;
         let size = usize::try_from(size).ok().filter(|size| *size > 0);
-        let size = size.ok_or_else(|| Error::generic("size must be greater than zero"))?;
+        let size = size.ok_or(ChardevError::NoSize)?;
         let bytes = ringbuf.read(size);
         Ok(match format {
             DataFormat::Utf8 => String::from_utf8_lossy(&bytes).into_owned(),
@@ -435,13 +429,13 @@ impl ChardevRegistry {
     ///
     /// # Errors
     /// The device does not exist or is none, or the text is not base 64.
-    pub fn ringbuf_write(&self, id: &str, data: &str, format: DataFormat) -> Result<(), Error> {
+    pub fn ringbuf_write(&self, id: &str, data: &str, format: DataFormat) -> Result<(), ChardevError> {
         let ringbuf = self.ringbuf(id)?;
         match format {
             DataFormat::Utf8 => ringbuf.write(data.as_bytes()),
             DataFormat::Base64 => {
                 let bytes = base64::decode(data.as_bytes());
-                ringbuf.write(&bytes.ok_or_else(|| Error::generic("Base64 data contains invalid characters"))?);
+                ringbuf.write(&bytes.ok_or(ChardevError::Base64)?);
             }
         }
         Ok(())
@@ -465,7 +459,7 @@ impl ChardevRegistry {
         tasks.join_all().await;
     }
 
-    async fn add_plain(&self, options: &ChardevOptions) -> Result<Added, Error> {
+    async fn add_plain(&self, options: &ChardevOptions) -> Result<Added, ChardevError> {
         let log = open_log(options.log.as_ref(), &self.inner.fds).await?;
         let backend = Backend::open(options, &self.inner.fds).await?;
         let (port, back) = Port::new(backend.filename(), log);
@@ -486,13 +480,13 @@ impl ChardevRegistry {
         Ok(added)
     }
 
-    async fn add_mux(&self, id: &str, base: &str, options: &ChardevOptions) -> Result<(), Error> {
+    async fn add_mux(&self, id: &str, base: &str, options: &ChardevOptions) -> Result<(), ChardevError> {
         let log = open_log(options.log.as_ref(), &self.inner.fds).await?;
         let mut state = self.lock();
         let found = match state.find(base).map(|device| &device.kind) {
             Some(Kind::Plain(plain)) => plain.port.attach().ok_or_else(|| in_use(base))?,
             Some(Kind::Mux(_)) => return Err(in_use(base)),
-            None => return Err(Error::generic(format!("mux: base chardev {base} not found"))),
+            None => return Err(ChardevError::NoBase(base.to_owned())),
         };
         let mux = Mux::start(id, found, log, self.inner.events.clone());
         state.devices.push(Device {
@@ -503,28 +497,26 @@ impl ChardevRegistry {
         Ok(())
     }
 
-    fn ringbuf(&self, id: &str) -> Result<Ringbuf, Error> {
+    fn ringbuf(&self, id: &str) -> Result<Ringbuf, ChardevError> {
         let state = self.lock();
-        let device = state
-            .find(id)
-            .ok_or_else(|| Error::generic(format!("Device '{id}' not found")))?;
+        let device = state.find(id).ok_or_else(|| ChardevError::NoDevice(id.to_owned()))?;
         match &device.kind {
             Kind::Plain(Plain {
                 ringbuf: Some(ringbuf), ..
             }) => Ok(ringbuf.clone()),
-            _ => Err(Error::generic(format!("{id} is not a ringbuf device"))),
+            _ => Err(ChardevError::NotARingbuf(id.to_owned())),
         }
     }
 
-    fn check_free(&self, id: &str) -> Result<(), Error> {
+    fn check_free(&self, id: &str) -> Result<(), ChardevError> {
         let state = self.lock();
         if state.find(id).is_some() || state.reserved.contains(id) {
-            return Err(Error::generic(format!("Chardev with id '{id}' already exists")));
+            return Err(ChardevError::Exists(id.to_owned()));
         }
         Ok(())
     }
 
-    fn reserve(&self, id: &str) -> Result<Reservation, Error> {
+    fn reserve(&self, id: &str) -> Result<Reservation, ChardevError> {
         self.check_free(id)?;
         self.lock().reserved.insert(id.to_owned());
         Ok(Reservation {
@@ -615,6 +607,6 @@ async fn flush(work: impl Future<Output = ()>) {
     }
 }
 
-fn in_use(id: &str) -> Error {
-    Error::generic(format!("chardev '{id}' is already in use"))
+fn in_use(id: &str) -> ChardevError {
+    ChardevError::InUse(id.to_owned())
 }

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::error::OpenError;
 use super::port::BackPort;
-use crate::qapi::Error;
 
 /// The size in bytes if none is given.
 pub(super) const DEFAULT_SIZE: u64 = 64 * 1024;
@@ -18,12 +18,12 @@ pub(super) struct Ringbuf {
 
 impl Ringbuf {
     /// A buffer of `size` bytes, which must be a power of two.
-    pub(super) fn new(size: u64) -> Result<Self, Error> {
+    pub(super) fn new(size: u64) -> Result<Self, OpenError> {
         if !size.is_power_of_two() {
-            return Err(Error::generic("size of ringbuf chardev must be power of two"));
+            return Err(OpenError::OddRingbuf);
         }
         // The memory is taken as bytes come, so that a large size costs nothing by itself.
-        let size = usize::try_from(size).map_err(|_| Error::generic("size of ringbuf chardev is too large"))?;
+        let size = usize::try_from(size).map_err(|_| OpenError::LargeRingbuf)?;
         Ok(Self {
             bytes: Arc::default(),
             size,
@@ -73,11 +73,11 @@ mod tests {
     #[test]
     fn sizes_are_powers_of_two() {
         assert_eq!(
-            Ringbuf::new(3).unwrap_err().desc,
+            Ringbuf::new(3).unwrap_err().to_string(),
             "size of ringbuf chardev must be power of two"
         );
         assert_eq!(
-            Ringbuf::new(0).unwrap_err().desc,
+            Ringbuf::new(0).unwrap_err().to_string(),
             "size of ringbuf chardev must be power of two"
         );
     }

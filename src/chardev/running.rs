@@ -4,6 +4,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::FdTable;
+use super::error::OpenError;
 use super::host_file::HostFile;
 use super::log::LogFile;
 use super::options::{BackendOptions, ChardevOptions, LogOptions};
@@ -13,8 +14,6 @@ use super::ringbuf::Ringbuf;
 use super::socket::SocketBackend;
 use super::stream::StreamBackend;
 use super::udp::UdpBackend;
-use crate::qapi::Error;
-use crate::report::reason;
 
 use nix::fcntl::OFlag;
 
@@ -34,7 +33,7 @@ impl Backend {
     ///
     /// # Errors
     /// Something cannot be opened.
-    pub(super) async fn open(options: &ChardevOptions, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn open(options: &ChardevOptions, fds: &FdTable) -> Result<Self, OpenError> {
         match &options.backend {
             BackendOptions::Null => Ok(Self::Null),
             BackendOptions::Pty { link } => Pty::open(link.as_deref()).map(Self::Pty),
@@ -50,7 +49,7 @@ impl Backend {
                 .await
                 .map(Self::Socket),
             BackendOptions::Udp { remote, local } => UdpBackend::open(remote, local.as_ref()).await.map(Self::Udp),
-            BackendOptions::Mux { .. } => Err(Error::generic("a multiplexer cannot be switched to")),
+            BackendOptions::Mux { .. } => Err(OpenError::Multiplexer),
         }
     }
 
@@ -129,7 +128,7 @@ impl Running {
 ///
 /// # Errors
 /// It cannot be opened.
-pub(super) async fn open_log(options: Option<&LogOptions>, fds: &FdTable) -> Result<Option<LogFile>, Error> {
+pub(super) async fn open_log(options: Option<&LogOptions>, fds: &FdTable) -> Result<Option<LogFile>, OpenError> {
     let Some(LogOptions { path, append }) = options else {
         return Ok(None);
     };
@@ -139,10 +138,14 @@ pub(super) async fn open_log(options: Option<&LogOptions>, fds: &FdTable) -> Res
     opened
         .map(|file| Some(LogFile::new(file, path, fds.voice())))
         .map_err(|error| {
-            let what = match path.starts_with(FdTable::SET_FOLDER) {
-                true => format!("Could not dup FD for {path} flags {:x}", flags.bits()),
-                false => format!("Could not create '{path}'"),
-            };
-            Error::generic(format!("{what}: {}", reason(&error)))
+            let path = path.clone();
+            match path.starts_with(FdTable::SET_FOLDER) {
+                true => OpenError::LogDescriptor {
+                    path,
+                    flags: flags.bits(),
+                    error,
+                },
+                false => OpenError::Log { path, error },
+            }
         })
 }

@@ -8,11 +8,11 @@ use tokio::task::JoinHandle;
 
 use super::FdTable;
 use super::address::{self, Listener};
+use super::error::OpenError;
 use super::options::{SocketAddress, SocketOptions};
 use super::port::{BackPort, FrontEnd, InputSender, OutputReceiver, Port};
 use super::telnet::{self, Telnet};
 use super::wire::SocketStream;
-use crate::qapi::Error;
 use crate::report;
 
 /// A socket that listens, or is or will be connected.
@@ -35,7 +35,7 @@ impl SocketBackend {
     ///
     /// # Errors
     /// The address cannot be listened on or connected to.
-    pub(super) async fn open(id: &str, options: SocketOptions, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn open(id: &str, options: SocketOptions, fds: &FdTable) -> Result<Self, OpenError> {
         let protocol = options.protocol();
         if options.server {
             let listener = Listener::new(&options.address, fds).await?;

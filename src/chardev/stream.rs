@@ -4,14 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::FdTable;
+use super::error::OpenError;
 use super::host_file::HostFile;
 use super::port::{BackPort, Chunk};
-use crate::qapi::Error;
 use crate::report::{Voice, reason};
 
 /// Whether a character device has standard input and output.
@@ -43,7 +42,12 @@ impl StreamBackend {
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub(super) async fn file(output: &str, input: Option<&str>, append: bool, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn file(
+        output: &str,
+        input: Option<&str>,
+        append: bool,
+        fds: &FdTable,
+    ) -> Result<Self, OpenError> {
         let placement = if append { OFlag::O_APPEND } else { OFlag::O_TRUNC };
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | placement;
         let input = match input {
@@ -64,7 +68,7 @@ impl StreamBackend {
     ///
     /// # Errors
     /// None of them exists.
-    pub(super) async fn pipe(path: &str, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn pipe(path: &str, fds: &FdTable) -> Result<Self, OpenError> {
         // Opened for both directions a pipe neither waits for its other end nor ends when that closes.
         let both = async |path: &str| open(fds, path, OFlag::O_RDWR).await;
         if let (Ok(input), Ok(output)) = (both(&format!("{path}.in")).await, both(&format!("{path}.out")).await) {
@@ -84,12 +88,14 @@ impl StreamBackend {
     ///
     /// # Errors
     /// The device cannot be opened.
-    pub(super) async fn serial(path: &str, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) async fn serial(path: &str, fds: &FdTable) -> Result<Self, OpenError> {
         let device = open(fds, path, OFlag::O_RDWR).await?;
         if let Ok(mut settings) = tcgetattr(&device) {
             cfmakeraw(&mut settings);
-            tcsetattr(&device, SetArg::TCSANOW, &settings)
-                .map_err(|errno| Error::generic(format!("Could not set up '{path}': {}", errno.desc())))?;
+            tcsetattr(&device, SetArg::TCSANOW, &settings).map_err(|errno| OpenError::SetUp {
+                path: path.to_owned(),
+                error: errno.into(),
+            })?;
         }
         Self::both_ways("serial", device, path, fds)
     }
@@ -98,12 +104,12 @@ impl StreamBackend {
     ///
     /// # Errors
     /// Another character device has them, or they are not this guest's.
-    pub(super) fn stdio(signal: bool, fds: &FdTable) -> Result<Self, Error> {
+    pub(super) fn stdio(signal: bool, fds: &FdTable) -> Result<Self, OpenError> {
         if fds.is_one_among_many() {
-            return Err(Error::generic("standard input and output are the server's"));
+            return Err(OpenError::StdioOfServer);
         }
         if STDIO_IN_USE.swap(true, Ordering::Relaxed) {
-            return Err(Error::generic("cannot use stdio by multiple character devices"));
+            return Err(OpenError::StdioInUse);
         }
         let opened = Restore::new(signal).and_then(|restore| {
             let input = HostFile::new(io::stdin().as_fd().try_clone_to_owned()?)?;
@@ -117,12 +123,12 @@ impl StreamBackend {
                 voice: fds.voice(),
             })
         });
-        opened.map_err(|error| Error::generic(format!("cannot use stdio: {}", reason(&error))))
+        opened.map_err(OpenError::Stdio)
     }
 
-    fn both_ways(name: &'static str, file: HostFile, path: &str, fds: &FdTable) -> Result<Self, Error> {
+    fn both_ways(name: &'static str, file: HostFile, path: &str, fds: &FdTable) -> Result<Self, OpenError> {
         let input = file.as_fd().try_clone_to_owned().and_then(HostFile::new);
-        let input = input.map_err(|error| cannot_open(path, &error))?;
+        let input = input.map_err(|error| cannot_open(path, error))?;
         Ok(Self {
             name,
             path: path.to_owned(),
@@ -202,16 +208,14 @@ impl Drop for Restore {
     }
 }
 
-async fn open(fds: &FdTable, path: &str, flags: OFlag) -> Result<HostFile, Error> {
+async fn open(fds: &FdTable, path: &str, flags: OFlag) -> Result<HostFile, OpenError> {
     let opened = HostFile::open(fds, path, flags).await;
-    opened.map_err(|error| cannot_open(path, &error))
+    opened.map_err(|error| cannot_open(path, error))
 }
 
-fn cannot_open(path: &str, error: &io::Error) -> Error {
-    let error = if error.raw_os_error() == Some(Errno::ENXIO as i32) {
-        "No such device or address".to_owned()
-    } else {
-        reason(error)
-    };
-    Error::generic(format!("Could not open '{path}': {error}"))
+fn cannot_open(path: &str, error: io::Error) -> OpenError {
+    OpenError::File {
+        path: path.to_owned(),
+        error,
+    }
 }

@@ -8,10 +8,10 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::address;
+use super::error::OpenError;
 use super::options::InetAddress;
 use super::port::{BackPort, Chunk};
 use super::raw_fd;
-use crate::qapi::Error;
 use crate::report::reason;
 
 /// The largest datagram.
@@ -31,10 +31,9 @@ impl UdpBackend {
     ///
     /// # Errors
     /// An address does not exist or is in use.
-    pub(super) async fn open(remote: &InetAddress, local: Option<&InetAddress>) -> Result<Self, Error> {
+    pub(super) async fn open(remote: &InetAddress, local: Option<&InetAddress>) -> Result<Self, OpenError> {
         let socket = address::datagram_socket(remote, local).await?;
-        let socket = raw_fd::watch_or_close(socket)
-            .map_err(|error| Error::generic(format!("Unable to watch a datagram socket: {}", reason(&error))))?;
+        let socket = raw_fd::watch_or_close(socket).map_err(OpenError::WatchDatagrams)?;
         Ok(Self { socket })
     }
 

@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::chardev::{ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd};
+use crate::chardev::{ChardevError, ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd};
 use crate::cmdline::{Config, MonitorConfig, MonitorMode};
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
-use crate::qapi::Error;
 use crate::qapi::qmp::{Call, Event, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
+use crate::qapi::{Error, QmpError};
 use crate::qom::Registry;
 use crate::report::{self, Voice};
 use crate::target::Target;
@@ -246,9 +246,13 @@ impl Guest {
             return;
         };
         match request {
-            MonitorRequest::OpenChardev(label) => link.answer(id, self.chardevs.connect_guest(&label).await),
+            MonitorRequest::OpenChardev(label) => {
+                let opened = self.chardevs.connect_guest(&label).await;
+                link.answer(id, opened.map_err(Error::from));
+            }
             MonitorRequest::OpenConversation(label) => {
-                link.answer(id, self.chardevs.connect_conversation(&label).await);
+                let opened = self.chardevs.connect_conversation(&label).await;
+                link.answer(id, opened.map_err(Error::from));
             }
         }
     }
@@ -262,16 +266,16 @@ pub async fn open_chardevs(config: &Config, chardevs: &ChardevRegistry) -> Resul
     for add in &config.fds {
         let set = i64::try_from(add.set).map_err(|_| Error::generic(format!("fd set {} is out of range", add.set)))?;
         let added = chardevs.fds().add_inherited(set, add.fd, add.opaque.clone());
-        added.map_err(|error| Error::generic(format!("{}: {}", add.location, error.desc)))?;
+        added.map_err(|error| Error::generic(format!("{}: {error}", add.location)))?;
     }
     for chardev in &config.chardevs {
-        let located = |error: Error| Error::new(error.class, chardev.complaint(&error.desc));
+        let located = |error: ChardevError| Error::new(error.class(), chardev.complaint(&error.to_string()));
         // Only a process of its own inherits descriptors for its guest.
         let options = match chardevs.fds().is_one_among_many() {
             true => ChardevOptions::from_monitor(&chardev.options),
             false => ChardevOptions::from_command_line(&chardev.options),
         };
-        let options = options.map_err(located)?;
+        let options = options.map_err(|error| located(error.into()))?;
         let id = options.id.clone();
         let added = chardevs.add(options).await.map_err(located)?;
         if let Some(path) = added.pty {

@@ -286,9 +286,9 @@ async fn a_guest_learns_who_is_there_and_gives_the_device_back() {
     line.send("return").await;
     assert_eq!(read_text(&mut client, 6).await, "return");
     let busy = registry.connect("channel0").await.unwrap_err();
-    assert_eq!(busy.desc, "chardev 'channel0' is already in use");
+    assert_eq!(busy.to_string(), "chardev 'channel0' is already in use");
     assert_eq!(
-        registry.remove("channel0").await.unwrap_err().desc,
+        registry.remove("channel0").await.unwrap_err().to_string(),
         "Chardev 'channel0' is busy"
     );
     registry.send_break("channel0").unwrap();
@@ -307,7 +307,7 @@ async fn a_guest_learns_who_is_there_and_gives_the_device_back() {
     drop(line);
     registry.remove("channel0").await.unwrap();
     assert_eq!(
-        registry.remove("channel0").await.unwrap_err().desc,
+        registry.remove("channel0").await.unwrap_err().to_string(),
         "Chardev 'channel0' not found"
     );
 }
@@ -355,19 +355,22 @@ async fn a_set_of_descriptors_is_a_file() {
     let registry = registry();
     registry.fds().add_fd(Some(2), None, Some(writer)).unwrap();
     let backend = json!({"type": "file", "data": {"out": "/dev/fdset/2", "append": true}});
-    assert_eq!(registry.qmp_add("serial1", &backend).await, Ok(Added { pty: None }));
+    assert_eq!(
+        registry.qmp_add("serial1", &backend).await.unwrap(),
+        Added { pty: None }
+    );
     registry.fds().remove_fd(2, None).unwrap();
     let front = registry.connect("serial1").await.unwrap();
     let reader = HostFile::new(reader).unwrap();
     front.writer.clone().unbound().send("to the log daemon").await;
     assert_eq!(read_file(&reader, 17).await, "to the log daemon");
     let missing = json!({"type": "file", "data": {"out": "/dev/fdset/9"}});
-    let error = registry.qmp_add("x", &missing).await.unwrap_err().desc;
+    let error = registry.qmp_add("x", &missing).await.unwrap_err().to_string();
     assert_eq!(
         error,
         "Failed to add chardev 'x': Could not open '/dev/fdset/9': No such file or directory"
     );
-    let error = registry.qmp_add("serial1", &backend).await.unwrap_err().desc;
+    let error = registry.qmp_add("serial1", &backend).await.unwrap_err().to_string();
     assert_eq!(error, "Chardev with id 'serial1' already exists");
 }
 
@@ -415,7 +418,10 @@ async fn tcp_servers_and_clients_meet_and_meet_again() {
         .add(options("socket,id=c2,host=127.0.0.1,port=1"))
         .await
         .unwrap_err();
-    assert_eq!(error.desc, "Failed to connect to '127.0.0.1:1': Connection refused");
+    assert_eq!(
+        error.to_string(),
+        "Failed to connect to '127.0.0.1:1': Connection refused"
+    );
 }
 
 #[tokio::test]
@@ -428,7 +434,7 @@ async fn a_client_waits_for_its_server() {
         .await
         .unwrap_err();
     assert_eq!(
-        error.desc,
+        error.to_string(),
         format!("Failed to connect to '{path}': No such file or directory")
     );
     add(&registry, &format!("socket,id=c,path={path},reconnect-ms=1")).await;
@@ -477,7 +483,10 @@ async fn named_pipes_carry_both_ways() {
         .add(options("pipe,id=q,path=/nonexistent/p"))
         .await
         .unwrap_err();
-    assert_eq!(error.desc, "Could not open '/nonexistent/p': No such file or directory");
+    assert_eq!(
+        error.to_string(),
+        "Could not open '/nonexistent/p': No such file or directory"
+    );
 }
 
 #[tokio::test]
@@ -510,13 +519,18 @@ async fn ring_buffers_are_read_over_qmp() {
         registry.ringbuf_read("rb", 500, DataFormat::Base64).unwrap(),
         "ODlhYmNkZWZYWVo="
     );
-    let complaint = |id, size| registry.ringbuf_read(id, size, DataFormat::Utf8).unwrap_err().desc;
+    let complaint = |id, size| {
+        registry
+            .ringbuf_read(id, size, DataFormat::Utf8)
+            .unwrap_err()
+            .to_string()
+    };
     assert_eq!(complaint("nope", 1), "Device 'nope' not found");
     assert_eq!(complaint("n", 1), "n is not a ringbuf device");
     assert_eq!(complaint("rb", 0), "size must be greater than zero");
     assert_eq!(complaint("rb", -1), "size must be greater than zero");
     let error = registry.ringbuf_write("rb", "!!!", DataFormat::Base64).unwrap_err();
-    assert_eq!(error.desc, "Base64 data contains invalid characters");
+    assert_eq!(error.to_string(), "Base64 data contains invalid characters");
 }
 
 #[tokio::test]
@@ -552,19 +566,19 @@ async fn monitors_and_multiplexers_keep_their_back_end() {
             .change(options(&format!("null,id={id}")))
             .await
             .unwrap_err()
-            .desc
+            .to_string()
     };
     assert_eq!(complaint("nope").await, "Chardev 'nope' does not exist");
     assert_eq!(complaint("mon").await, "Chardev user does not support chardev hotswap");
     assert_eq!(complaint("shared").await, "Mux device hotswap not supported yet");
     for id in ["mon", "shared", "shared-base"] {
         assert_eq!(
-            registry.remove(id).await.unwrap_err().desc,
+            registry.remove(id).await.unwrap_err().to_string(),
             format!("Chardev '{id}' is busy")
         );
     }
     let mux = json!({"type": "mux", "data": {"chardev": "nope"}});
-    let error = registry.qmp_add("m", &mux).await.unwrap_err().desc;
+    let error = registry.qmp_add("m", &mux).await.unwrap_err().to_string();
     assert_eq!(error, "Failed to add chardev 'm': mux: base chardev nope not found");
 }
 
@@ -621,7 +635,7 @@ async fn a_multiplexer_is_switched_from_the_keyboard() {
     }
     let error = registry.connect("shared").await.unwrap_err();
     assert_eq!(
-        error.desc,
+        error.to_string(),
         "too many uses of multiplexed chardev 'shared' (maximum is 4)"
     );
 }
@@ -689,7 +703,7 @@ async fn telnet_clients_are_understood() {
 async fn what_cannot_be_listened_on_is_named() {
     let folder = Folder::new("errors");
     let registry = registry();
-    let complaint = async |text: &str| registry.add(options(text)).await.unwrap_err().desc;
+    let complaint = async |text: &str| registry.add(options(text)).await.unwrap_err().to_string();
     assert_eq!(
         complaint("socket,id=a,path=/nonexistent/q,server=on,wait=off").await,
         "Failed to bind socket to /nonexistent/q: No such file or directory"

@@ -28,7 +28,7 @@ async fn a_named_pipe_waits_for_its_reader_while_others_are_served() {
                 added
             } => added.unwrap(),
         };
-        let taken = registry.add(options("null,id=slow")).await.unwrap_err().desc;
+        let taken = registry.add(options("null,id=slow")).await.unwrap_err().to_string();
         assert_eq!(taken, "Chardev with id 'slow' already exists", "the id is kept for it");
         let reader = open_terminal(&path);
         opening.await.unwrap();
@@ -74,5 +74,5 @@ async fn what_cannot_be_opened_is_named() {
         .add(options("file,id=c,path=/proc/self/mem/x"))
         .await
         .unwrap_err();
-    assert_eq!(error.desc, "Could not open '/proc/self/mem/x': Not a directory");
+    assert_eq!(error.to_string(), "Could not open '/proc/self/mem/x': Not a directory");
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::NumaError;
+use super::error::NumaError;
 
 /// Distance of a node to itself, and the least there is.
 pub(super) const LOCAL: u8 = 10;

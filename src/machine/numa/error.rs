@@ -1,7 +1,5 @@
 //! Why there cannot be such nodes, in QEMU's words.
 
-use super::distances::LOCAL;
-use super::options::MAX_NODES;
 use crate::machine::fields::FieldError;
 use crate::qapi::QmpError;
 
@@ -47,17 +45,32 @@ pub enum NumaError {
     #[error("memdev={0} is ambiguous")]
     NoBackend(String),
     /// A number that no node has.
-    #[error("Parameter '{0}' expects an integer between 0 and {max}", max = MAX_NODES - 1)]
-    NodeOutOfRange(&'static str),
+    #[error("Parameter '{name}' expects an integer between 0 and {last}")]
+    NodeOutOfRange {
+        /// The parameter.
+        name: &'static str,
+        /// The highest number.
+        last: u16,
+    },
     /// A distance from or to a node that was not declared.
     #[error("Source/Destination NUMA node is missing. Please use '-numa node' option to declare it first.")]
     UndeclaredEnd,
     /// A distance below that of a node to itself.
-    #[error("NUMA distance ({0}) is invalid, it shouldn't be less than {LOCAL}.")]
-    TooNear(u8),
-    /// This node's distance to itself is another than all have.
-    #[error("Local distance of node {0} should be {LOCAL}.")]
-    NotLocal(u16),
+    #[error("NUMA distance ({distance}) is invalid, it shouldn't be less than {least}.")]
+    TooNear {
+        /// The distance.
+        distance: u8,
+        /// The least there is.
+        least: u8,
+    },
+    /// A node's distance to itself is another than all have.
+    #[error("Local distance of node {node} should be {local}.")]
+    NotLocal {
+        /// The node.
+        node: u16,
+        /// What all have.
+        local: u8,
+    },
     /// There is a distance for some pairs, and for this one in neither direction.
     #[error(
         "The distance between node {from} and {to} is missing, at least one distance value between each nodes should be \

@@ -3,14 +3,15 @@
 use serde_json::{Map, Value};
 
 use super::distances::LOCAL;
-use super::{Numa, NumaError, NumaNode};
+use super::error::NumaError;
+use super::{Numa, NumaNode};
 use crate::machine::config::SmpConfig;
 use crate::machine::fields::Fields;
 use crate::machine::topology;
 use crate::qom::objects::is_memory_backend;
 
 /// Most nodes a guest may have.
-pub(super) const MAX_NODES: u16 = 128;
+const MAX_NODES: u16 = 128;
 
 impl Numa {
     /// Adds what one option says.
@@ -93,17 +94,26 @@ impl Numa {
         fields.only(&["type", "src", "dst", "val"])?;
         for (name, node) in [("src", src), ("dst", dst)] {
             if node >= MAX_NODES {
-                return Err(NumaError::NodeOutOfRange(name));
+                return Err(NumaError::NodeOutOfRange {
+                    name,
+                    last: MAX_NODES - 1,
+                });
             }
         }
         if [src, dst].iter().any(|node| !self.nodes.contains_key(node)) {
             return Err(NumaError::UndeclaredEnd);
         }
         if val < LOCAL {
-            return Err(NumaError::TooNear(val));
+            return Err(NumaError::TooNear {
+                distance: val,
+                least: LOCAL,
+            });
         }
         if src == dst && val != LOCAL {
-            return Err(NumaError::NotLocal(src));
+            return Err(NumaError::NotLocal {
+                node: src,
+                local: LOCAL,
+            });
         }
         self.distances.set(src, dst, val);
         Ok(())

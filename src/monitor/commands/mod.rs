@@ -152,11 +152,11 @@ impl MonitorCommands for Guest {
     }
 
     async fn getfd(&self, cx: &CallContext, args: GetfdArgs) -> Result<(), Error> {
-        self.chardevs.fds().getfd(&args.fdname, cx.take_fd())
+        Ok(self.chardevs.fds().getfd(&args.fdname, cx.take_fd())?)
     }
 
     async fn closefd(&self, _: &CallContext, args: ClosefdArgs) -> Result<(), Error> {
-        self.chardevs.fds().closefd(&args.fdname)
+        Ok(self.chardevs.fds().closefd(&args.fdname)?)
     }
 
     async fn add_fd(&self, cx: &CallContext, args: AddFdArgs) -> Result<AddfdInfo, Error> {
@@ -168,7 +168,7 @@ impl MonitorCommands for Guest {
     }
 
     async fn remove_fd(&self, _: &CallContext, args: RemoveFdArgs) -> Result<(), Error> {
-        self.chardevs.fds().remove_fd(args.fdset_id, args.fd)
+        Ok(self.chardevs.fds().remove_fd(args.fdset_id, args.fd)?)
     }
 
     async fn query_fdsets(&self, _: &CallContext) -> Result<Vec<FdsetInfo>, Error> {
@@ -224,21 +224,23 @@ impl MonitorCommands for Guest {
     }
 
     async fn chardev_remove(&self, _: &CallContext, args: ChardevRemoveArgs) -> Result<(), Error> {
-        self.chardevs.remove(&args.id).await
+        Ok(self.chardevs.remove(&args.id).await?)
     }
 
     async fn chardev_send_break(&self, _: &CallContext, args: ChardevSendBreakArgs) -> Result<(), Error> {
-        self.chardevs.send_break(&args.id)
+        Ok(self.chardevs.send_break(&args.id)?)
     }
 
     async fn ringbuf_read(&self, _: &CallContext, args: RingbufReadArgs) -> Result<String, Error> {
-        self.chardevs
-            .ringbuf_read(&args.device, args.size, text_format(args.format))
+        Ok(self
+            .chardevs
+            .ringbuf_read(&args.device, args.size, text_format(args.format))?)
     }
 
     async fn ringbuf_write(&self, _: &CallContext, args: RingbufWriteArgs) -> Result<(), Error> {
-        self.chardevs
-            .ringbuf_write(&args.device, &args.data, text_format(args.format))
+        Ok(self
+            .chardevs
+            .ringbuf_write(&args.device, &args.data, text_format(args.format))?)
     }
 
     async fn human_monitor_command(&self, _: &CallContext, args: HumanMonitorCommandArgs) -> Result<String, Error> {

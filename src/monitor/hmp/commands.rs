@@ -178,7 +178,7 @@ async fn chardev_change(host: &impl HmpHost, id: &str, text: &str) -> Result<Str
 
 fn chardev_options(text: &str) -> Result<ChardevOptions, Error> {
     let (map, _) = keyval::parse(text, Some("backend")).map_err(|error| Error::generic(error.to_string()))?;
-    ChardevOptions::from_monitor(&map)
+    Ok(ChardevOptions::from_monitor(&map)?)
 }
 
 fn redirected(id: &str, reply: &Value) -> String {

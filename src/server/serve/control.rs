@@ -82,11 +82,11 @@ impl MonitorCommands for ControlService {
     type Context = CallContext;
 
     async fn getfd(&self, context: &CallContext, args: GetfdArgs) -> Result<(), Error> {
-        self.kept.getfd(&args.fdname, context.take_fd())
+        Ok(self.kept.getfd(&args.fdname, context.take_fd())?)
     }
 
     async fn closefd(&self, _: &CallContext, args: ClosefdArgs) -> Result<(), Error> {
-        self.kept.closefd(&args.fdname)
+        Ok(self.kept.closefd(&args.fdname)?)
     }
 
     async fn guest_create(&self, _: &CallContext, mut args: GuestCreateArgs) -> Result<GuestInfo, Error> {

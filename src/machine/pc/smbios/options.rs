@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Map, Value};
 
-use super::SmbiosError;
+use super::error::SmbiosError;
 use crate::machine::config::Entry;
 use crate::machine::fields::Fields;
 use crate::qapi::{Error, text};

@@ -1,6 +1,6 @@
 //! Types 8, 9 and 41: connectors, slots and devices of the main board.
 
-use super::SmbiosError;
+use super::error::SmbiosError;
 use super::options::{Connector, Onboard, Slot};
 use super::structure::{Structure, Text};
 use crate::machine::pci::Devfn;
