@@ -155,7 +155,7 @@ fn check_log(lines: &[String], described: &Host, props: &remuda::cpu::s390x::Pro
         ("KVM_CAP_S390_RI", 124),
         ("KVM_CAP_S390_AIS", 141),
     ]));
-    let ultravisor = described.model.expect("the host has models").features.has("appv");
+    let ultravisor = described.model.unwrap().features.has("appv");
     expected.extend(["get 1", "get 3", "get 5"].map(str::to_owned));
     expected.extend(ultravisor.then(|| "get 7".to_owned()));
     let facilities: Vec<String> = props.fac_list.iter().map(|number| number.to_string()).collect();
@@ -173,7 +173,7 @@ fn check_log(lines: &[String], described: &Host, props: &remuda::cpu::s390x::Pro
     expected.extend(["get 0", "create vcpu 0", "create vcpu 1"].map(str::to_owned));
     assert_eq!(lines, expected);
     assert!(
-        FacilityList::of_features(&described.model.expect("the host has models").features)
+        FacilityList::of_features(&described.model.unwrap().features)
             .iter()
             .count()
             > 0
@@ -188,7 +188,7 @@ fn expansion(host: &Host, name: &str) -> Vec<(&'static str, bool)> {
     };
     Cpus::new(Compat::newest(), Some(host))
         .expand(Expansion::Full, argument)
-        .expect("a model with all features")
+        .unwrap()
         .model
         .props
 }
@@ -196,25 +196,22 @@ fn expansion(host: &Host, name: &str) -> Vec<(&'static str, bool)> {
 /// The host as its description has it.
 fn described() -> Host {
     hostfile::read(env("KVMSIM_DESCRIPTION").as_ref())
-        .expect("the description can be read")
+        .unwrap()
         .into_s390x()
-        .expect("it is of an S390 host")
+        .unwrap()
 }
 
 fn capabilities() -> Vec<String> {
-    let text = fs::read_to_string(env("KVMSIM_DESCRIPTION")).expect("the description can be read");
-    let value: serde_json::Value = serde_json::from_str(&text).expect("the description is JSON");
-    let names = value["capabilities"].as_array().expect("capabilities are listed");
-    names
-        .iter()
-        .map(|name| name.as_str().expect("a capability is a name").to_owned())
-        .collect()
+    let text = fs::read_to_string(env("KVMSIM_DESCRIPTION")).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let names = value["capabilities"].as_array().unwrap();
+    names.iter().map(|name| name.as_str().unwrap().to_owned()).collect()
 }
 
 /// What the simulation was asked up to now.
 fn log() -> Vec<String> {
     fs::read_to_string(env("KVMSIM_LOG"))
-        .expect("the simulation keeps a log")
+        .unwrap()
         .lines()
         .map(str::to_owned)
         .collect()
