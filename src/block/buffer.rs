@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::libc;
+use nix::unistd::fdatasync;
 use vm_memory::bitmap::Bitmap;
 use vm_memory::{Bytes, VolatileSlice};
 
@@ -288,7 +289,20 @@ impl IoBuffer {
 
     /// Writes to a file. Waits for the disk.
     pub(super) fn write_to(&self, file: &File, offset: u64, flags: WriteFlags) -> Result<(), Errno> {
-        let how = if flags.fua { libc::RWF_DSYNC } else { 0 };
+        if !flags.fua {
+            return self.write_as(file, offset, 0);
+        }
+        match self.write_as(file, offset, libc::RWF_DSYNC) {
+            // Neither every kernel nor every file system knows the flag.
+            Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+                self.write_as(file, offset, 0)?;
+                fdatasync(file)
+            }
+            result => result,
+        }
+    }
+
+    fn write_as(&self, file: &File, offset: u64, how: libc::c_int) -> Result<(), Errno> {
         let done = self.transfer(offset, |vectors, at| {
             let count = vectors.len() as libc::c_int;
             // SAFETY: as in `read_from`; the kernel only reads.
