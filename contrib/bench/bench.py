@@ -18,6 +18,7 @@ import os
 import pathlib
 import platform
 import re
+import select
 import signal
 import socket
 import statistics
@@ -34,6 +35,7 @@ QUIET = ["-nodefaults", "-no-user-config", "-display", "none", "-S"]
 PROBE_MACHINE = ["-machine", "none,accel=kvm:tcg"]
 # A model that every emulator and host has.
 MODEL = "qemu64"
+PREALLOCATED = 4 << 30
 GUEST = ["-machine", "q35,accel=kvm", "-cpu", MODEL, "-m", "128"]
 
 # What remuda is better by, at the least.
@@ -49,6 +51,7 @@ GATES = {
     "query-status round trip, p99": 0.6,
     "pipelined commands per second": 8,
     "memory (PSS) of the paused 128 MiB guest": 2,
+    "longest query-status while 4 GiB are preallocated": 5,
     "port writes per second, 1 vCPU": 0.6,
     "port writes per second, 8 vCPUs": 0.6,
     "memory-mapped writes per second, 1 vCPU": 0.6,
@@ -202,12 +205,36 @@ def one_round(program, round_trips):
         figures["pipelined commands per second"] = round_trips // 100 * 100 / (time.perf_counter() - start)
         time.sleep(0.2)
         figures["memory (PSS) of the paused 128 MiB guest"] = pss_mib(session.process.pid)
+    figures["longest query-status while 4 GiB are preallocated"] = beside_preallocation(program)
     for title, body in [("port", exits.PORT), ("memory-mapped", exits.MEMORY)]:
         for vcpus, count in [(1, "1 vCPU"), (8, "8 vCPUs")]:
             figures[f"{title} writes per second, {count}"] = exits.per_second(
                 lambda arguments: Session(program, [*GUEST, *arguments]), body, vcpus
             )
     return figures
+
+
+def beside_preallocation(program):
+    """The longest round trip while another client has memory filled. Nothing else runs then, so that every wait is seen."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/second"
+        with Session(program, [*GUEST, "-qmp", f"unix:{path},server=on,wait=off"]) as session:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as second:
+                second.connect(path)
+                second.settimeout(60)
+                lines = second.makefile("rb")
+                lines.readline()
+                second.sendall(b'{"execute": "qmp_capabilities"}')
+                lines.readline()
+                backend = {"qom-type": "memory-backend-ram", "id": "filled", "size": PREALLOCATED, "prealloc": True}
+                second.sendall(json.dumps({"execute": "object-add", "arguments": backend}).encode())
+                longest = 0
+                while not select.select([second], [], [], 0)[0]:
+                    longest = max(longest, session.timed("query-status"))
+                reply = lines.readline()
+                if b"return" not in reply:
+                    raise RuntimeError(f"object-add: {reply.decode()}")
+                return longest
 
 
 def virsh_start(program, model, runs):
