@@ -74,15 +74,29 @@ fn chardev_of(device: &Map<String, Value>) -> Option<&str> {
 /// Why the device of a `-device` entry cannot have character device `id`.
 fn device_refusal(entry: &Map<String, Value>, id: &str, error: &Error) -> Error {
     let driver = entry.get("driver").and_then(Value::as_str).unwrap_or_default();
-    blame_device(entry, &refusal(driver, id, error))
+    blame_device(entry, refusal(driver, id, error))
 }
 
 /// The same without the option in front.
 pub(super) fn refusal(driver: &str, id: &str, error: &Error) -> Error {
-    // The port of an ISA card is a device of its own, whose property this is.
-    let owner = if driver == "isa-serial" { "serial" } else { driver };
-    Error::generic(match error.class {
-        ErrorClass::DeviceNotFound => format!("Property '{owner}.chardev' can't find value '{id}'"),
-        _ => format!("Property '{owner}.chardev' can't take value '{id}': {}", error.desc),
-    })
+    match error.class {
+        ErrorClass::DeviceNotFound => Error::generic(missing(driver, id)),
+        _ => {
+            let owner = owner(driver);
+            Error::generic(format!(
+                "Property '{owner}.chardev' can't take value '{id}': {}",
+                error.desc
+            ))
+        }
+    }
+}
+
+/// What is said where there is no character device `id`.
+pub(super) fn missing(driver: &str, id: &str) -> String {
+    format!("Property '{}.chardev' can't find value '{id}'", owner(driver))
+}
+
+/// Whose property this is: the port of an ISA card is a device of its own.
+fn owner(driver: &str) -> &str {
+    if driver == "isa-serial" { "serial" } else { driver }
 }

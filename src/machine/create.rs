@@ -6,8 +6,21 @@ use super::entropy::EntropySources;
 use super::guest::Guest;
 use crate::accel::choice;
 use crate::devices::Notifier;
-use crate::qapi::Error;
+use crate::qapi::{Error, QmpError};
 use crate::target::Target;
+
+/// No accelerator runs such guests here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum CreateError {
+    /// None is named, and there is none.
+    #[error("No accelerator selected and no default accelerator available")]
+    NoDefaultAccelerator,
+    /// None of those named does: why, a line each.
+    #[error("{}", .0.join("\n"))]
+    NoAccelerator(Vec<String>),
+}
+
+impl QmpError for CreateError {}
 
 /// Makes the guest that `config` describes; with `only_migratable`, only if it could move to another host. `chardevs`
 /// holds the guest's side of the character devices, `entropy` its sources of random bytes.
@@ -36,25 +49,23 @@ pub fn create(
         #[cfg(not(target_arch = "x86_64"))]
         Target::X86_64 => {
             let _ = (chardevs, entropy, notifier);
-            Err(Error::generic("invalid accelerator kvm"))
+            Err(CreateError::NoAccelerator(vec!["invalid accelerator kvm".to_owned()]).into())
         }
         Target::S390x => Ok(Box::new(super::s390_ccw::S390Ccw::new(config, only_migratable)?)),
     }
 }
 
 /// Checks that one of the accelerators listed, or the one there is, runs guests of `target`.
-fn check_accelerators(target: Target, config: &MachineConfig) -> Result<(), Error> {
+fn check_accelerators(target: Target, config: &MachineConfig) -> Result<(), CreateError> {
     if config.accels.is_empty() {
         return match choice::built_in(target).is_empty() {
-            true => Err(Error::generic(
-                "No accelerator selected and no default accelerator available",
-            )),
+            true => Err(CreateError::NoDefaultAccelerator),
             false => Ok(()),
         };
     }
     let refusals = config.accels.iter().map(|accel| choice::refusal(target, &accel.name));
     match refusals.collect::<Option<Vec<String>>>() {
-        Some(refusals) => Err(Error::generic(refusals.join("\n"))),
+        Some(refusals) => Err(CreateError::NoAccelerator(refusals)),
         None => Ok(()),
     }
 }

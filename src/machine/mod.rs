@@ -7,6 +7,7 @@ pub mod compat;
 pub mod config;
 mod create;
 pub mod entropy;
+mod error;
 mod fields;
 pub mod guest;
 #[cfg(target_arch = "x86_64")]

@@ -4,11 +4,12 @@
 //! controllers and `-cpu` text.
 
 use super::config::{MachineConfig, SmpConfig};
+use crate::cpu;
 use crate::cpu::x86::tables::Level;
 use crate::cpu::x86::{
     Accel, Arguments, CacheLevels, Cpus, DEFAULT_MODEL, Host, IrqChip, MachineCompat, Model, Topology,
 };
-use crate::qapi::Error;
+use crate::qapi::QmpError;
 
 /// The machine property that says who shares caches, and its members: `smp-cache.0.cache=l2,smp-cache.0.topology=core`.
 pub const SMP_CACHE: &str = "smp-cache.";
@@ -27,17 +28,43 @@ pub struct ProcessorRequest {
     cpu_pm: bool,
 }
 
+/// What is said about processors and cannot be followed, in QEMU's words.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessorError {
+    /// `-cpu` names no model.
+    #[error(transparent)]
+    Model(#[from] cpu::x86::Error),
+    /// A member of `smp-cache` must be given.
+    #[error("Parameter '{0}' is missing")]
+    Missing(String),
+    /// `smp-cache` has no such member.
+    #[error("Parameter '{0}' is unexpected")]
+    Unexpected(String),
+    /// A member of `smp-cache` does not take this value.
+    #[error("Parameter '{name}' does not accept value '{value}'")]
+    NoSuchValue {
+        /// The member.
+        name: String,
+        /// What was given.
+        value: String,
+    },
+    /// A cache is to be shared at a level that a PC does not have.
+    #[error("Invalid topology level: {0}. The topology level is not supported by this machine")]
+    NoLevel(String),
+}
+
+impl QmpError for ProcessorError {}
+
 impl ProcessorRequest {
     /// Understands `-cpu`, and what `-machine`, `-accel`, `-smp`, `-overcommit` and `-global` say about processors.
     ///
     /// # Errors
     /// When there is no such model, or a cache is shared at a level that the machine does not have.
-    pub fn new(config: &MachineConfig) -> Result<Self, Error> {
+    pub fn new(config: &MachineConfig) -> Result<Self, ProcessorError> {
         let machine = config.machine_type.as_deref().unwrap_or("none");
         let compat = MachineCompat::of_machine(machine).unwrap_or_else(MachineCompat::newest);
         let text = config.cpu.as_deref().unwrap_or(DEFAULT_MODEL);
-        let (model, mut arguments) =
-            Arguments::parse(text, compat).map_err(|error| Error::generic(error.to_string()))?;
+        let (model, mut arguments) = Arguments::parse(text, compat)?;
         for global in &config.globals {
             arguments.add_global(&global.driver, &global.property, &global.value);
         }
@@ -95,13 +122,13 @@ fn irqchip(config: &MachineConfig) -> IrqChip {
 }
 
 /// Who shares which cache by `smp-cache`.
-fn cache_levels(machine_props: &[(String, String)]) -> Result<CacheLevels, Error> {
+fn cache_levels(machine_props: &[(String, String)]) -> Result<CacheLevels, ProcessorError> {
     let mut levels = CacheLevels::default();
     let members = |number: &str, key: &str| {
         let name = format!("{SMP_CACHE}{number}.{key}");
         let mut found = machine_props.iter().rev();
         let value = found.find(|(given, _)| *given == name).map(|(_, value)| value.as_str());
-        value.ok_or_else(|| Error::generic(format!("Parameter '{name}' is missing")))
+        value.ok_or_else(|| ProcessorError::Missing(name.clone()))
     };
     for (name, _) in machine_props {
         let Some(member) = name.strip_prefix(SMP_CACHE) else {
@@ -109,7 +136,7 @@ fn cache_levels(machine_props: &[(String, String)]) -> Result<CacheLevels, Error
         };
         let (number, key) = member.split_once('.').unwrap_or((member, ""));
         if !matches!(key, "cache" | "topology") {
-            return Err(Error::generic(format!("Parameter '{name}' is unexpected")));
+            return Err(ProcessorError::Unexpected(name.clone()));
         }
         let (cache, level) = (members(number, "cache")?, members(number, "topology")?);
         let level = sharing(&format!("{SMP_CACHE}{number}.topology"), level)?;
@@ -119,16 +146,17 @@ fn cache_levels(machine_props: &[(String, String)]) -> Result<CacheLevels, Error
             "l2" => levels.l2 = level,
             "l3" => levels.l3 = level,
             other => {
-                return Err(Error::generic(format!(
-                    "Parameter '{SMP_CACHE}{number}.cache' does not accept value '{other}'"
-                )));
+                return Err(ProcessorError::NoSuchValue {
+                    name: format!("{SMP_CACHE}{number}.cache"),
+                    value: other.to_owned(),
+                });
             }
         }
     }
     Ok(levels)
 }
 
-fn sharing(parameter: &str, level: &str) -> Result<Option<Level>, Error> {
+fn sharing(parameter: &str, level: &str) -> Result<Option<Level>, ProcessorError> {
     Ok(Some(match level {
         "default" => return Ok(None),
         "thread" => Level::Thread,
@@ -137,14 +165,13 @@ fn sharing(parameter: &str, level: &str) -> Result<Option<Level>, Error> {
         "die" => Level::Die,
         "socket" => Level::Socket,
         "cluster" | "book" | "drawer" => {
-            return Err(Error::generic(format!(
-                "Invalid topology level: {level}. The topology level is not supported by this machine"
-            )));
+            return Err(ProcessorError::NoLevel(level.to_owned()));
         }
         _ => {
-            return Err(Error::generic(format!(
-                "Parameter '{parameter}' does not accept value '{level}'"
-            )));
+            return Err(ProcessorError::NoSuchValue {
+                name: parameter.to_owned(),
+                value: level.to_owned(),
+            });
         }
     }))
 }
@@ -159,7 +186,7 @@ mod tests {
     }
 
     fn request(config: &MachineConfig) -> Result<ProcessorRequest, String> {
-        ProcessorRequest::new(config).map_err(|error| error.desc)
+        ProcessorRequest::new(config).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::types::{self, MachineType};
 use crate::cpu;
-use crate::qapi::Error;
-use crate::qom::{Registry, Type};
+use crate::qapi::{Error, QmpError};
+use crate::qom::{PropertyError, Registry, Type};
 use crate::target::Target;
 
 /// The types of `target`'s emulator. `with_host_cpu` tells whether there is an accelerator that has a `host` CPU model.
@@ -26,20 +26,50 @@ pub fn registry(target: Target, with_host_cpu: bool) -> Registry {
     registry
 }
 
+/// A driver that cannot be had, in QEMU's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DriverError {
+    /// None is named.
+    #[error("Parameter 'driver' is missing")]
+    Missing,
+    /// There is none of this name.
+    #[error("'{0}' is not a valid device model name")]
+    Unknown(String),
+    /// It is only the parent of others.
+    #[error("Parameter 'driver' expects a non-abstract device type")]
+    Abstract,
+    /// Machines have it by themselves.
+    #[error("Parameter 'driver' expects a pluggable device type")]
+    NotPluggable,
+    /// The machine has no bus of this name.
+    #[error("Bus '{0}' not found")]
+    NoBus(String),
+    /// The machine has no bus of the kind.
+    #[error("No '{wanted}' bus found for device '{driver}'")]
+    NoBusOfKind {
+        /// The kind.
+        wanted: String,
+        /// The driver.
+        driver: String,
+    },
+}
+
+impl QmpError for DriverError {}
+
 /// The type of a device that somebody wants to plug in: `entry` has its `driver`.
 ///
 /// # Errors
 /// No driver is named, or it is none that users may make.
-pub fn pluggable<'a>(registry: &'a Registry, entry: &Map<String, Value>) -> Result<&'a Type, Error> {
+pub fn pluggable<'a>(registry: &'a Registry, entry: &Map<String, Value>) -> Result<&'a Type, DriverError> {
     let driver = entry.get("driver").and_then(Value::as_str);
-    let driver = driver.ok_or_else(|| Error::generic("Parameter 'driver' is missing"))?;
+    let driver = driver.ok_or(DriverError::Missing)?;
     let known = registry.get(driver).filter(|_| registry.is_a(driver, "device"));
-    let known = known.ok_or_else(|| Error::generic(format!("'{driver}' is not a valid device model name")))?;
+    let known = known.ok_or_else(|| DriverError::Unknown(driver.to_owned()))?;
     if known.is_abstract {
-        return Err(Error::generic("Parameter 'driver' expects a non-abstract device type"));
+        return Err(DriverError::Abstract);
     }
     if !known.user_creatable {
-        return Err(Error::generic("Parameter 'driver' expects a pluggable device type"));
+        return Err(DriverError::NotPluggable);
     }
     Ok(known)
 }
@@ -52,24 +82,28 @@ pub fn refuse_devices(registry: &Registry, devices: &[Map<String, Value>]) -> Re
     let Some(entry) = devices.first() else {
         return Ok(());
     };
-    Err(blame_device(entry, &without_bus(registry, entry)))
+    Err(blame_device(entry, without_bus(registry, entry)))
 }
 
 /// Why a device has no place where there are no buses.
-pub fn without_bus(registry: &Registry, entry: &Map<String, Value>) -> Error {
+pub fn without_bus(registry: &Registry, entry: &Map<String, Value>) -> DriverError {
     let known = match pluggable(registry, entry) {
         Ok(known) => known,
         Err(error) => return error,
     };
     if let Some(bus) = entry.get("bus").and_then(Value::as_str) {
-        return Error::generic(format!("Bus '{bus}' not found"));
+        return DriverError::NoBus(bus.to_owned());
     }
     let bus = registry.bus(&known.name).unwrap_or("System");
-    Error::generic(format!("No '{bus}' bus found for device '{}'", known.name))
+    DriverError::NoBusOfKind {
+        wanted: bus.to_owned(),
+        driver: known.name.to_string(),
+    }
 }
 
 /// The error of a `-device` option, with the option in front: as JSON if it has values that are no text.
-pub(super) fn blame_device(entry: &Map<String, Value>, error: &Error) -> Error {
+pub(super) fn blame_device(entry: &Map<String, Value>, error: impl Into<Error>) -> Error {
+    let error = error.into();
     let texts = entry.iter().map(|(key, value)| Some((key.as_str(), value.as_str()?)));
     let words = texts.map(|pair| {
         let (key, value) = pair?;
@@ -92,13 +126,20 @@ pub(super) fn blame_device(entry: &Map<String, Value>, error: &Error) -> Error {
 ///
 /// # Errors
 /// Names the first that it has not.
-pub fn check_properties(registry: &Registry, machine: &MachineType, props: &[(String, String)]) -> Result<(), Error> {
+pub fn check_properties(
+    registry: &Registry,
+    machine: &MachineType,
+    props: &[(String, String)],
+) -> Result<(), PropertyError> {
     let type_name = machine.qom_type.name;
     let stranger = props
         .iter()
         .find(|(name, _)| registry.property(type_name, &name.replace('_', "-")).is_none());
     match stranger {
-        Some((name, _)) => Err(Error::generic(format!("Property '{type_name}.{name}' not found"))),
+        Some((name, _)) => Err(PropertyError::NotFound {
+            type_name: type_name.to_owned(),
+            property: name.clone(),
+        }),
         None => Ok(()),
     }
 }

@@ -1,7 +1,7 @@
 //! The machine types: names that libvirt stores for ever, and what a client may know before it starts one.
 
 use crate::{
-    qapi::Error,
+    qapi::QmpError,
     qom::{Default, PropertyInfo, PropertyKind, TypeInfo},
     target::Target,
 };
@@ -71,22 +71,27 @@ pub fn find(target: Target, name: &str) -> Option<&'static MachineType> {
     machine_types(target).find(|machine| machine.name == name || machine.alias == Some(name))
 }
 
+/// There is no such machine type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MachineTypeError {
+    /// None has this name.
+    #[error("unsupported machine type: \"{0}\"\nUse -machine help to list supported machines")]
+    Unknown(String),
+    /// None is named, and none is the default.
+    #[error("No machine specified, and there is no default\nUse -machine help to list supported machines")]
+    NoDefault,
+}
+
+impl QmpError for MachineTypeError {}
+
 /// The machine type of a command line: the one it names, or the default.
 ///
 /// # Errors
 /// There is none of that name, or none is named and there is no default.
-pub fn of(target: Target, name: Option<&str>) -> Result<&'static MachineType, Error> {
+pub fn of(target: Target, name: Option<&str>) -> Result<&'static MachineType, MachineTypeError> {
     match name {
-        Some(name) => find(target, name).ok_or_else(|| {
-            Error::generic(format!(
-                "unsupported machine type: \"{name}\"\nUse -machine help to list supported machines"
-            ))
-        }),
-        None => default_machine(target).ok_or_else(|| {
-            Error::generic(
-                "No machine specified, and there is no default\nUse -machine help to list supported machines",
-            )
-        }),
+        Some(name) => find(target, name).ok_or_else(|| MachineTypeError::Unknown(name.to_owned())),
+        None => default_machine(target).ok_or(MachineTypeError::NoDefault),
     }
 }
 

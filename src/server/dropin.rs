@@ -109,7 +109,7 @@ fn run_monitor_alone(
 ) -> Result<ExitCode, String> {
     if config.target == Target::X86_64 {
         // Answers about CPU models count what `-cpu` says.
-        ProcessorRequest::new(&config.machine).map_err(|error| error.desc)?;
+        ProcessorRequest::new(&config.machine).map_err(|error| error.to_string())?;
     }
     logging::start(&config.log, log)?;
     let pidfile = config.pidfile.as_deref().map(PidFile::create).transpose()?;

@@ -155,8 +155,8 @@ impl Worker {
             woken.wake();
         });
         let (chardevs, unheard) = connect_chardevs(&config, &link, main.handle())?;
-        let machine =
-            machine::types::of(config.target, config.machine.machine_type.as_deref()).map_err(|error| error.desc)?;
+        let machine = machine::types::of(config.target, config.machine.machine_type.as_deref())
+            .map_err(|error| error.to_string())?;
         let mut registry = machine::registry(config.target, true);
         registry.set_compat(machine::compat::of(machine));
         let entropy = EntropySources::default();

@@ -5,7 +5,7 @@ mod state;
 
 use std::sync::Arc;
 
-pub use items::{Items, Key};
+pub use items::{BadFile, Items, Key};
 pub use state::FwCfgState;
 
 use super::{Device, PioDevice};

@@ -22,7 +22,7 @@ pub(super) fn realize(vm: &dyn AccelVm, config: &MachineConfig, numa: &Numa, spl
     for warning in request.arguments.warnings() {
         report::warning(warning.to_string());
     }
-    let host = vm.host().map_err(|error| Error::generic(error.to_string()))?;
+    let host = vm.host()?;
     let mut warnings = Vec::new();
     let result = request
         .cpus(Some(&host))
@@ -32,19 +32,14 @@ pub(super) fn realize(vm: &dyn AccelVm, config: &MachineConfig, numa: &Numa, spl
     for index in 0..vcpus {
         if let Ok(processor) = &result {
             let node = numa.node_of_cpu(index).unwrap_or_default();
-            processor.check_place(index, node).map_err(as_qmp)?;
+            processor.check_place(index, node)?;
         }
         let repeated = warnings.iter().filter(|warning| index == 0 || warning.repeats());
         repeated.for_each(|warning| report::warning(warning.to_string()));
     }
-    let processor = result.map_err(as_qmp)?;
+    let processor = result?;
     check_addresses(processor.cpu(), config, split)?;
     Ok(processor)
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn as_qmp(error: x86::Error) -> Error {
-    Error::generic(error.to_string())
 }
 
 /// Checks that the processor reaches the machine's last address: that of the window for PCI devices' large registers, or

@@ -1,6 +1,7 @@
 //! The devices of a machine: the chipset's, and those that `-device` names.
 
 mod chipset;
+mod error;
 mod fixture;
 mod instance;
 mod object;
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::board::Board;
+use super::error::PcError;
 use super::layout::Split;
 use super::options::Options;
 use super::pci::RootComplex;
@@ -36,14 +38,14 @@ use crate::machine::guest::GuestObject;
 use crate::machine::registry::blame_device;
 use crate::machine::streams::Streams;
 use crate::machine::types::{self, MachineType};
-use crate::mem::{Mapping, Region};
+use crate::mem::{MapError, Mapping, Region};
 use crate::qapi::Error;
 use crate::qom::{PropertyError, Registry, Type, Values};
-use crate::report::reason;
 use crate::target::Target;
 
 pub(crate) use saved::LpcParts;
 
+use error::PlugError;
 use fixture::{Fixed, Fixture, Numbers};
 use instance::Instance;
 use plug::Plugging;
@@ -126,7 +128,7 @@ impl Devices {
         assembly.add_serial_ports()?;
         chipset.serials = assembly.instances.len();
         for entry in &with.config.devices {
-            assembly.plug(entry).map_err(|error| blame_device(entry, &error))?;
+            assembly.plug(entry).map_err(|error| blame_device(entry, error))?;
         }
         assembly.add_debug_console()?;
         let timer = assembly.add_timer()?;
@@ -149,7 +151,7 @@ impl Devices {
             rtc: assembly.rtc,
             lpc: assembly.lpc,
             _mappings: assembly.mappings,
-            streams: streams.map_err(|error| Error::generic(format!("character devices: {}", reason(&error))))?,
+            streams: streams.map_err(PcError::Streams)?,
             runs: AtomicBool::new(false),
         })
     }
@@ -168,7 +170,7 @@ impl Devices {
     }
 
     /// Plugs in the device that an entry of `device_add` describes, while the guest is there.
-    pub(crate) fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+    pub(crate) fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, PlugError> {
         let mut instances = self.instances();
         let plugging = Plugging {
             wiring: &self.wiring,
@@ -257,7 +259,7 @@ fn lock(device: &SharedDevice) -> std::sync::MutexGuard<'_, dyn Device + 'static
 ///
 /// # Errors
 /// Names the property that one of them lacks, or that does not take its value.
-pub(crate) fn check_globals(registry: &Registry, config: &MachineConfig) -> Result<(), Error> {
+pub(crate) fn check_globals(registry: &Registry, config: &MachineConfig) -> Result<(), PropertyError> {
     let built_in = devices::classes(Target::X86_64).filter(|class| class.is_built_in());
     for class in built_in {
         built_in_values(registry, config, class.info.name)?;
@@ -295,7 +297,7 @@ struct Assembly<'a> {
 
 impl Assembly<'_> {
     /// Shows ports of a device from `start` on.
-    fn map_ports(&mut self, start: u16, ports: &Region) -> Result<(), Error> {
+    fn map_ports(&mut self, start: u16, ports: &Region) -> Result<(), MapError> {
         self.mappings.push(self.with.board.map.map_ports(start, ports)?);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! What the firmware configuration device offers.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -10,13 +11,65 @@ use super::boot::Boot;
 use super::ram::DEFAULT_RAM_ID;
 use super::tables::Facts;
 use crate::devices::SharedDevice;
-use crate::devices::fw_cfg::{FwCfg, Items, Key};
+use crate::devices::fw_cfg::{BadFile, FwCfg, Items, Key};
 use crate::machine::config::{BootConfig, KernelConfig};
-use crate::machine::fields::Fields;
+use crate::machine::fields::{FieldError, Fields};
 use crate::machine::topology;
 use crate::mem::AddressSpace;
-use crate::qapi::Error;
+use crate::qapi::{Error, QmpError};
 use crate::report::reason;
+
+/// Something that firmware cannot be told, in QEMU's words.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FwCfgError {
+    /// A parameter of `-fw_cfg` by itself.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// The name is too long or taken, or there are too many.
+    #[error(transparent)]
+    Item(#[from] BadFile),
+    /// The file of an item cannot be read.
+    #[error("can't load {path}: {}", reason(error))]
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// No object of users makes content.
+    #[error("Object ID '{0}' is not a 'fw_cfg-data-generator' subclass")]
+    NotAGenerator(String),
+    /// There is no object of this id.
+    #[error("Cannot find object ID '{0}'")]
+    NoObject(String),
+    /// There is no picture of this name.
+    #[error("failed to find file '{0}'")]
+    NoSplash(String),
+    /// The picture cannot be read.
+    #[error("failed to read splash file '{name}': {}", reason(error))]
+    UnreadableSplash {
+        /// Its name.
+        name: String,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The picture has less than a header.
+    #[error("file size is less than 30 bytes '{0}'")]
+    ShortSplash(String),
+    /// Firmware shows no such picture.
+    #[error("splash file '{0}' format not recognized; must be JPEG or 24 bit BMP")]
+    UnknownSplash(String),
+    /// The kernel or its initrd cannot be read.
+    #[error("could not open kernel file '{}': {}", path.display(), reason(error))]
+    Kernel {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+impl QmpError for FwCfgError {}
 
 /// Makes the device.
 pub(crate) fn device(facts: &Facts<'_>, boot: &Boot, memory: &Arc<AddressSpace>) -> Result<SharedDevice, Error> {
@@ -55,20 +108,23 @@ fn half(number: u32) -> Vec<u8> {
     u16::try_from(number).unwrap_or(u16::MAX).to_le_bytes().to_vec()
 }
 
-fn add_file(items: &mut Items, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
-    items
-        .add_file(name, bytes)
-        .map_err(|error| Error::generic(error.to_string()))
+fn add_file(items: &mut Items, name: &str, bytes: Vec<u8>) -> Result<(), FwCfgError> {
+    Ok(items.add_file(name, bytes)?)
 }
 
 /// One `-fw_cfg` option: a name, and a text or a file.
-fn add_entry(items: &mut Items, parameters: &Map<String, Value>, objects: &[Map<String, Value>]) -> Result<(), Error> {
+fn add_entry(
+    items: &mut Items,
+    parameters: &Map<String, Value>,
+    objects: &[Map<String, Value>],
+) -> Result<(), FwCfgError> {
     let fields = Fields::new(parameters);
     let given = |name| fields.text(name).filter(|text| !text.is_empty());
     let bytes = match (given("file"), given("string"), given("gen_id")) {
-        (Some(path), ..) => {
-            fs::read(path).map_err(|error| Error::generic(format!("can't load {path}: {}", reason(&error))))?
-        }
+        (Some(path), ..) => fs::read(path).map_err(|error| FwCfgError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?,
         (_, Some(string), _) => string.as_bytes().to_vec(),
         (.., id) => return Err(no_generator(id.unwrap_or_default(), objects)),
     };
@@ -76,15 +132,15 @@ fn add_entry(items: &mut Items, parameters: &Map<String, Value>, objects: &[Map<
 }
 
 /// Why the object with this id makes no content: there is no type that does.
-fn no_generator(id: &str, objects: &[Map<String, Value>]) -> Error {
+fn no_generator(id: &str, objects: &[Map<String, Value>]) -> FwCfgError {
     let exists = id == DEFAULT_RAM_ID
         || objects
             .iter()
             .any(|object| object.get("id").is_some_and(|other| other == id));
-    Error::generic(match exists {
-        true => format!("Object ID '{id}' is not a 'fw_cfg-data-generator' subclass"),
-        false => format!("Cannot find object ID '{id}'"),
-    })
+    match exists {
+        true => FwCfgError::NotAGenerator(id.to_owned()),
+        false => FwCfgError::NoObject(id.to_owned()),
+    }
 }
 
 /// What `-boot` tells firmware.
@@ -107,32 +163,29 @@ fn boot_files(boot: &BootConfig) -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// The picture for the boot menu, by the name that says which kind it is.
-fn splash_file(name: &str, folders: &[PathBuf]) -> Result<(&'static str, Vec<u8>), Error> {
+fn splash_file(name: &str, folders: &[PathBuf]) -> Result<(&'static str, Vec<u8>), FwCfgError> {
     let path = super::boot::find(Path::new(name), folders);
-    let path = path.ok_or_else(|| Error::generic(format!("failed to find file '{name}'")))?;
+    let path = path.ok_or_else(|| FwCfgError::NoSplash(name.to_owned()))?;
     let picture = fs::read(path);
-    let picture =
-        picture.map_err(|error| Error::generic(format!("failed to read splash file '{name}': {}", reason(&error))))?;
+    let picture = picture.map_err(|error| FwCfgError::UnreadableSplash {
+        name: name.to_owned(),
+        error,
+    })?;
     let bits = picture.get(28..30).map(|bits| u16::from_le_bytes([bits[0], bits[1]]));
     match (picture.get(..2), bits) {
-        (_, None) => Err(Error::generic(format!("file size is less than 30 bytes '{name}'"))),
+        (_, None) => Err(FwCfgError::ShortSplash(name.to_owned())),
         (Some([0xff, 0xd8]), _) => Ok(("bootsplash.jpg", picture)),
         (Some(b"BM"), Some(24)) => Ok(("bootsplash.bmp", picture)),
-        _ => Err(Error::generic(format!(
-            "splash file '{name}' format not recognized; must be JPEG or 24 bit BMP"
-        ))),
+        _ => Err(FwCfgError::UnknownSplash(name.to_owned())),
     }
 }
 
 /// A kernel that firmware starts: OVMF takes it from here.
-fn add_kernel(items: &mut Items, config: &KernelConfig) -> Result<(), Error> {
+fn add_kernel(items: &mut Items, config: &KernelConfig) -> Result<(), FwCfgError> {
     let read = |path: &std::path::Path| {
-        fs::read(path).map_err(|error| {
-            Error::generic(format!(
-                "could not open kernel file '{}': {}",
-                path.display(),
-                reason(&error)
-            ))
+        fs::read(path).map_err(|error| FwCfgError::Kernel {
+            path: path.to_owned(),
+            error,
         })
     };
     let size = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
@@ -167,7 +220,7 @@ mod tests {
         let splash = |bytes: &[u8]| {
             fs::write(dir.join("picture"), bytes).unwrap();
             let name = splash_file("picture", std::slice::from_ref(&dir)).map(|(name, _)| name);
-            name.map_err(|error| error.desc)
+            name.map_err(|error| error.to_string())
         };
         let mut bitmap = [0; 64];
         bitmap[..2].copy_from_slice(b"BM");
@@ -183,7 +236,7 @@ mod tests {
                 .starts_with("file size is less than 30 bytes")
         );
         assert_eq!(
-            splash_file("nosuch", &[]).unwrap_err().desc,
+            splash_file("nosuch", &[]).unwrap_err().to_string(),
             "failed to find file 'nosuch'"
         );
         fs::remove_dir_all(&dir).unwrap();

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::mem::{AddressSpace, MapError, Mapping, RamBlocks, Region, Topology};
-use crate::qapi::Error;
 
 /// What shows nowhere else in memory: RAM and the chipset's registers lie over it.
 const PCI_PRIORITY: i32 = -1;
@@ -48,15 +47,13 @@ impl MemoryMap {
     }
 
     /// Shows ports.
-    pub(crate) fn map_ports(&self, start: u16, ports: &Region) -> Result<Mapping, Error> {
-        let mapped = self.topology.map(&self.io, start.into(), ports, 0);
-        mapped.map_err(|error| Error::generic(error.to_string()))
+    pub(crate) fn map_ports(&self, start: u16, ports: &Region) -> Result<Mapping, MapError> {
+        self.topology.map(&self.io, start.into(), ports, 0)
     }
 
     /// Shows memory-mapped registers of the chipset.
-    pub(crate) fn map_registers(&self, start: u64, registers: &Region) -> Result<Mapping, Error> {
-        let mapped = self.topology.map(&self.system, start, registers, 0);
-        mapped.map_err(|error| Error::generic(error.to_string()))
+    pub(crate) fn map_registers(&self, start: u64, registers: &Region) -> Result<Mapping, MapError> {
+        self.topology.map(&self.system, start, registers, 0)
     }
 }
 

@@ -5,6 +5,7 @@ mod board;
 mod boot;
 mod cpu;
 mod devices;
+mod error;
 mod firmware_config;
 mod guest;
 mod layout;

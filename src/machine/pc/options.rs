@@ -14,9 +14,91 @@ use crate::{
         processor::SMP_CACHE,
         types::{self, MachineType},
     },
-    qapi::{Error, text},
-    qom::Registry,
+    qapi::{QmpError, text},
+    qom::{PropertyError, Registry},
 };
+
+/// A property of the machine or of the accelerator that is not to be had, in QEMU's words where it has some.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum OptionError {
+    /// `-global` or the table of machine types gives a property what it does not take.
+    #[error(transparent)]
+    Property(#[from] PropertyError),
+    /// The value is not of the form that the property has.
+    #[error("Parameter '{name}' expects {what}")]
+    Expects {
+        /// The property.
+        name: String,
+        /// The form.
+        what: &'static str,
+    },
+    /// The property does not take this value.
+    #[error("Parameter '{name}' does not accept value '{value}'")]
+    NoSuchValue {
+        /// The property.
+        name: String,
+        /// What was given.
+        value: String,
+    },
+    /// A PC has it, this one does not; the text names property and value.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// There are no block devices.
+    #[error("{name}={value}: block devices are not supported")]
+    BlockDevice {
+        /// The property.
+        name: String,
+        /// What was given.
+        value: String,
+    },
+    /// All interrupt controllers are to be outside the kernel.
+    #[error("{0}=off: interrupt controllers outside the kernel are not supported")]
+    NoKernelIrqchip(String),
+    /// KVM would not take a ring of that size.
+    #[error("dirty-ring-size must be a power of two.")]
+    OddDirtyRing,
+    /// Pages that were written to are found by bitmaps.
+    #[error("dirty-ring-size={0}: dirty rings are not supported")]
+    DirtyRing(u32),
+    /// More memory below 4 GiB than there are addresses.
+    #[error("Machine option 'max-ram-below-4g={0}' expects size less than or equal to 4G")]
+    LowRamTooLarge(u64),
+    /// Memory below 4 GiB that is not made of pages, or has no room for a PC's own.
+    #[error("Machine option 'max-ram-below-4g={0}' expects a multiple of 4 KiB from 1 MiB on")]
+    OddLowRam(u64),
+    /// Firmware of that size would lie where the chipset is.
+    #[error(
+        "User specified max allowed firmware size {0} is greater than 16MiB. If combined firmware size exceeds 16MiB the \
+         system may not boot, or experience intermittent stability issues."
+    )]
+    FirmwareTooLarge(u64),
+    /// The ACPI tables have no room for such an id.
+    #[error("User specified {name} value is bigger than {limit} bytes in size")]
+    LongId {
+        /// The property.
+        name: String,
+        /// Its bytes at the most.
+        limit: usize,
+    },
+}
+
+impl QmpError for OptionError {}
+
+impl OptionError {
+    fn expects(name: &str, what: &'static str) -> Self {
+        Self::Expects {
+            name: name.to_owned(),
+            what,
+        }
+    }
+
+    fn not_found(type_name: &str, property: &str) -> Self {
+        Self::Property(PropertyError::NotFound {
+            type_name: type_name.to_owned(),
+            property: property.to_owned(),
+        })
+    }
+}
 
 /// What `-machine` and `-global` ask for, checked.
 #[derive(Clone, Debug)]
@@ -72,7 +154,7 @@ pub(crate) enum EntryPoint {
 
 impl Options {
     /// Reads the properties in the order given.
-    pub(crate) fn new(machine: &MachineType, config: &MachineConfig, registry: &Registry) -> Result<Self, Error> {
+    pub(crate) fn new(machine: &MachineType, config: &MachineConfig, registry: &Registry) -> Result<Self, OptionError> {
         let usual = registry.values(machine.qom_type.name, &Map::new(), [])?;
         let mut options = Self {
             irqchip: IrqChip::Kernel,
@@ -111,22 +193,21 @@ impl Options {
         Ok(options)
     }
 
-    fn accelerator_property(&mut self, name: &str, value: &str) -> Result<(), Error> {
+    fn accelerator_property(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
         match name {
             "kernel-irqchip" => self.set_irqchip(name, value),
             "kvm-shadow-mem" => {
-                let expects = |what| Error::generic(format!("Parameter 'kvm-shadow-mem' expects {what}"));
-                let bytes = text::parse_int(value).map_err(|_| expects("int64"))?;
+                let bytes = text::parse_int(value).map_err(|_| OptionError::expects(name, "int64"))?;
                 // -1 leaves it to the kernel.
                 self.shadow_memory = u64::try_from(bytes).ok();
                 Ok(())
             }
             "dirty-ring-size" => check_dirty_ring(value),
-            other => Err(Error::generic(format!("Property 'kvm-accel.{other}' not found"))),
+            other => Err(OptionError::not_found("kvm-accel", other)),
         }
     }
 
-    fn machine_property(&mut self, machine: &MachineType, name: &str, value: &str) -> Result<(), Error> {
+    fn machine_property(&mut self, machine: &MachineType, name: &str, value: &str) -> Result<(), OptionError> {
         // The command line allows underscores wherever a name has hyphens.
         let canonical = name.replace('_', "-");
         match canonical.as_str() {
@@ -177,9 +258,10 @@ impl Options {
                 self.left_out.hpet = true;
             }
             "pflash0" | "pflash1" => {
-                return Err(Error::generic(format!(
-                    "{name}={value}: block devices are not supported"
-                )));
+                return Err(OptionError::BlockDevice {
+                    name: name.to_owned(),
+                    value: value.to_owned(),
+                });
             }
             "usb" => refuse_on(
                 Some(flag(name, value)?),
@@ -196,17 +278,14 @@ impl Options {
                 self.smbios_entry_point = entry_point(value).ok_or_else(|| bad_value(name, value))?;
             }
             _ => {
-                return Err(Error::generic(format!(
-                    "Property '{}.{name}' not found",
-                    machine.qom_type.name
-                )));
+                return Err(OptionError::not_found(machine.qom_type.name, name));
             }
         }
         Ok(())
     }
 
     /// What the machine's own devices are set to.
-    fn built_in_devices(&mut self, registry: &Registry, config: &MachineConfig) -> Result<(), Error> {
+    fn built_in_devices(&mut self, registry: &Registry, config: &MachineConfig) -> Result<(), OptionError> {
         let timer = built_in_values(registry, config, "kvm-pit")?;
         self.lost_ticks = match timer.text("lost_tick_policy") {
             Some("discard") => LostTickPolicy::Discard,
@@ -221,14 +300,12 @@ impl Options {
         Ok(())
     }
 
-    fn set_irqchip(&mut self, name: &str, value: &str) -> Result<(), Error> {
+    fn set_irqchip(&mut self, name: &str, value: &str) -> Result<(), OptionError> {
         self.irqchip = match value {
             "on" => IrqChip::Kernel,
             "split" => IrqChip::Split,
             "off" => {
-                return Err(Error::generic(format!(
-                    "{name}=off: interrupt controllers outside the kernel are not supported"
-                )));
+                return Err(OptionError::NoKernelIrqchip(name.to_owned()));
             }
             _ => return Err(bad_value(name, value)),
         };
@@ -237,22 +314,20 @@ impl Options {
 }
 
 /// Pages that the guest has written to are found by bitmaps; rings of them are another way, which is not here.
-fn check_dirty_ring(value: &str) -> Result<(), Error> {
+fn check_dirty_ring(value: &str) -> Result<(), OptionError> {
     let size: u32 = text::parse_uint(value)
         .ok()
         .and_then(|size| size.try_into().ok())
-        .ok_or_else(|| Error::generic("Parameter 'dirty-ring-size' expects uint32"))?;
+        .ok_or_else(|| OptionError::expects("dirty-ring-size", "uint32"))?;
     match size {
         0 => Ok(()),
-        _ if !size.is_power_of_two() => Err(Error::generic("dirty-ring-size must be a power of two.")),
-        _ => Err(Error::generic(format!(
-            "dirty-ring-size={value}: dirty rings are not supported"
-        ))),
+        _ if !size.is_power_of_two() => Err(OptionError::OddDirtyRing),
+        _ => Err(OptionError::DirtyRing(size)),
     }
 }
 
-fn flag(name: &str, value: &str) -> Result<bool, Error> {
-    text::parse_bool(value).ok_or_else(|| Error::generic(format!("Parameter '{name}' expects 'on' or 'off'")))
+fn flag(name: &str, value: &str) -> Result<bool, OptionError> {
+    text::parse_bool(value).ok_or_else(|| OptionError::expects(name, "'on' or 'off'"))
 }
 
 fn entry_point(value: &str) -> Option<EntryPoint> {
@@ -264,69 +339,67 @@ fn entry_point(value: &str) -> Option<EntryPoint> {
     }
 }
 
-fn on_off_auto(name: &str, value: &str) -> Result<Option<bool>, Error> {
+fn on_off_auto(name: &str, value: &str) -> Result<Option<bool>, OptionError> {
     if value == "auto" {
         return Ok(None);
     }
     text::parse_bool(value).map(Some).ok_or_else(|| bad_value(name, value))
 }
 
-fn refuse_on(value: Option<bool>, why: &str) -> Result<(), Error> {
+fn refuse_on(value: Option<bool>, why: &'static str) -> Result<(), OptionError> {
     if value == Some(true) {
-        Err(Error::generic(why))
+        Err(OptionError::Unsupported(why))
     } else {
         Ok(())
     }
 }
 
-fn refuse_off(value: Option<bool>, why: &str) -> Result<(), Error> {
+fn refuse_off(value: Option<bool>, why: &'static str) -> Result<(), OptionError> {
     refuse_on(value.map(|on| !on), why)
 }
 
-fn size(name: &str, value: &str) -> Result<u64, Error> {
-    text::parse_size(value, 1).map_err(|_| Error::generic(format!("Parameter '{name}' expects size")))
+fn size(name: &str, value: &str) -> Result<u64, OptionError> {
+    text::parse_size(value, 1).map_err(|_| OptionError::expects(name, "size"))
 }
 
 /// `max-ram-below-4g`: whole pages.
-fn low_ram(size: u64) -> Result<u64, Error> {
+fn low_ram(size: u64) -> Result<u64, OptionError> {
     const PAGE: u64 = 4096;
     if size > FOUR_GIB {
-        return Err(Error::generic(format!(
-            "Machine option 'max-ram-below-4g={size}' expects size less than or equal to 4G"
-        )));
+        return Err(OptionError::LowRamTooLarge(size));
     }
     if size < ONE_MIB || size % PAGE != 0 {
-        return Err(Error::generic(format!(
-            "Machine option 'max-ram-below-4g={size}' expects a multiple of 4 KiB from 1 MiB on"
-        )));
+        return Err(OptionError::OddLowRam(size));
     }
     Ok(size)
 }
 
 /// `max-fw-size`.
-fn firmware_size(size: u64) -> Result<u64, Error> {
+fn firmware_size(size: u64) -> Result<u64, OptionError> {
     const LIMIT: u64 = 16 << 20;
     if size > LIMIT {
-        return Err(Error::generic(format!(
-            "User specified max allowed firmware size {size} is greater than 16MiB. If combined firmware size exceeds \
-             16MiB the system may not boot, or experience intermittent stability issues."
-        )));
+        return Err(OptionError::FirmwareTooLarge(size));
     }
     Ok(size)
 }
 
 /// An id, filled up with blanks.
-fn padded<const N: usize>(name: &str, value: &str) -> Result<[u8; N], Error> {
+fn padded<const N: usize>(name: &str, value: &str) -> Result<[u8; N], OptionError> {
     let mut id = [b' '; N];
     let place = id.get_mut(..value.len());
-    let place =
-        place.ok_or_else(|| Error::generic(format!("User specified {name} value is bigger than {N} bytes in size")))?;
+    let place = place.ok_or_else(|| OptionError::LongId {
+        name: name.to_owned(),
+        limit: N,
+    })?;
     place.copy_from_slice(value.as_bytes());
     Ok(id)
 }
 
-fn bad_value(name: &str, value: &str) -> Error {
-    Error::generic(format!("Parameter '{name}' does not accept value '{value}'"))
+fn bad_value(name: &str, value: &str) -> OptionError {
+    OptionError::NoSuchValue {
+        name: name.to_owned(),
+        value: value.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -338,7 +411,7 @@ mod tests {
         target::Target,
     };
 
-    fn options(props: &[(&str, &str)]) -> Result<Options, Error> {
+    fn options(props: &[(&str, &str)]) -> Result<Options, OptionError> {
         let config = MachineConfig {
             machine_props: props
                 .iter()
@@ -380,7 +453,9 @@ mod tests {
             };
             let machine = types::find(Target::X86_64, "q35").unwrap();
             let options = Options::new(machine, &config, &registry(machine));
-            options.map(|options| options.shadow_memory).map_err(|error| error.desc)
+            options
+                .map(|options| options.shadow_memory)
+                .map_err(|error| error.to_string())
         };
         assert_eq!(read("kvm-shadow-mem", "16777216"), Ok(Some(16 << 20)));
         assert_eq!(read("kvm-shadow-mem", "-1"), Ok(None));
@@ -412,15 +487,15 @@ mod tests {
             ("usb", "on"),
             ("kernel-irqchip", "off"),
         ] {
-            let error = options(&[(name, value)]).unwrap_err().desc;
+            let error = options(&[(name, value)]).unwrap_err().to_string();
             assert!(error.starts_with(&format!("{name}={value}: ")), "{error}");
         }
         assert_eq!(
-            options(&[("nosuch", "1")]).unwrap_err().desc,
+            options(&[("nosuch", "1")]).unwrap_err().to_string(),
             "Property 'pc-q35-7.2-machine.nosuch' not found"
         );
         assert_eq!(
-            options(&[("acpi", "maybe")]).unwrap_err().desc,
+            options(&[("acpi", "maybe")]).unwrap_err().to_string(),
             "Parameter 'acpi' does not accept value 'maybe'"
         );
     }
@@ -452,7 +527,7 @@ mod tests {
             ),
             ("pit", "x", "Parameter 'pit' does not accept value 'x'"),
         ] {
-            let error = options(&[(name, value)]).unwrap_err().desc;
+            let error = options(&[(name, value)]).unwrap_err().to_string();
             assert!(error.starts_with(complaint), "{error}");
         }
     }

@@ -7,14 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
+use super::error::PcError;
 use super::layout::Split;
 use super::timed::{Timed, Timer};
 use crate::devices::rtc::{Rtc, TimeSource};
 use crate::devices::{Clock, Device, PioDevice, ResetKind};
 use crate::machine::config::{RtcBase, RtcClock, RtcConfig};
 use crate::machine::local_time;
-use crate::qapi::Error;
-use crate::report::reason;
 use crate::vmstate::{StateError, Visitor};
 
 /// CMOS memory: why the machine was reset; this value means that it wakes from sleep.
@@ -27,7 +26,7 @@ const INDEX: u16 = 0;
 const DATA: u16 = 1;
 
 /// What tells a guest's clock the time.
-pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<TimeSource, Error> {
+pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Result<TimeSource, PcError> {
     let wall = || {
         nanoseconds(
             SystemTime::now()
@@ -41,7 +40,7 @@ pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Resu
         RtcBase::Localtime => {
             let now = wall();
             let ahead = local_time::seconds_ahead_of_utc(u64::try_from(now / SECOND).unwrap_or_default())
-                .ok_or_else(|| Error::generic("-rtc base=localtime: the host's time zone is not known"))?;
+                .ok_or(PcError::NoTimeZone)?;
             now + i128::from(ahead) * SECOND
         }
     };
@@ -71,9 +70,8 @@ pub(crate) fn now(config: &RtcConfig, clock: &Arc<impl Clock + 'static>) -> Resu
 }
 
 /// The host's clock that nobody sets.
-fn monotonic() -> Result<i128, Error> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
-        .map_err(|error| Error::generic(format!("-rtc clock=rt: {}", reason(&error.into()))))?;
+fn monotonic() -> Result<i128, PcError> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).map_err(|error| PcError::NoMonotonicClock(error.into()))?;
     Ok(i128::from(time.tv_sec()) * SECOND + i128::from(time.tv_nsec()))
 }
 
@@ -110,7 +108,7 @@ pub(crate) struct BootOrder([(u8, u8); 2]);
 
 impl BootOrder {
     /// Reads the letters of `-boot order=`.
-    pub(crate) fn new(order: &str, checks_floppies: bool) -> Result<Self, Error> {
+    pub(crate) fn new(order: &str, checks_floppies: bool) -> Result<Self, PcError> {
         let [first, second, third] = boot_devices(order)?;
         // Bit 0 of the other byte: floppies are not looked at for a signature.
         Ok(Self([
@@ -121,10 +119,10 @@ impl BootOrder {
 }
 
 /// The devices of a boot order, at most three, as CMOS memory numbers them.
-fn boot_devices(order: &str) -> Result<[u8; 3], Error> {
+fn boot_devices(order: &str) -> Result<[u8; 3], PcError> {
     let mut devices = [0; 3];
     if order.chars().count() > devices.len() {
-        return Err(Error::generic("Too many boot devices for PC"));
+        return Err(PcError::LongBootOrder);
     }
     for (slot, letter) in devices.iter_mut().zip(order.chars()) {
         *slot = match letter {
@@ -132,7 +130,7 @@ fn boot_devices(order: &str) -> Result<[u8; 3], Error> {
             'c' => 2,
             'd' => 3,
             'n' => 4,
-            other => return Err(Error::generic(format!("Invalid boot device for PC: '{other}'"))),
+            other => return Err(PcError::BootDevice(other)),
         };
     }
     Ok(devices)
@@ -287,7 +285,7 @@ mod tests {
             ("cp", "Invalid boot device for PC: 'p'"),
             ("acdn", "Too many boot devices for PC"),
         ] {
-            assert_eq!(BootOrder::new(order, false).unwrap_err().desc, complaint);
+            assert_eq!(BootOrder::new(order, false).unwrap_err().to_string(), complaint);
         }
     }
 

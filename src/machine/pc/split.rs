@@ -16,8 +16,7 @@ use crate::devices::ioapic::{IoApic, LocalApics};
 use crate::devices::pic::Pics;
 use crate::devices::{self, SharedDevice};
 use crate::irq::{Inputs, IrqLine, Msi, Resample, Router};
-use crate::mem::{Access, Mapping};
-use crate::qapi::Error;
+use crate::mem::{Access, MapError, Mapping};
 
 /// The PICs, whose output is wired to the boot vCPU, and the I/O APIC, which sends messages to all.
 pub(crate) struct SplitChips {
@@ -29,7 +28,7 @@ pub(crate) struct SplitChips {
 
 impl SplitChips {
     /// Makes the controllers, whose messages `router` delivers, and puts them where the guest finds them.
-    pub(crate) fn install(router: &Arc<Router>, board: &Board) -> Result<(Arc<Self>, Vec<Mapping>), Error> {
+    pub(crate) fn install(router: &Arc<Router>, board: &Board) -> Result<(Arc<Self>, Vec<Mapping>), MapError> {
         let request = Arc::new(Request::default());
         let apics = Arc::new(LocalApicsOf {
             router: Arc::clone(router),

@@ -3,6 +3,7 @@
 use super::{
     acpi::{self, Description, SlotPort},
     boot::{FirmwareTables, acpi_range},
+    error::PcError,
     layout::{BIOS_SEGMENT, E820Entry, E820Type, FOUR_GIB, MMCONFIG, SCRATCH, direct},
     options::Options,
     pci::FunctionView,
@@ -47,9 +48,7 @@ impl Facts<'_> {
         tables.smbios.extend(&smbios.structures);
         let end = direct::SMBIOS + u64::try_from(tables.smbios.len()).unwrap_or(u64::MAX);
         if end > BIOS_SEGMENT.end {
-            return Err(Error::generic(
-                "SMBIOS tables do not fit below 1 MiB; start the kernel with firmware",
-            ));
+            return Err(PcError::LongSmbios.into());
         }
         if self.options.acpi {
             let blob = acpi::build(&self.description(false));

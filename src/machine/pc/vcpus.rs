@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     accel::{
-        AccelError, StatValue, VcpuThread,
+        AccelError, Gone, StatValue, VcpuThread,
         x86_64::{AccelVm, BootState, VcpuSpec, X86Exits, X86Processor},
     },
     cpu::x86::{Processor, vmstate::VcpuState},
@@ -19,11 +19,30 @@ use crate::{
         topology,
     },
     mem::AddressSpace,
-    qapi::Error,
+    qapi::QmpError,
 };
 
 /// A vCPU of whatever accelerator.
 type Vcpu = Box<dyn X86Processor>;
+
+/// Something that cannot be asked or done of a vCPU.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VcpuError {
+    /// There is none of this index.
+    #[error("Invalid CPU index")]
+    NoVcpu,
+    /// It runs no more.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// The accelerator refuses.
+    #[error(transparent)]
+    Accel(#[from] AccelError),
+    /// The accelerator's kernel refuses.
+    #[error("{0}")]
+    Kernel(#[from] io::Error),
+}
+
+impl QmpError for VcpuError {}
 
 /// The machine's vCPUs, in the order of their indices.
 pub(crate) struct Vcpus {
@@ -45,7 +64,7 @@ impl Vcpus {
         memory: &Arc<AddressSpace>,
         handler: &Arc<dyn X86Exits>,
         debug_threads: bool,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, VcpuError> {
         let create = |index| -> Result<VcpuThread<Vcpu>, AccelError> {
             let apic_id = processor.topology().apic_id(index);
             let mut vcpu = vm.vcpu(VcpuSpec {
@@ -61,9 +80,9 @@ impl Vcpus {
             let name = debug_threads.then(|| format!("CPU {index}/KVM"));
             VcpuThread::spawn(name, vcpu).map_err(AccelError::Thread)
         };
-        let threads: Result<_, _> = (0..smp.cpus).map(create).collect();
+        let threads: Result<_, AccelError> = (0..smp.cpus).map(create).collect();
         Ok(Self {
-            threads: threads.map_err(|error| Error::generic(error.to_string()))?,
+            threads: threads?,
             smp,
             nodes: (0..smp.max_cpus).map(|index| numa.node_of_cpu(index)).collect(),
             held: Mutex::default(),
@@ -98,32 +117,26 @@ impl Vcpus {
     }
 
     /// Returns all vCPUs to the state after power-on.
-    pub(crate) fn reset(&self, boot: BootState) -> Result<(), Error> {
+    pub(crate) fn reset(&self, boot: BootState) -> Result<(), VcpuError> {
         self.on_each(move |vcpu| vcpu.reset(boot))
     }
 
     /// The registers of all vCPUs.
-    pub(crate) fn states(&self) -> Result<Vec<VcpuState>, Error> {
-        let state = |thread: &VcpuThread<Vcpu>| {
-            let saved = thread.call(|vcpu| vcpu.save());
-            let saved = saved.map_err(|error| Error::generic(error.to_string()))?;
-            saved.map_err(|error| Error::generic(error.to_string()))
-        };
+    pub(crate) fn states(&self) -> Result<Vec<VcpuState>, VcpuError> {
+        let state = |thread: &VcpuThread<Vcpu>| Ok(thread.call(|vcpu| vcpu.save())??);
         self.threads.iter().map(state).collect()
     }
 
     /// Gives the vCPUs these registers.
-    pub(crate) fn set_states(&self, states: Vec<VcpuState>) -> Result<(), Error> {
+    pub(crate) fn set_states(&self, states: Vec<VcpuState>) -> Result<(), VcpuError> {
         for (thread, state) in self.threads.iter().zip(states) {
-            let loaded = thread.call(move |vcpu| vcpu.load(&state));
-            let loaded = loaded.map_err(|error| Error::generic(error.to_string()))?;
-            loaded.map_err(|error| Error::generic(error.to_string()))?;
+            thread.call(move |vcpu| vcpu.load(&state))??;
         }
         Ok(())
     }
 
     /// Tells every vCPU's watchdogs that time stood still.
-    pub(crate) fn mark_clock_paused(&self) -> Result<(), Error> {
+    pub(crate) fn mark_clock_paused(&self) -> Result<(), VcpuError> {
         self.on_each(|vcpu| {
             vcpu.mark_clock_paused();
             Ok(())
@@ -131,18 +144,14 @@ impl Vcpus {
     }
 
     /// Injects a non-maskable interrupt into every vCPU.
-    pub(crate) fn inject_nmi(&self) -> Result<(), Error> {
+    pub(crate) fn inject_nmi(&self) -> Result<(), VcpuError> {
         self.on_each(|vcpu| vcpu.inject_nmi())
     }
 
     /// The statistics of every vCPU.
-    pub(crate) fn stats(&self) -> Result<Vec<Vec<StatValue>>, Error> {
-        let stats = |thread: &VcpuThread<Vcpu>| thread.call(|vcpu| vcpu.stats()).map_err(io::Error::other)?;
-        self.threads
-            .iter()
-            .map(stats)
-            .collect::<io::Result<_>>()
-            .map_err(|error| Error::generic(error.to_string()))
+    pub(crate) fn stats(&self) -> Result<Vec<Vec<StatValue>>, VcpuError> {
+        let stats = |thread: &VcpuThread<Vcpu>| Ok(thread.call(|vcpu| vcpu.stats())??);
+        self.threads.iter().map(stats).collect()
     }
 
     /// Runs `job` on the thread of the vCPU with this index.
@@ -150,10 +159,10 @@ impl Vcpus {
         &self,
         index: u32,
         job: impl FnOnce(&mut Vcpu) -> R + Send + 'static,
-    ) -> Result<R, Error> {
+    ) -> Result<R, VcpuError> {
         let thread = usize::try_from(index).ok().and_then(|index| self.threads.get(index));
-        let thread = thread.ok_or_else(|| Error::generic("Invalid CPU index"))?;
-        thread.call(job).map_err(|error| Error::generic(error.to_string()))
+        let thread = thread.ok_or(VcpuError::NoVcpu)?;
+        Ok(thread.call(job)?)
     }
 
     /// A function that makes the boot vCPU look for interrupts of the PICs.
@@ -187,13 +196,10 @@ impl Vcpus {
             .collect()
     }
 
-    fn on_each(&self, job: impl Fn(&mut Vcpu) -> io::Result<()> + Clone + Send + 'static) -> Result<(), Error> {
+    fn on_each(&self, job: impl Fn(&mut Vcpu) -> io::Result<()> + Clone + Send + 'static) -> Result<(), VcpuError> {
         for thread in &self.threads {
             let job = job.clone();
-            let result = thread.call(move |vcpu| job(vcpu)).map_err(io::Error::other);
-            result
-                .and_then(|inner| inner)
-                .map_err(|error| Error::generic(error.to_string()))?;
+            thread.call(move |vcpu| job(vcpu))??;
         }
         Ok(())
     }

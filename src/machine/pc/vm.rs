@@ -10,6 +10,7 @@ use super::{
     boot::{Boot, FirmwareTables},
     cpu,
     devices::{self, Devices, Surroundings},
+    error::PcError,
     firmware_config,
     layout::{SCRATCH, Split},
     lines,
@@ -106,9 +107,7 @@ impl Vm {
         let accel = open_vm(config, &options, smp, resources.accelerator.take())?;
         let split = Split::of(config.memory.size, options.max_low_ram);
         let mut processor = cpu::realize(&*accel, config, &numa, split)?;
-        accel
-            .prepare(&processor.vm())
-            .map_err(|error| Error::generic(error.to_string()))?;
+        accel.prepare(&processor.vm())?;
         if config.mem_lock {
             lock_memory()?;
         }
@@ -121,11 +120,8 @@ impl Vm {
             objects: &config.objects,
             defaults: options.backends,
         })?;
-        let board = Board::new(notifier).map_err(|error| Error::generic(error.to_string()))?;
-        let board = Arc::new(board);
-        Arc::clone(&accel)
-            .follow(&board.map.memory, &board.map.ports)
-            .map_err(|error| Error::generic(error.to_string()))?;
+        let board = Arc::new(Board::new(notifier)?);
+        Arc::clone(&accel).follow(&board.map.memory, &board.map.ports)?;
         let mut mappings = ram.plug_into(&board.map)?;
         let nodes = numa.nodes.keys().map(|node| NodeInfo {
             node: *node,
@@ -136,18 +132,14 @@ impl Vm {
         if let Boot::Firmware(firmware) = &mut boot {
             mappings.extend(firmware.plug_into(&board.map, ram.is_writable_at_start())?);
         }
-        accel
-            .create_interrupt_controllers()
-            .map_err(|error| Error::generic(error.to_string()))?;
+        accel.create_interrupt_controllers()?;
         let router = Router::new(Arc::clone(&accel).interrupts());
         let time = Arc::new(GuestClock::default());
         let io = EventLoop::new(config.debug_threads.then(|| "IO devices".to_owned()));
-        let io = io.map_err(|error| Error::generic(format!("event loop: {}", report::reason(&error))))?;
+        let io = io.map_err(PcError::EventLoop)?;
         let chips = match options.irqchip {
             IrqChip::Kernel => {
-                router
-                    .set_pins(lines::routes())
-                    .map_err(|error| Error::generic(format!("interrupt routes: {error}")))?;
+                router.set_pins(lines::routes()).map_err(PcError::Routes)?;
                 None
             }
             IrqChip::Split => {
@@ -239,10 +231,7 @@ impl Vm {
         lock(&self.boot).complete(&self.board.map.memory.ram())?;
         let mut clock = lock(&self.kvmclock);
         if let KvmClock::Stopped(at) = *clock {
-            self.accel
-                .clock()
-                .set(at)
-                .map_err(|error| Error::generic(format!("KVM_SET_CLOCK failed: {}", report::reason(&error))))?;
+            self.accel.clock().set(at).map_err(PcError::SetClock)?;
             self.vcpus.mark_clock_paused()?;
         }
         *clock = KvmClock::Running;
@@ -263,11 +252,7 @@ impl Vm {
         self.devices.pause();
         let mut clock = lock(&self.kvmclock);
         if *clock == KvmClock::Running {
-            let now = self
-                .accel
-                .clock()
-                .get()
-                .map_err(|error| Error::generic(format!("KVM_GET_CLOCK failed: {}", report::reason(&error))))?;
+            let now = self.accel.clock().get().map_err(PcError::GetClock)?;
             *clock = KvmClock::Stopped(now.clock);
         }
         Ok(())
@@ -280,7 +265,7 @@ impl Vm {
     pub fn reset(&self) -> Result<(), Error> {
         self.devices.reset(ResetKind::Cold);
         let boot_state = lock(&self.boot).load(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
-        self.vcpus.reset(boot_state)
+        Ok(self.vcpus.reset(boot_state)?)
     }
 
     /// Presses the power button.
@@ -295,7 +280,7 @@ impl Vm {
     pub fn wakeup(&self) -> Result<(), Error> {
         self.devices.reset(ResetKind::Wakeup);
         let boot_state = lock(&self.boot).waking_state(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
-        self.vcpus.reset(boot_state)
+        Ok(self.vcpus.reset(boot_state)?)
     }
 
     /// Injects a non-maskable interrupt into every vCPU.
@@ -303,7 +288,7 @@ impl Vm {
     /// # Errors
     /// When KVM refuses.
     pub fn inject_nmi(&self) -> Result<(), Error> {
-        self.vcpus.inject_nmi()
+        Ok(self.vcpus.inject_nmi()?)
     }
 
     /// The vCPUs.
@@ -358,7 +343,7 @@ impl Vm {
     /// # Errors
     /// Names what is missing, wrong or taken.
     pub fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
-        self.devices.plug(entry)
+        Ok(self.devices.plug(entry)?)
     }
 
     /// Asks for a device to be let go.
@@ -366,7 +351,7 @@ impl Vm {
     /// # Errors
     /// Its bus lets none go, or the guest has been asked already.
     pub fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error> {
-        self.devices.unplug(path)
+        Ok(self.devices.unplug(path)?)
     }
 
     /// Takes out the devices that the guest has let go of.
@@ -418,7 +403,7 @@ impl Vm {
             let place = |at: u64| usize::try_from(at - addr).unwrap_or(usize::MAX);
             block
                 .read(offset + (from - range.start()), &mut data[place(from)..=place(to)])
-                .map_err(|error| Error::generic(format!("guest memory at 0x{from:x}: {error}")))?;
+                .map_err(|error| PcError::Memory { at: from, error })?;
         }
         Ok(())
     }
@@ -429,21 +414,18 @@ impl Vm {
     /// When there is no such vCPU, the address is not mapped, or there is no RAM behind it.
     pub fn read_virtual(&self, index: u32, addr: u64, data: &mut [u8]) -> Result<(), Error> {
         const PAGE: u64 = 4096;
-        let invalid = || Error::generic(format!("Invalid addr 0x{addr:016x}/size {} specified", data.len()));
+        let size = data.len();
+        let invalid = || PcError::Unmapped { addr, size };
         let mut done = 0;
         let mut next = addr;
-        let total = data.len();
-        let end = u64::try_from(total)
-            .ok()
-            .and_then(|len| addr.checked_add(len))
-            .ok_or_else(invalid)?;
+        let end = addr.checked_add(size as u64).ok_or_else(invalid)?;
         while next < end {
             let len = (PAGE - next % PAGE).min(end - next);
             let linear = next;
             let physical = self.vcpus.call(index, move |vcpu| vcpu.translate(linear))?;
-            let physical =
-                physical.ok_or_else(|| Error::generic(format!("Invalid addr 0x{addr:016x}/size {total} specified")))?;
-            let count = usize::try_from(len).unwrap_or_default();
+            let physical = physical.ok_or_else(invalid)?;
+            // A page at the most.
+            let count = len as usize;
             self.read_physical(physical, &mut data[done..done + count])?;
             done += count;
             next += len;
@@ -456,9 +438,7 @@ impl Vm {
     /// # Errors
     /// When the kernel offers none.
     pub fn vm_stats(&self) -> Result<Vec<StatValue>, Error> {
-        self.accel
-            .stats()
-            .map_err(|error| Error::generic(format!("KVM stats: {}", report::reason(&error))))
+        Ok(self.accel.stats().map_err(PcError::Stats)?)
     }
 
     /// The statistics of every vCPU.
@@ -466,7 +446,7 @@ impl Vm {
     /// # Errors
     /// When the kernel offers none.
     pub fn vcpu_stats(&self) -> Result<Vec<Vec<StatValue>>, Error> {
-        self.vcpus.stats()
+        Ok(self.vcpus.stats()?)
     }
 
     /// The registers of the vCPU with this index that expressions may name.
@@ -474,7 +454,7 @@ impl Vm {
     /// # Errors
     /// When there is no such vCPU.
     pub fn register_values(&self, index: u32) -> Result<Vec<(&'static str, u64)>, Error> {
-        self.vcpus.call(index, |vcpu| vcpu.register_values())
+        Ok(self.vcpus.call(index, |vcpu| vcpu.register_values())?)
     }
 
     /// The physical address behind a linear one, with the page tables that the vCPU with this index uses now.
@@ -482,7 +462,7 @@ impl Vm {
     /// # Errors
     /// When there is no such vCPU.
     pub fn translate(&self, index: u32, linear: u64) -> Result<Option<u64>, Error> {
-        self.vcpus.call(index, move |vcpu| vcpu.translate(linear))
+        Ok(self.vcpus.call(index, move |vcpu| vcpu.translate(linear))?)
     }
 
     /// Who answers at which address of memory and ports, for people.
@@ -504,7 +484,7 @@ impl Vm {
     /// When there is no such vCPU, or KVM refuses.
     pub fn local_apic(&self, index: u32) -> Result<Vec<u32>, Error> {
         let registers = self.vcpus.call(index, |vcpu| vcpu.local_apic())?;
-        registers.map_err(|error| Error::generic(format!("KVM_GET_LAPIC failed: {}", report::reason(&error))))
+        Ok(registers.map_err(PcError::GetLapic)?)
     }
 
     /// The interrupt controllers, in the kernel or outside.
@@ -516,7 +496,7 @@ impl Vm {
             return Ok(chips.info());
         }
         let controllers = self.accel.interrupt_controllers();
-        controllers.map_err(|error| Error::generic(format!("KVM_GET_IRQCHIP failed: {}", report::reason(&error))))
+        Ok(controllers.map_err(PcError::GetIrqchip)?)
     }
 
     /// Tells firmware in which order to look for what to boot, from the next boot on.
@@ -535,7 +515,7 @@ impl Vm {
     /// When there is no such vCPU, or KVM refuses.
     pub fn debug_registers(&self, index: u32) -> Result<DebugRegisters, Error> {
         let registers = self.vcpus.call(index, |vcpu| vcpu.debug_registers())?;
-        registers.map_err(|error| Error::generic(format!("registers: {}", report::reason(&error))))
+        Ok(registers.map_err(PcError::Registers)?)
     }
 
     /// Changes the registers of the vCPU with this index, for a debugger.
@@ -546,7 +526,7 @@ impl Vm {
         let set = self
             .vcpus
             .call(index, move |vcpu| vcpu.set_debug_registers(&registers))?;
-        set.map_err(|error| Error::generic(format!("registers: {}", report::reason(&error))))
+        Ok(set.map_err(PcError::Registers)?)
     }
 
     /// What the vCPU with this index stops for from now on.
@@ -556,7 +536,7 @@ impl Vm {
     pub fn set_debug(&self, index: u32, setup: DebugSetup) -> Result<(), Error> {
         self.vcpus.hold(index, setup.held);
         let set = self.vcpus.call(index, move |vcpu| vcpu.set_debug(setup))?;
-        set.map_err(|error| Error::generic(format!("KVM_SET_GUEST_DEBUG failed: {}", report::reason(&error))))
+        Ok(set.map_err(PcError::SetDebug)?)
     }
 
     /// Writes RAM and ROM.
@@ -568,7 +548,7 @@ impl Vm {
         let view = self.board.map.memory.view();
         let (mut at, mut data) = (addr, data);
         while !data.is_empty() {
-            let nothing = || Error::generic(format!("no memory at guest address 0x{at:x}"));
+            let nothing = || PcError::NoMemory(at);
             let range = view.find(at).ok_or_else(nothing)?;
             let (block, offset, _) = range.memory().ok_or_else(nothing)?;
             let left = usize::try_from(range.last() - at)
@@ -577,7 +557,7 @@ impl Vm {
             let (part, rest) = data.split_at(left.min(data.len()));
             block
                 .write(offset + (at - range.start()), part)
-                .map_err(|error| Error::generic(format!("guest memory at 0x{at:x}: {error}")))?;
+                .map_err(|error| PcError::Memory { at, error })?;
             at = at.wrapping_add(u64::try_from(part.len()).unwrap_or_default());
             data = rest;
         }
@@ -626,29 +606,29 @@ impl Vm {
     /// # Errors
     /// When there is no such vCPU.
     pub fn dump_registers(&self, index: u32) -> Result<String, Error> {
-        self.vcpus.call(index, |vcpu| vcpu.dump())
+        Ok(self.vcpus.call(index, |vcpu| vcpu.dump())?)
     }
 }
 
 /// Keeps this process's memory, the guest's included, from being swapped out.
-fn lock_memory() -> Result<(), Error> {
-    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE)
-        .map_err(|error| Error::generic(format!("locking memory failed: {}", error.desc())))
+fn lock_memory() -> Result<(), PcError> {
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE).map_err(PcError::LockMemory)
 }
 
-fn find_machine(config: &MachineConfig) -> Result<&'static types::MachineType, Error> {
+fn find_machine(config: &MachineConfig) -> Result<&'static types::MachineType, PcError> {
     let name = config.machine_type.as_deref();
-    let name = name.ok_or_else(|| Error::generic("No machine specified, and there is no default"))?;
+    let name = name.ok_or(PcError::NoMachine)?;
     let machine = types::find(Target::X86_64, name).filter(|machine| machine.kind() == MachineKind::Q35);
-    machine.ok_or_else(|| Error::generic(format!("unsupported machine type: \"{name}\"")))
+    machine.ok_or_else(|| PcError::UnknownMachine(name.to_owned()))
 }
 
-fn checked_smp(smp: SmpConfig, limit: u32, machine: &str) -> Result<SmpConfig, Error> {
+fn checked_smp(smp: SmpConfig, limit: u32, machine: &'static str) -> Result<SmpConfig, PcError> {
     if smp.max_cpus > limit {
-        return Err(Error::generic(format!(
-            "Invalid SMP CPUs {}. The max CPUs supported by machine '{machine}' is {limit}",
-            smp.max_cpus
-        )));
+        return Err(PcError::TooManyVcpus {
+            count: smp.max_cpus,
+            machine,
+            limit,
+        });
     }
     Ok(smp)
 }
@@ -659,7 +639,7 @@ fn open_vm(
     options: &Options,
     smp: SmpConfig,
     mut opened: Option<Box<dyn Accelerator>>,
-) -> Result<Arc<dyn AccelVm>, Error> {
+) -> Result<Arc<dyn AccelVm>, PcError> {
     let mut names: Vec<&str> = config.accels.iter().map(|accel| accel.name.as_str()).collect();
     if names.is_empty() {
         names.push("kvm");
@@ -691,7 +671,7 @@ fn open_vm(
             Err(error) => failures.push(error.startup_text()),
         }
     }
-    Err(Error::generic(failures.join("\n")))
+    Err(PcError::NoAccelerator(failures))
 }
 
 /// Says when there are, or may be, more vCPUs than KVM recommends for this host.

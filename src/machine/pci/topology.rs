@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Devfn;
-use crate::qapi::Error;
+use super::error::PlaceError;
 
 /// Number of a bus in its [`Topology`]; not the number the guest gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,22 +78,17 @@ impl<T> Topology<T> {
     ///
     /// # Errors
     /// When there is no such bus or the place is taken or not allowed.
-    pub fn place(&self, want: &Placement<'_>) -> Result<(BusId, Devfn), Error> {
+    pub fn place(&self, want: &Placement<'_>) -> Result<(BusId, Devfn), PlaceError> {
         let bus_id = match want.bus {
-            Some(name) => self
-                .bus_named(name)
-                .ok_or_else(|| Error::generic(format!("Bus '{name}' not found")))?,
+            Some(name) => self.bus_named(name).ok_or_else(|| PlaceError::NoBus(name.to_owned()))?,
             None => BusId::ROOT,
         };
         let bus = &self.buses[bus_id.0];
         let addr = match want.addr {
             Some(addr) => addr,
-            None => bus.free_slot().ok_or_else(|| {
-                Error::generic(format!(
-                    "PCI: no slot/function available for {}, all in use or reserved",
-                    want.driver
-                ))
-            })?,
+            None => bus
+                .free_slot()
+                .ok_or_else(|| PlaceError::NoSlot(want.driver.to_owned()))?,
         };
         bus.check(addr, want)?;
         Ok((bus_id, addr))
@@ -212,35 +207,34 @@ impl<T> Bus<T> {
         self.functions.get(&Devfn::new(0, 0)).filter(|_| self.link)
     }
 
-    fn check(&self, addr: Devfn, want: &Placement<'_>) -> Result<(), Error> {
+    fn check(&self, addr: Devfn, want: &Placement<'_>) -> Result<(), PlaceError> {
         let (slot, function) = (addr.slot(), addr.function());
-        let driver = want.driver;
         if let Some(other) = self.functions.get(&addr) {
-            return Err(Error::generic(format!(
-                "PCI: slot {slot} function {function} not available for {driver}, in use by {},id={}",
-                other.driver,
-                other.id.as_deref().unwrap_or_default()
-            )));
+            return Err(PlaceError::Taken {
+                slot,
+                function,
+                driver: want.driver.to_owned(),
+                by: other.driver.clone(),
+                id: other.id.clone().unwrap_or_default(),
+            });
         }
         if let Some(first) = self.first_in_link().filter(|_| want.hotplugged) {
-            return Err(Error::generic(format!(
-                "PCI: slot 0 function 0 already occupied by {}, new func {driver} cannot be exposed to guest.",
-                first.driver
-            )));
+            return Err(PlaceError::Hidden {
+                by: first.driver.clone(),
+                driver: want.driver.to_owned(),
+            });
         }
         let first = self.functions.get(&Devfn::new(slot, 0));
         if function != 0 && first.is_some_and(|first| !first.multifunction) {
-            return Err(Error::generic(format!(
-                "PCI: single function device can't be populated in function {slot:x}.{function:x}"
-            )));
+            return Err(PlaceError::BesideSingle { slot, function });
         }
         let others = (1..8).map(|function| Devfn::new(slot, function));
         let other = others.into_iter().find(|other| self.functions.contains_key(other));
         match other {
-            Some(other) if function == 0 && !want.multifunction => Err(Error::generic(format!(
-                "PCI: {slot:x}.0 indicates single function, but {slot:x}.{:x} is already populated.",
-                other.function()
-            ))),
+            Some(other) if function == 0 && !want.multifunction => Err(PlaceError::SingleAmongOthers {
+                slot,
+                other: other.function(),
+            }),
             _ => Ok(()),
         }
     }
@@ -272,8 +266,8 @@ mod tests {
         topology
     }
 
-    fn desc(result: Result<(BusId, Devfn), Error>) -> String {
-        result.unwrap_err().desc
+    fn desc(result: Result<(BusId, Devfn), PlaceError>) -> String {
+        result.unwrap_err().to_string()
     }
 
     #[test]

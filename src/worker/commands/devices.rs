@@ -12,7 +12,7 @@ use crate::worker::core::Core;
 /// Names what is missing or wrong, or the bus that takes no devices while the guest is there.
 pub(super) fn add(core: &Core, properties: &Map<String, Value>) -> Result<(), Error> {
     let Some(guest) = core.guest.as_deref() else {
-        return Err(without_bus(&core.registry, properties));
+        return Err(without_bus(&core.registry, properties).into());
     };
     pluggable(&core.registry, properties)?;
     core.show(guest.plug(properties)?)

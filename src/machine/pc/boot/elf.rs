@@ -11,8 +11,8 @@ use elf::segment::{ProgramHeader, SegmentTable};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::Image;
+use super::error::{BootError, KernelFault};
 use crate::mem::GuestRam;
-use crate::qapi::Error;
 
 /// Bytes of the identification, and of the longer one of the two forms of the header.
 const IDENT_SIZE: usize = 16;
@@ -33,13 +33,13 @@ pub(super) struct Loaded {
 }
 
 /// Loads the segments at their physical addresses.
-pub(super) fn load(memory: &GuestRam, kernel: &mut Image) -> Result<Loaded, Error> {
+pub(super) fn load(memory: &GuestRam, kernel: &mut Image) -> Result<Loaded, BootError> {
     let segments = segments(kernel)?;
     let mut entry = None;
     for note in segments.iter().filter(|segment| segment.p_type == PT_NOTE) {
         entry = entry.or(pvh_entry(kernel, note)?);
     }
-    let entry = entry.ok_or_else(|| kernel.bad(&"Error loading uncompressed kernel without PVH ELF Note"))?;
+    let entry = entry.ok_or_else(|| kernel.bad(KernelFault::NoEntry))?;
     let mut end = 0;
     for segment in segments.iter().filter(|segment| segment.p_type == PT_LOAD) {
         end = end.max(load_segment(memory, kernel, segment)?);
@@ -47,21 +47,21 @@ pub(super) fn load(memory: &GuestRam, kernel: &mut Image) -> Result<Loaded, Erro
     Ok(Loaded { entry, end })
 }
 
-fn segments(kernel: &mut Image) -> Result<Vec<ProgramHeader>, Error> {
+fn segments(kernel: &mut Image) -> Result<Vec<ProgramHeader>, BootError> {
     let head = read_at(kernel, 0, HEADER_SIZE)?;
     let (ident, tail) = head.split_at(IDENT_SIZE);
-    let ident = parse_ident::<LittleEndian>(ident).map_err(|error| kernel.bad(&error))?;
+    let ident = parse_ident::<LittleEndian>(ident).map_err(|error| kernel.bad(error))?;
     let class = ident.1;
-    let header = FileHeader::parse_tail(ident, tail).map_err(|error| kernel.bad(&error))?;
+    let header = FileHeader::parse_tail(ident, tail).map_err(|error| kernel.bad(error))?;
     if ![EM_386, EM_X86_64].contains(&header.e_machine) {
-        return Err(kernel.bad(&format_args!("it is for another machine ({})", header.e_machine)));
+        return Err(kernel.bad(KernelFault::Machine(header.e_machine)));
     }
     let entry_size = match class {
         Class::ELF32 => 32,
         Class::ELF64 => 56,
     };
     if header.e_phentsize != entry_size {
-        return Err(kernel.bad(&"Invalid program header size"));
+        return Err(kernel.bad(KernelFault::ProgramHeaders));
     }
     let size = usize::from(entry_size) * usize::from(header.e_phnum);
     let table = read_at(kernel, header.e_phoff, size)?;
@@ -70,7 +70,7 @@ fn segments(kernel: &mut Image) -> Result<Vec<ProgramHeader>, Error> {
 }
 
 /// The entry point that one segment of notes names, if it names one.
-fn pvh_entry(kernel: &mut Image, segment: &ProgramHeader) -> Result<Option<u64>, Error> {
+fn pvh_entry(kernel: &mut Image, segment: &ProgramHeader) -> Result<Option<u64>, BootError> {
     let size = usize::try_from(segment.p_filesz.min(NOTES_SIZE)).unwrap_or_default();
     let bytes = read_at(kernel, segment.p_offset, size)?;
     let align = if segment.p_align == 8 { 8 } else { 4 };
@@ -88,26 +88,32 @@ fn number(bytes: &[u8]) -> Option<u64> {
 }
 
 /// Copies what the file has of a segment. Returns where the segment ends.
-fn load_segment(memory: &GuestRam, kernel: &mut Image, segment: &ProgramHeader) -> Result<u64, Error> {
+fn load_segment(memory: &GuestRam, kernel: &mut Image, segment: &ProgramHeader) -> Result<u64, BootError> {
     let at = segment.p_paddr;
     let end = at.checked_add(segment.p_memsz.max(segment.p_filesz));
-    let end = end.ok_or_else(|| kernel.bad(&"a segment ends beyond all addresses"))?;
-    let count = usize::try_from(segment.p_filesz).map_err(|error| kernel.bad(&error))?;
+    let end = end.ok_or_else(|| kernel.bad(KernelFault::Beyond))?;
+    let count = usize::try_from(segment.p_filesz).map_err(|_| kernel.bad(KernelFault::Beyond))?;
     let copied = kernel
         .file
         .seek(SeekFrom::Start(segment.p_offset))
-        .map_err(|error| kernel.bad(&error))
+        .map_err(|error| kernel.bad(error))
         .map(|_| memory.read_exact_volatile_from(GuestAddress(at), &mut kernel.file, count))?;
-    copied.map_err(|error| kernel.bad(&format_args!("a segment of {count} bytes for 0x{at:x}: {error}")))?;
+    copied.map_err(|error| {
+        kernel.bad(KernelFault::Segment {
+            count: segment.p_filesz,
+            at,
+            error,
+        })
+    })?;
     Ok(end)
 }
 
 /// Bytes of the file.
-fn read_at(kernel: &mut Image, at: u64, size: usize) -> Result<Vec<u8>, Error> {
+fn read_at(kernel: &mut Image, at: u64, size: usize) -> Result<Vec<u8>, BootError> {
     let mut bytes = vec![0; size];
     let read = kernel.file.seek(SeekFrom::Start(at));
     let read = read.and_then(|_| kernel.file.read_exact(&mut bytes));
-    read.map_err(|error| kernel.bad(&error))?;
+    read.map_err(|error| kernel.bad(error))?;
     Ok(bytes)
 }
 
@@ -163,7 +169,7 @@ mod tests {
             path: path.clone(),
         };
         let result =
-            load(&memory, &mut kernel).map_err(|error| error.desc.replace(&path.display().to_string(), "FILE"));
+            load(&memory, &mut kernel).map_err(|error| error.to_string().replace(&path.display().to_string(), "FILE"));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(memory.iter().count(), 1);
         let mut start = [0; 4];

@@ -8,6 +8,7 @@ use std::{
 
 use vm_memory::{GuestAddress, GuestMemory, Permissions, ReadVolatile, VolatileMemory};
 
+use super::error::{BootError, FirmwareFault};
 use crate::{
     machine::{
         config::FIRMWARE_FOLDERS,
@@ -17,8 +18,6 @@ use crate::{
         },
     },
     mem::{GuestRam, Mapping, RamBlock, Region},
-    qapi::Error,
-    report::reason,
 };
 
 /// The firmware of a machine that names none.
@@ -28,7 +27,7 @@ const BLOCK: &str = "pc.bios";
 /// The ROM's size is a multiple of this.
 const ALIGN: usize = 64 << 10;
 /// How much of the ROM's end shows below 1 MiB.
-const LOW_SIZE: u64 = 128 << 10;
+const LOW_SIZE: usize = 128 << 10;
 
 /// A ROM.
 #[derive(Debug)]
@@ -43,24 +42,12 @@ pub(crate) struct Firmware {
 impl Firmware {
     /// Reads the file that `-bios` names, or the default one, from where it lies or from one of `folders`. It has at
     /// most `max_size` bytes.
-    pub(crate) fn open(name: Option<&Path>, folders: &[PathBuf], max_size: u64) -> Result<Self, Error> {
+    pub(crate) fn open(name: Option<&Path>, folders: &[PathBuf], max_size: u64) -> Result<Self, BootError> {
         let name = name.unwrap_or(Path::new(DEFAULT_NAME));
-        let fail =
-            |why: &dyn std::fmt::Display| Error::generic(format!("could not load PC BIOS '{}': {why}", name.display()));
-        let path = find(name, folders).ok_or_else(|| fail(&"no such file here or in the folders for firmware"))?;
-        let mut file = File::open(&path).map_err(|error| fail(&reason(&error)))?;
-        let size = file.metadata().map_err(|error| fail(&reason(&error)))?.len();
-        let len = usize::try_from(size).unwrap_or(usize::MAX);
-        if len == 0 || len % ALIGN != 0 || size > max_size {
-            return Err(fail(&format_args!(
-                "its size of {size} bytes is not a multiple of 64 KiB up to {max_size} bytes"
-            )));
-        }
-        let rom = RamBlock::anonymous(BLOCK, len).map_err(|error| fail(&error))?;
-        let bytes = rom.mapping().as_volatile_slice();
-        file.read_exact_volatile(&mut bytes.get_slice(0, len).map_err(|error| fail(&error))?)
-            .map_err(|error| fail(&error))?;
-        tracing::debug!(path = %path.display(), size, "firmware");
+        let rom = read(name, folders, max_size).map_err(|cause| BootError::Firmware {
+            name: name.to_owned(),
+            cause,
+        })?;
         Ok(Self {
             rom,
             is_copied: true,
@@ -70,31 +57,30 @@ impl Firmware {
 
     /// Shows the ROM below 4 GiB, and its end below 1 MiB if there is no RAM for a copy, for as long as what is returned
     /// lives.
-    pub(crate) fn plug_into(&mut self, map: &MemoryMap, has_low_ram: bool) -> Result<Vec<Mapping>, Error> {
-        let fail = |error: &dyn std::fmt::Display| Error::generic(error.to_string());
-        map.blocks.add(&self.rom).map_err(|error| fail(&error))?;
+    pub(crate) fn plug_into(&mut self, map: &MemoryMap, has_low_ram: bool) -> Result<Vec<Mapping>, BootError> {
+        map.blocks.add(&self.rom)?;
         let (all, len) = (Region::rom(&self.rom), self.rom.len() as u64);
         let mapping = map.topology.map(&map.pci, FOUR_GIB - len, &all, 0);
-        let mut mappings = vec![mapping.map_err(|error| fail(&error))?];
+        let mut mappings = vec![mapping?];
         self.is_copied = has_low_ram;
         if !has_low_ram {
-            let low = self.low_size();
+            let low = self.low_size() as u64;
             let part = Region::alias("isa-bios", &all, len - low, low);
             let mapping = map.topology.map(&map.system, ONE_MIB - low, &part, 1);
-            mappings.push(mapping.map_err(|error| fail(&error))?);
+            mappings.push(mapping?);
         }
         Ok(mappings)
     }
 
     /// Makes sure that there is RAM for the ROM's end below 1 MiB, and lets [`Self::shadow`] copy it again.
-    pub(crate) fn load(&mut self, memory: &GuestRam) -> Result<(), Error> {
+    pub(crate) fn load(&mut self, memory: &GuestRam) -> Result<(), BootError> {
         if !self.is_copied {
             return Ok(());
         }
-        let start = ONE_MIB - self.low_size();
-        let len = usize::try_from(self.low_size()).unwrap_or(usize::MAX);
+        let len = self.low_size();
+        let start = ONE_MIB - len as u64;
         if !memory.check_range(GuestAddress(start), len, Permissions::Write) {
-            return Err(Error::generic(format!("no RAM at 0x{start:x} for the PC BIOS")));
+            return Err(BootError::NoRam(start));
         }
         self.is_shadowed = false;
         Ok(())
@@ -103,24 +89,42 @@ impl Firmware {
     /// Copies the ROM's end below 1 MiB, unless that was done since the last reset. That is RAM which firmware may write
     /// to, as after it has been shadowed. Left to when somebody looks there: the first page of a guest's memory that is
     /// touched may cost as much as 2 MiB, which a guest that is only prepared need not have.
-    pub(crate) fn shadow(&mut self, memory: &GuestRam) -> Result<(), Error> {
+    pub(crate) fn shadow(&mut self, memory: &GuestRam) -> Result<(), BootError> {
         if self.is_shadowed || !self.is_copied {
             return Ok(());
         }
         let size = self.low_size();
-        let mut low = vec![0; usize::try_from(size).unwrap_or_default()];
+        let mut low = vec![0; size];
         self.rom
-            .read(self.rom.len() as u64 - size, &mut low)
-            .map_err(|error| Error::generic(format!("the PC BIOS: {error}")))?;
-        super::put(memory, ONE_MIB - size, &low)?;
+            .read((self.rom.len() - size) as u64, &mut low)
+            .map_err(BootError::Rom)?;
+        super::put(memory, ONE_MIB - size as u64, &low)?;
         self.is_shadowed = true;
         Ok(())
     }
 
     /// Bytes of the ROM's end that show below 1 MiB.
-    fn low_size(&self) -> u64 {
-        (self.rom.len() as u64).min(LOW_SIZE)
+    fn low_size(&self) -> usize {
+        self.rom.len().min(LOW_SIZE)
     }
+}
+
+/// Reads the file of this name into a block of its own.
+fn read(name: &Path, folders: &[PathBuf], max: u64) -> Result<Arc<RamBlock>, FirmwareFault> {
+    let path = find(name, folders).ok_or(FirmwareFault::NotFound)?;
+    let mut file = File::open(&path).map_err(FirmwareFault::Read)?;
+    let size = file.metadata().map_err(FirmwareFault::Read)?.len();
+    let bad_size = FirmwareFault::Size { size, max };
+    let len = match usize::try_from(size) {
+        Ok(len) if len != 0 && len % ALIGN == 0 && size <= max => len,
+        _ => return Err(bad_size),
+    };
+    let rom = RamBlock::anonymous(BLOCK, len).map_err(FirmwareFault::NoMemory)?;
+    let bytes = rom.mapping().as_volatile_slice();
+    let mut slice = bytes.get_slice(0, len).map_err(FirmwareFault::Copy)?;
+    file.read_exact_volatile(&mut slice).map_err(FirmwareFault::Copy)?;
+    tracing::debug!(path = %path.display(), size, "firmware");
+    Ok(rom)
 }
 
 /// Where a file of this name lies: there, in one of `folders`, or where firmware usually is.
@@ -141,14 +145,14 @@ mod tests {
     fn a_missing_or_odd_file_is_named() {
         let error = Firmware::open(Some(Path::new("no-such-bios.bin")), &[], 8 << 20)
             .unwrap_err()
-            .desc;
+            .to_string();
         assert!(
             error.starts_with("could not load PC BIOS 'no-such-bios.bin': no such file"),
             "{error}"
         );
         let error = Firmware::open(Some(Path::new("passwd")), &[PathBuf::from("/etc")], 8 << 20)
             .unwrap_err()
-            .desc;
+            .to_string();
         assert!(error.contains("is not a multiple of 64 KiB"), "{error}");
     }
 }

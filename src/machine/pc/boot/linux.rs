@@ -5,11 +5,11 @@ use std::io::{Read, Seek, SeekFrom};
 use linux_loader::loader::{BzImage, KernelLoader};
 use vm_memory::{Address, GuestAddress};
 
+use super::error::{BootError, KernelFault};
 use super::{Handover, Image, entry, put};
 use crate::{
     accel::x86_64::EntryMode,
     machine::pc::layout::{ONE_MIB, direct},
-    qapi::Error,
 };
 
 /// Size of `struct boot_params`.
@@ -48,15 +48,15 @@ pub(super) fn load(
     handover: &Handover<'_>,
     kernel: &mut Image,
     initrd: Option<&mut Image>,
-) -> Result<(EntryMode, u64), Error> {
+) -> Result<(EntryMode, u64), BootError> {
     let mut zero_page = ZeroPage::from_image(kernel)?;
     let version = zero_page.u16(VERSION);
     if version < OLDEST_VERSION {
-        return Err(kernel.bad(&format_args!("boot protocol {version:#06x} is too old")));
+        return Err(kernel.bad(KernelFault::OldProtocol(version)));
     }
     let start = GuestAddress(ONE_MIB);
-    let loaded =
-        BzImage::load(handover.memory, Some(start), &mut kernel.file, None).map_err(|error| kernel.bad(&error))?;
+    let loaded = BzImage::load(handover.memory, Some(start), &mut kernel.file, None)
+        .map_err(|error| kernel.bad(KernelFault::BzImage(error)))?;
     // What the kernel needs to unpack itself counts as the kernel.
     let end = loaded.kernel_end.max(ONE_MIB + u64::from(zero_page.u32(INIT_SIZE)));
     if let Some(initrd) = initrd {
@@ -80,13 +80,13 @@ struct ZeroPage([u8; ZERO_PAGE_SIZE]);
 
 impl ZeroPage {
     /// Takes the setup header out of a bzImage.
-    fn from_image(kernel: &mut Image) -> Result<Self, Error> {
+    fn from_image(kernel: &mut Image) -> Result<Self, BootError> {
         let mut head = [0; HEADER_END_BASE + 0x100];
         let read = kernel
             .file
             .seek(SeekFrom::Start(0))
             .and_then(|_| kernel.file.read_exact(&mut head));
-        read.map_err(|error| kernel.bad(&error))?;
+        read.map_err(|error| kernel.bad(error))?;
         let end = HEADER_END_BASE + usize::from(head[HEADER_END_BASE - 1]);
         let mut page = [0; ZERO_PAGE_SIZE];
         page[HEADER..end].copy_from_slice(&head[HEADER..end]);

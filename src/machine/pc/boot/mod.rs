@@ -1,6 +1,7 @@
 //! How a guest starts: firmware, or a kernel without firmware.
 
 mod elf;
+mod error;
 mod firmware;
 mod linux;
 mod pvh;
@@ -19,10 +20,11 @@ use crate::{
     accel::x86_64::{BootState, EntryMode},
     machine::config::{KernelConfig, MachineConfig},
     mem::GuestRam,
-    qapi::Error,
-    report::reason,
 };
 
+use error::{InitrdFault, KernelFault};
+
+pub(crate) use error::BootError;
 pub(crate) use firmware::{Firmware, find};
 
 /// Offset of the waking vector in the first of the ACPI tables, the FACS.
@@ -39,7 +41,7 @@ pub(crate) enum Boot {
 
 impl Boot {
     /// Opens what `-kernel` or `-bios` names. A kernel is started by firmware when firmware is named as well.
-    pub(crate) fn open(config: &MachineConfig, max_firmware: u64) -> Result<Self, Error> {
+    pub(crate) fn open(config: &MachineConfig, max_firmware: u64) -> Result<Self, BootError> {
         match (&config.kernel, &config.bios) {
             (Some(kernel), None) => DirectBoot::open(kernel).map(Self::Direct),
             (_, bios) => Firmware::open(bios.as_deref(), &config.data_dirs, max_firmware).map(Self::Firmware),
@@ -52,7 +54,12 @@ impl Boot {
     }
 
     /// Puts into guest memory what has to be there after power-on, and says where the boot vCPU starts.
-    pub(crate) fn load(&mut self, ram: &GuestRam, split: Split, tables: &FirmwareTables) -> Result<BootState, Error> {
+    pub(crate) fn load(
+        &mut self,
+        ram: &GuestRam,
+        split: Split,
+        tables: &FirmwareTables,
+    ) -> Result<BootState, BootError> {
         match self {
             Self::Direct(direct) => direct.load(ram, split, tables),
             Self::Firmware(firmware) => firmware.load(ram).map(|()| BootState::PowerOn),
@@ -60,7 +67,7 @@ impl Boot {
     }
 
     /// Completes what [`Self::load`] has begun: before the guest runs, or its memory is looked at.
-    pub(crate) fn complete(&mut self, ram: &GuestRam) -> Result<(), Error> {
+    pub(crate) fn complete(&mut self, ram: &GuestRam) -> Result<(), BootError> {
         match self {
             Self::Direct(_) => Ok(()),
             Self::Firmware(firmware) => firmware.shadow(ram),
@@ -73,7 +80,7 @@ impl Boot {
         ram: &GuestRam,
         split: Split,
         tables: &FirmwareTables,
-    ) -> Result<BootState, Error> {
+    ) -> Result<BootState, BootError> {
         if !self.is_direct() {
             return Ok(BootState::PowerOn);
         }
@@ -81,7 +88,7 @@ impl Boot {
         let vector = ram.read_obj(GuestAddress(at));
         vector
             .map(|vector| BootState::Waking { vector })
-            .map_err(|error| Error::generic(format!("the waking vector at 0x{at:x}: {error}")))
+            .map_err(|error| BootError::WakingVector { at, error })
     }
 }
 
@@ -131,7 +138,7 @@ struct Handover<'a> {
 
 impl DirectBoot {
     /// Opens the files and finds out which boot protocol the kernel speaks.
-    pub(crate) fn open(config: &KernelConfig) -> Result<Self, Error> {
+    pub(crate) fn open(config: &KernelConfig) -> Result<Self, BootError> {
         let mut kernel = Image::open(&config.kernel, "kernel")?;
         let kind = kernel.kind()?;
         let initrd = config
@@ -139,11 +146,9 @@ impl DirectBoot {
             .as_deref()
             .map(|path| Image::open(path, "initrd"))
             .transpose()?;
-        let limit = usize::try_from(direct::CMDLINE_SIZE).unwrap_or(usize::MAX);
-        if config.append.len() >= limit {
-            return Err(Error::generic(format!(
-                "kernel command line is longer than {limit} bytes"
-            )));
+        let limit = direct::CMDLINE_SIZE;
+        if config.append.len() as u64 >= limit {
+            return Err(BootError::CommandLine { limit });
         }
         Ok(Self {
             kernel,
@@ -155,7 +160,7 @@ impl DirectBoot {
     }
 
     /// Loads everything into guest memory and says where the boot vCPU starts.
-    fn load(&mut self, memory: &GuestRam, split: Split, tables: &FirmwareTables) -> Result<BootState, Error> {
+    fn load(&mut self, memory: &GuestRam, split: Split, tables: &FirmwareTables) -> Result<BootState, BootError> {
         let acpi = acpi_range(split, tables.acpi.len())?;
         put(memory, acpi.start, &tables.acpi)?;
         put(memory, direct::RSDP, &tables.rsdp)?;
@@ -187,7 +192,7 @@ impl DirectBoot {
 }
 
 /// Where ACPI tables of this size go.
-pub(crate) fn acpi_range(split: Split, len: usize) -> Result<Range<u64>, Error> {
+pub(crate) fn acpi_range(split: Split, len: usize) -> Result<Range<u64>, BootError> {
     const PAGE: u64 = 4096;
     let len = u64::try_from(len).unwrap_or(u64::MAX).checked_next_multiple_of(PAGE);
     let end = split.low - split.low % PAGE;
@@ -196,17 +201,15 @@ pub(crate) fn acpi_range(split: Split, len: usize) -> Result<Range<u64>, Error> 
         .filter(|start| *start >= 2 * ONE_MIB);
     start
         .map(|start| start..end)
-        .ok_or_else(|| Error::generic(format!("{} bytes of memory are too few to start a kernel", split.low)))
+        .ok_or(BootError::LittleMemory { low: split.low })
 }
 
 impl Image {
-    fn open(path: &Path, what: &str) -> Result<Self, Error> {
-        let file = File::open(path).map_err(|error| {
-            Error::generic(format!(
-                "could not open {what} file '{}': {}",
-                path.display(),
-                reason(&error)
-            ))
+    fn open(path: &Path, what: &'static str) -> Result<Self, BootError> {
+        let file = File::open(path).map_err(|error| BootError::Open {
+            what,
+            path: path.to_owned(),
+            error,
         })?;
         Ok(Self {
             file,
@@ -214,45 +217,49 @@ impl Image {
         })
     }
 
-    fn kind(&mut self) -> Result<KernelKind, Error> {
+    fn kind(&mut self) -> Result<KernelKind, BootError> {
         let mut head = [0; 0x206];
-        self.file.read_exact(&mut head).map_err(|error| self.bad(&error))?;
+        self.file.read_exact(&mut head).map_err(|error| self.bad(error))?;
         if head.starts_with(b"\x7fELF") {
             return Ok(KernelKind::Pvh);
         }
         if head[0x202..0x206] == *b"HdrS" {
             return Ok(KernelKind::Linux);
         }
-        Err(self.bad(&"neither an ELF file with a PVH entry point nor a bzImage"))
+        Err(self.bad(KernelFault::UnknownForm))
     }
 
-    fn bad(&self, why: &dyn std::fmt::Display) -> Error {
-        Error::generic(format!("invalid kernel image '{}': {why}", self.path.display()))
+    fn bad(&self, cause: impl Into<KernelFault>) -> BootError {
+        BootError::Kernel {
+            path: self.path.clone(),
+            cause: cause.into(),
+        }
     }
 
     /// Copies the whole file to the highest place below `limit`. Returns where it lies.
-    fn load_below(&mut self, memory: &GuestRam, limit: u64, floor: u64) -> Result<Range<u64>, Error> {
-        let fail = |why: &dyn std::fmt::Display| {
-            Error::generic(format!("cannot load initrd '{}': {why}", self.path.display()))
-        };
-        let len = self.file.metadata().map_err(|error| fail(&error))?.len();
+    fn load_below(&mut self, memory: &GuestRam, limit: u64, floor: u64) -> Result<Range<u64>, BootError> {
+        self.copy_below(memory, limit, floor)
+            .map_err(|cause| BootError::Initrd {
+                path: self.path.clone(),
+                cause,
+            })
+    }
+
+    fn copy_below(&mut self, memory: &GuestRam, limit: u64, floor: u64) -> Result<Range<u64>, InitrdFault> {
+        let len = self.file.metadata()?.len();
         let start = limit.checked_sub(len).map(|start| start & !0xfff);
-        let start = start
-            .filter(|start| *start >= floor)
-            .ok_or_else(|| fail(&"it does not fit into memory"))?;
-        self.file.rewind().map_err(|error| fail(&error))?;
-        let count = usize::try_from(len).map_err(|error| fail(&error))?;
-        memory
-            .read_exact_volatile_from(GuestAddress(start), &mut self.file, count)
-            .map_err(|error| fail(&error))?;
+        let start = start.filter(|start| *start >= floor).ok_or(InitrdFault::TooLarge)?;
+        self.file.rewind()?;
+        let count = usize::try_from(len).map_err(|_| InitrdFault::TooLarge)?;
+        memory.read_exact_volatile_from(GuestAddress(start), &mut self.file, count)?;
         Ok(start..start + len)
     }
 }
 
-fn put(memory: &GuestRam, addr: u64, bytes: &[u8]) -> Result<(), Error> {
+fn put(memory: &GuestRam, addr: u64, bytes: &[u8]) -> Result<(), BootError> {
     memory
         .write_slice(bytes, GuestAddress(addr))
-        .map_err(|error| Error::generic(format!("guest memory at 0x{addr:x}: {error}")))
+        .map_err(|error| BootError::Memory { at: addr, error })
 }
 
 /// The registers every protocol has in common: none but the entry point.
@@ -264,14 +271,14 @@ fn entry(rip: u64) -> EntryMode {
 }
 
 /// Zeroes what a kernel that ran before left behind, since the kernel's zero-initialised data is not in its file.
-fn clear(memory: &GuestRam, end: u64) -> Result<(), Error> {
+fn clear(memory: &GuestRam, end: u64) -> Result<(), BootError> {
     const ZEROES: [u8; 4096] = [0; 4096];
     let mut addr = ONE_MIB;
     while addr < end {
         let len = usize::try_from(end - addr).unwrap_or(ZEROES.len()).min(ZEROES.len());
         memory
             .write_slice(&ZEROES[..len], GuestAddress(addr))
-            .map_err(|error| Error::generic(format!("guest memory at 0x{addr:x}: {error}")))?;
+            .map_err(|error| BootError::Memory { at: addr, error })?;
         addr += 4096;
     }
     Ok(())

@@ -1,10 +1,10 @@
 //! The PVH boot protocol (xen/docs/misc/pvh.pandoc, xen/include/public/arch-x86/hvm/start_info.h).
 
+use super::error::BootError;
 use super::{Handover, Image, elf, entry, put};
 use crate::{
     accel::x86_64::EntryMode,
     machine::pc::layout::{ONE_MIB, direct},
-    qapi::Error,
 };
 
 /// `XEN_HVM_START_MAGIC_VALUE`.
@@ -17,7 +17,7 @@ pub(super) fn load(
     handover: &Handover<'_>,
     kernel: &mut Image,
     initrd: Option<&mut Image>,
-) -> Result<(EntryMode, u64), Error> {
+) -> Result<(EntryMode, u64), BootError> {
     let loaded = elf::load(handover.memory, kernel)?;
     let floor = loaded.end.max(ONE_MIB);
     let module = initrd

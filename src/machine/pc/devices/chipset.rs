@@ -50,8 +50,7 @@ impl<'a> Assembly<'a> {
             disable_s3: with.options.disable_s3,
             disable_s4: with.options.disable_s4,
             pci_hotplug: with.options.acpi_hotplug,
-            possible_cpus: usize::try_from(with.config.smp.max_cpus)
-                .map_err(|_| Error::generic("more vCPUs than can be counted"))?,
+            possible_cpus: with.config.smp.max_cpus as usize,
         };
         let pm = Pm::new(pm_config, sci, Arc::clone(&notifier), Arc::clone(with.clock) as _);
         let line = wiring.line(RTC_IRQ)?;

@@ -7,22 +7,22 @@ use nix::errno::Errno;
 use serde_json::{Map, Value, json};
 
 use super::Assembly;
+use super::error::PlugError;
 use super::fixture::Numbers;
 use super::instance::Instance;
 use super::object::{DeviceObject, Origin};
 use super::site::{Connections, DeviceSite, Wiring};
 use super::unplug::no_hotplug;
-use crate::devices::class::{Realize, RealizeError, RealizePci};
+use crate::devices::class::{Realize, RealizePci};
 use crate::devices::pci::PciPlace;
 use crate::devices::pm::Pm;
 use crate::devices::{SharedDevice, class};
-use crate::machine::chardevs;
 use crate::machine::config::FIRMWARE_FOLDERS;
 use crate::machine::pc::acpi::pin_gsi;
 use crate::machine::pc::pci::{Place, RootComplex};
 use crate::machine::pc::timed::Timed;
 use crate::machine::pci::{Devfn, Placement};
-use crate::machine::pluggable;
+use crate::machine::registry::{DriverError, pluggable};
 use crate::qapi::Error;
 use crate::qapi::text::is_well_formed_id;
 use crate::qom::Values;
@@ -54,11 +54,11 @@ impl Assembly<'_> {
     }
 
     /// Makes the device of one `-device` entry.
-    pub(super) fn plug(&mut self, entry: &Map<String, Value>) -> Result<(), Error> {
+    pub(super) fn plug(&mut self, entry: &Map<String, Value>) -> Result<(), PlugError> {
         self.plug_at(entry, None)
     }
 
-    fn plug_at(&mut self, entry: &Map<String, Value>, path: Option<String>) -> Result<(), Error> {
+    fn plug_at(&mut self, entry: &Map<String, Value>, path: Option<String>) -> Result<(), PlugError> {
         let plugging = Plugging {
             wiring: &self.wiring,
             numbers: self.numbers,
@@ -93,19 +93,17 @@ impl Plugging<'_> {
         entry: &Map<String, Value>,
         path: Option<String>,
         connections: Option<&mut Connections>,
-    ) -> Result<Instance, Error> {
+    ) -> Result<Instance, PlugError> {
         let registry = &self.wiring.registry;
         let driver = pluggable(registry, entry)?.name.clone();
-        let invalid = || Error::generic(format!("'{driver}' is not a valid device model name"));
+        let invalid = || DriverError::Unknown(driver.to_string());
         let class = class(Target::X86_64, &driver).ok_or_else(invalid)?;
         let bus = self.bus(&driver, entry)?;
         if self.hotplug && !self.pci.takes_hotplug(&bus) {
             return Err(no_hotplug(&bus));
         }
         if self.hotplug && !class.info.hotpluggable {
-            return Err(Error::generic(format!(
-                "Device '{driver}' does not support hotplugging"
-            )));
+            return Err(PlugError::ColdDevice(driver.into_owned()));
         }
         let id = entry.get("id").and_then(Value::as_str);
         self.check_id(id)?;
@@ -117,9 +115,9 @@ impl Plugging<'_> {
             mappings: Vec::new(),
         };
         let (device, place) = match class.realize {
-            Realize::WithMachine => return Err(invalid()),
+            Realize::WithMachine => return Err(invalid().into()),
             Realize::Isa(realize) => (
-                realize(&values, &mut site).map_err(|error| blame(&driver, &error))?,
+                realize(&values, &mut site).map_err(|error| PlugError::of(&driver, error))?,
                 None,
             ),
             Realize::Pci(realize) => {
@@ -158,7 +156,7 @@ impl Plugging<'_> {
         values: &Values,
         realize: RealizePci,
         site: &mut DeviceSite<'_>,
-    ) -> Result<(SharedDevice, Place), Error> {
+    ) -> Result<(SharedDevice, Place), PlugError> {
         self.check_pci(values)?;
         let place = self.pci.place(want)?;
         if let Some(doubt) = self.pci.doubt(place, want.driver) {
@@ -171,12 +169,9 @@ impl Plugging<'_> {
             express: self.pci.is_behind_port(place),
             intx: self.wiring.line(pin_gsi(slot, pin))?,
         };
-        let function = realize(values, pci_place, site).map_err(|error| blame(want.driver, &error))?;
+        let function = realize(values, pci_place, site).map_err(|error| PlugError::of(want.driver, error))?;
         if !self.pci.takes_slot_of(&function) {
-            return Err(Error::generic(format!(
-                "Can't add chassis slot, error -{}",
-                Errno::EBUSY as i32
-            )));
+            return Err(PlugError::ChassisSlot(Errno::EBUSY as i32));
         }
         if !self.hotplug {
             self.pci.insert(place, want, function.clone(), None);
@@ -188,13 +183,13 @@ impl Plugging<'_> {
     }
 
     /// Checks that an id can be used and is free.
-    fn check_id(&self, id: Option<&str>) -> Result<(), Error> {
+    fn check_id(&self, id: Option<&str>) -> Result<(), PlugError> {
         let Some(id) = id else { return Ok(()) };
         if !is_well_formed_id(id) {
-            return Err(Error::generic(format!("Invalid qdev ID '{id}'")));
+            return Err(PlugError::MalformedId(id.to_owned()));
         }
         match self.others.iter().any(|other| other.id.as_deref() == Some(id)) {
-            true => Err(Error::generic(format!("Duplicate device ID '{id}'"))),
+            true => Err(PlugError::Taken(id.to_owned())),
             false => Ok(()),
         }
     }
@@ -222,50 +217,50 @@ impl Plugging<'_> {
     }
 
     /// The bus that `entry` names, or the first that there is of the kind that the device plugs into.
-    fn bus(&self, driver: &str, entry: &Map<String, Value>) -> Result<String, Error> {
+    fn bus(&self, driver: &str, entry: &Map<String, Value>) -> Result<String, PlugError> {
         let registry = &self.wiring.registry;
         let wanted = registry.bus(driver).unwrap_or("System");
         let Some(name) = entry.get("bus").and_then(Value::as_str) else {
             let own = BUSES.into_iter().find(|(_, kind)| registry.is_a(kind, wanted));
-            let missing = || Error::generic(format!("No '{wanted}' bus found for device '{driver}'"));
+            let missing = || PlugError::NoBusOfKind {
+                wanted: wanted.to_owned(),
+                driver: driver.to_owned(),
+            };
             return own.map(|(name, _)| name.to_owned()).ok_or_else(missing);
         };
         let own = BUSES.into_iter().find(|(own, _)| *own == name);
         let kind = match own {
             Some((_, kind)) => kind,
             None if self.pci.has_bus(name) => "PCIE",
-            None => return Err(Error::generic(format!("Bus '{name}' not found"))),
+            None => return Err(PlugError::NoBus(name.to_owned())),
         };
         match registry.is_a(kind, wanted) {
             true => Ok(name.to_owned()),
-            false => Err(Error::generic(format!("Device '{driver}' can't go on {kind} bus"))),
+            false => Err(PlugError::OtherBus {
+                driver: driver.to_owned(),
+                kind,
+            }),
         }
     }
 
     /// Checks the properties that every PCI device has.
-    fn check_pci(&self, values: &Values) -> Result<(), Error> {
+    fn check_pci(&self, values: &Values) -> Result<(), PlugError> {
         let index = values.uint("acpi-index").unwrap_or_default();
         if index > ACPI_INDEX_MAX {
-            return Err(Error::generic(format!(
-                "acpi-index should be less or equal to {ACPI_INDEX_MAX}"
-            )));
+            return Err(PlugError::AcpiIndexRange(ACPI_INDEX_MAX));
         }
         let mut others = self.others.iter();
         if index != 0 && others.any(|other| other.values.uint("acpi-index") == Some(index)) {
-            return Err(Error::generic(format!(
-                "a PCI device with acpi-index = {index} already exist"
-            )));
+            return Err(PlugError::AcpiIndexTaken(index));
         }
         let size = values.uint("romsize").filter(|size| *size != UNSET);
         if let Some(size) = size.filter(|size| !size.is_power_of_two()) {
-            return Err(Error::generic(format!("ROM size {size} is not a power of two")));
+            return Err(PlugError::RomSize(size));
         }
         match values.text("romfile") {
             None | Some("") => Ok(()),
-            Some(file) if !find_rom(file, &self.wiring.data_dirs) => {
-                Err(Error::generic(format!("failed to find romfile \"{file}\"")))
-            }
-            Some(file) => Err(Error::generic(format!("romfile={file}: option ROMs are not supported"))),
+            Some(file) if !find_rom(file, &self.wiring.data_dirs) => Err(PlugError::NoRom(file.to_owned())),
+            Some(file) => Err(PlugError::Rom(file.to_owned())),
         }
     }
 }
@@ -276,15 +271,6 @@ const BUSES: [(&str, &str); 3] = [("main-system-bus", "System"), ("isa.0", "ISA"
 const ACPI_INDEX_MAX: u64 = 16_383;
 /// A number that was not given.
 const UNSET: u64 = 0xffff_ffff;
-
-/// Why a device cannot be made, as clients are told.
-fn blame(driver: &str, error: &RealizeError) -> Error {
-    match error {
-        RealizeError::NoObject(_) => Error::device_not_found(error.to_string()),
-        RealizeError::NoChardev(id) => chardevs::refusal(driver, id, &Error::device_not_found("")),
-        other => Error::generic(other.to_string()),
-    }
-}
 
 /// Whether there is a ROM of this name, here or where firmware lies.
 fn find_rom(name: &str, folders: &[PathBuf]) -> bool {

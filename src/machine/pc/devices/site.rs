@@ -9,14 +9,13 @@ use crate::devices::class::{Characters, RealizeError, Site};
 use crate::devices::virtio::rng::EntropySource;
 use crate::devices::{Clock, Notifier};
 use crate::io::{GuestClock, Handle};
-use crate::irq::{IrqLine, Lines, MsiSource, Router};
+use crate::irq::{IrqLine, Lines, MsiSource, NoSuchLine, Router};
 use crate::machine::chardevs::Chardevs;
 use crate::machine::config::Global;
 use crate::machine::entropy::EntropySources;
 use crate::machine::pc::board::Board;
 use crate::machine::streams::StreamsBuilder;
 use crate::mem::{AddressSpace, Mapping, Region};
-use crate::qapi::Error;
 use crate::qom::{GlobalValue, Registry};
 
 /// The parts of a machine that devices are connected to.
@@ -37,9 +36,8 @@ pub(super) struct Wiring {
 
 impl Wiring {
     /// A driver of an interrupt line.
-    pub(super) fn line(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, Error> {
-        let driver = self.lines.driver(gsi);
-        driver.map_err(|error| Error::generic(error.to_string()))
+    pub(super) fn line(&self, gsi: u8) -> Result<Arc<dyn IrqLine>, NoSuchLine> {
+        self.lines.driver(gsi)
     }
 
     /// `-global` as values of properties.

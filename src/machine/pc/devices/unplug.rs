@@ -3,19 +3,19 @@
 use std::sync::PoisonError;
 
 use super::Devices;
+use super::error::PlugError;
 use super::instance::Instance;
 use crate::devices::Clock;
 use crate::devices::pci::Unplug;
 use crate::devices::pm::Pm;
 use crate::machine::guest::RemovedDevice;
-use crate::qapi::Error;
 
 /// Nanoseconds of guest time after which a guest that has been asked by ACPI may be asked again: it may have been busy.
 const ASKED_AGAIN: u64 = 1_000_000;
 
 impl Devices {
     /// Asks for the device at this path to be let go. Returns it if it is gone at once.
-    pub(crate) fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error> {
+    pub(crate) fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, PlugError> {
         let mut instances = self.instances();
         let Some(instance) = instances.iter_mut().find(|instance| instance.path == path) else {
             let fixture = self.fixtures.iter().find(|fixture| fixture.path == path);
@@ -25,10 +25,7 @@ impl Devices {
         let place = place.ok_or_else(|| no_hotplug(&instance.bus))?;
         let now = self.wiring.clock.nanoseconds();
         if instance.unplugging.is_some_and(|until| now < until) {
-            return Err(Error::generic(format!(
-                "Device {} is already in the process of unplug",
-                instance.id.as_deref().unwrap_or_default()
-            )));
+            return Err(PlugError::UnplugUnderWay(instance.id.clone().unwrap_or_default()));
         }
         if self.pci.is_hidden(place) {
             return Ok(self.take_out(&mut instances, |instance| instance.path == path));
@@ -39,11 +36,7 @@ impl Devices {
             pm.with(|pm| pm.removal_wanted(slot));
             return Ok(Vec::new());
         }
-        match self
-            .pci
-            .request_unplug(place)
-            .map_err(|error| Error::generic(error.to_string()))?
-        {
+        match self.pci.request_unplug(place).map_err(PlugError::Unplug)? {
             Unplug::Asked => {
                 // The button was pressed: another press would be a change of mind.
                 instance.unplugging = Some(u64::MAX);
@@ -90,6 +83,6 @@ impl Devices {
 }
 
 /// A bus lets no device go, nor takes one, while the guest is there.
-pub(super) fn no_hotplug(bus: &str) -> Error {
-    Error::generic(format!("Bus '{bus}' does not support hotplugging"))
+pub(super) fn no_hotplug(bus: &str) -> PlugError {
+    PlugError::ColdBus(bus.to_owned())
 }

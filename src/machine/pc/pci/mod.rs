@@ -13,8 +13,7 @@ use super::board::Board;
 use crate::{
     devices::pci::{BarKind, ConfigSpace, PciFunction, Port, SharedFunction, Unplug, UnplugError},
     devices::pm::HotplugSlot,
-    machine::pci::{BusId, Devfn, Placement, Topology},
-    qapi::Error,
+    machine::pci::{BusId, Devfn, PlaceError, Placement, Topology},
 };
 
 /// A place on a bus.
@@ -63,7 +62,7 @@ impl RootComplex {
     }
 
     /// Finds a place for a function.
-    pub(crate) fn place(&self, want: &Placement<'_>) -> Result<Place, Error> {
+    pub(crate) fn place(&self, want: &Placement<'_>) -> Result<Place, PlaceError> {
         self.read().place(want)
     }
 

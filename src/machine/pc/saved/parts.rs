@@ -7,35 +7,34 @@ use crate::cpu::x86::tables::word;
 use crate::cpu::x86::vmstate::VcpuState;
 use crate::devices::Clock;
 use crate::machine::pc::Vm;
+use crate::machine::pc::error::PcError;
+use crate::machine::pc::vcpus::VcpuError;
 use crate::machine::pc::vm::KvmClock;
-use crate::qapi::Error;
-use crate::report::reason;
 use crate::vmstate::pc::{AcpiBuildState, GlobalState, KvmClockState, PciBusState, TimerState};
 use crate::vmstate::{Section, StateError, StateErrorKind, Stateful, VmState, section};
 
 /// What of a guest no device has.
 impl Vm {
-    fn vcpu_states(&self) -> Result<Vec<VcpuState>, Error> {
+    fn vcpu_states(&self) -> Result<Vec<VcpuState>, VcpuError> {
         self.vcpus.states()
     }
 
-    fn set_vcpu_states(&self, states: Vec<VcpuState>) -> Result<(), Error> {
+    fn set_vcpu_states(&self, states: Vec<VcpuState>) -> Result<(), VcpuError> {
         self.vcpus.set_states(states)
     }
 
     /// The accelerator's chips, if they are its.
-    fn chip_states(&self) -> Result<Option<ChipStates>, Error> {
+    fn chip_states(&self) -> Result<Option<ChipStates>, PcError> {
         if self.board.chips.get().is_some() {
             return Ok(None);
         }
         let states = self.accel.save_chips(self.guest_time());
-        let failed = |error| Error::generic(format!("interrupt controllers: {}", reason(&error)));
-        states.map(Some).map_err(failed)
+        states.map(Some).map_err(PcError::Chips)
     }
 
-    fn set_chip_states(&self, states: &ChipStates) -> Result<(), Error> {
+    fn set_chip_states(&self, states: &ChipStates) -> Result<(), PcError> {
         let loaded = self.accel.load_chips(states, self.guest_time());
-        loaded.map_err(|error| Error::generic(format!("interrupt controllers: {}", reason(&error))))
+        loaded.map_err(PcError::Chips)
     }
 
     fn guest_time(&self) -> u64 {
@@ -53,9 +52,9 @@ impl Vm {
     }
 
     /// The paravirtual clock, which stands still.
-    fn paravirtual_clock(&self) -> Result<KvmClockState, Error> {
+    fn paravirtual_clock(&self) -> Result<KvmClockState, PcError> {
         let now = self.accel.clock().get();
-        let now = now.map_err(|error| Error::generic(format!("KVM_GET_CLOCK failed: {}", reason(&error))))?;
+        let now = now.map_err(PcError::GetClock)?;
         Ok(match *self.kvmclock() {
             KvmClock::Stopped(clock) => KvmClockState { clock, ..now },
             KvmClock::Running | KvmClock::Fresh => now,
@@ -104,13 +103,13 @@ impl Parts {
     pub(super) fn of(vm: &Vm, run_state: &str) -> Result<Self, StateError> {
         let refused = |what: String| StateError::new(StateErrorKind::Refused(what));
         Ok(Self {
-            vcpus: vm.vcpu_states().map_err(|error| refused(error.desc))?,
-            chips: vm.chip_states().map_err(|error| refused(error.desc))?,
+            vcpus: vm.vcpu_states().map_err(|error| refused(error.to_string()))?,
+            chips: vm.chip_states().map_err(|error| refused(error.to_string()))?,
             timer: TimerState {
                 cpu_ticks_offset: 0,
                 cpu_clock_offset: i64::try_from(vm.guest_time()).unwrap_or(i64::MAX),
             },
-            kvmclock: vm.paravirtual_clock().map_err(|error| refused(error.desc))?,
+            kvmclock: vm.paravirtual_clock().map_err(|error| refused(error.to_string()))?,
             root_bus: PciBusState {
                 irq_count: vec![0; ROOT_BUS_LINES],
             },
@@ -129,9 +128,10 @@ impl Parts {
         let time = time.map_err(|_| StateError::out_of_range("cpu_clock_offset", u64::MAX).within("timer"))?;
         vm.set_guest_time(time, self.kvmclock.clock);
         if let Some(chips) = &self.chips {
-            vm.set_chip_states(chips).map_err(|error| refused(error.desc))?;
+            vm.set_chip_states(chips).map_err(|error| refused(error.to_string()))?;
         }
-        vm.set_vcpu_states(self.vcpus).map_err(|error| refused(error.desc))?;
+        vm.set_vcpu_states(self.vcpus)
+            .map_err(|error| refused(error.to_string()))?;
         vm.remap();
         Ok(self.global.runstate)
     }
