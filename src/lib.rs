@@ -13,6 +13,7 @@ pub mod host;
 pub mod io;
 pub mod ipc;
 pub mod irq;
+pub mod logging;
 pub mod machine;
 pub mod mem;
 pub mod monitor;

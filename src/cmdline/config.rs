@@ -282,7 +282,7 @@ pub enum ElevatePrivileges {
 pub struct LogConfig {
     /// `-D`, or `-trace file=`: instead of standard error.
     pub file: Option<PathBuf>,
-    /// `-d`: names from [`LOG_ITEMS`].
+    /// `-d`: names from [`ITEMS`](crate::logging::items::ITEMS).
     pub items: Vec<String>,
     /// `-trace enable=` and `-d trace:`: patterns of event names, such as `devices_serial` or `devices_*`. One that
     /// starts with `-` takes events out again.
@@ -300,9 +300,3 @@ impl LogConfig {
         self.file.is_some() || !self.items.is_empty() || !self.events.is_empty()
     }
 }
-
-/// What `-d` takes, and what it logs.
-pub const LOG_ITEMS: &[(&str, &str)] = &[
-    ("guest_errors", "accesses by the guest that make no sense to the device"),
-    ("unimp", "accesses by the guest to what is not implemented"),
-];

@@ -3,7 +3,6 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use super::config::LOG_ITEMS;
 use super::option::{OptionInfo, Section};
 use super::table::options;
 use crate::machine::config::FIRMWARE_FOLDERS;
@@ -70,17 +69,6 @@ pub fn parameters(option: &OptionInfo) -> String {
     text
 }
 
-/// What `-d help` prints.
-#[must_use]
-pub fn log_items() -> String {
-    let mut text = "Log items (comma separated):\n".to_owned();
-    for (name, what) in LOG_ITEMS {
-        let _ = writeln!(text, "{name:15} {what}");
-    }
-    text.push_str("trace:PATTERN   trace the events whose names match\n");
-    text
-}
-
 /// What `-audiodev help` prints.
 #[must_use]
 pub fn audio_drivers() -> String {
@@ -93,12 +81,6 @@ pub fn data_dirs(given: &[PathBuf]) -> String {
     let built_in = FIRMWARE_FOLDERS.iter().map(Path::new);
     let folders = given.iter().map(PathBuf::as_path).chain(built_in);
     folders.map(|folder| format!("{}\n", folder.display())).collect()
-}
-
-/// What `-trace help` prints.
-#[must_use]
-pub fn trace_events() -> String {
-    super::trace::EVENTS.iter().map(|name| format!("{name}\n")).collect()
 }
 
 /// Standard error's lines for a command line without a word, where no machine is the default.

@@ -29,11 +29,10 @@ mod run_with;
 mod smbios;
 pub mod smp;
 mod table;
-pub mod trace;
 
 pub use config::{
-    Actions, AddFd, ChardevConfig, Config, ElevatePrivileges, HelpRequest, LOG_ITEMS, LogConfig, MonitorConfig,
-    MonitorMode, Parsed, Sandbox, Warning,
+    Actions, AddFd, ChardevConfig, Config, ElevatePrivileges, HelpRequest, LogConfig, MonitorConfig, MonitorMode,
+    Parsed, Sandbox, Warning,
 };
 pub use error::Error;
 pub use option::{Group, OptionInfo, Parameter, ParameterKind, Section, Targets};

@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use super::builder::Builder;
-use super::config::{AddFd, ElevatePrivileges, HelpRequest, LOG_ITEMS};
+use super::config::{AddFd, ElevatePrivileges, HelpRequest};
 use super::error::Error;
 use super::opts::Opts;
-use super::trace;
+use crate::logging::events;
+use crate::logging::items::{self, Item};
 use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use crate::qapi::text;
 
@@ -163,24 +164,25 @@ pub(super) fn apply_log_file(builder: &mut Builder, path: &str) -> Result<(), Er
 
 /// `-d`.
 pub(super) fn apply_log_items(builder: &mut Builder, list: &str) -> Result<(), Error> {
-    for item in list.split(',') {
-        if text::is_help(item) {
-            builder.request_help(HelpRequest::LogItems);
-        } else if let Some(pattern) = item.strip_prefix("trace:") {
-            if text::is_help(pattern) {
-                builder.request_help(HelpRequest::TraceEvents);
-            }
-            if let Some(text) = trace::complaint(pattern) {
-                builder.warn(&text);
-            }
-            builder.config.log.events.push(pattern.to_owned());
-        } else if LOG_ITEMS.iter().any(|(known, _)| *known == item) {
-            builder.config.log.items.push(item.to_owned());
-        } else {
-            return Err(Error::new(format!("unknown log item '{item}'")).with_hint("Use -d help to list them"));
+    let items =
+        items::parse(list).map_err(|error| Error::new(error.to_string()).with_hint("Use -d help to list them"))?;
+    for item in items {
+        match item {
+            Item::Help => builder.request_help(HelpRequest::LogItems),
+            Item::EventHelp => builder.request_help(HelpRequest::TraceEvents),
+            Item::Named(name) => builder.config.log.items.push(name.to_owned()),
+            Item::Events(pattern) => add_events(builder, pattern),
         }
     }
     Ok(())
+}
+
+/// Adds a pattern of events, in their order.
+fn add_events(builder: &mut Builder, pattern: String) {
+    if let Some(text) = events::complaint(&pattern) {
+        builder.warn(&text);
+    }
+    builder.config.log.events.push(pattern);
 }
 
 /// `-trace`.
@@ -190,12 +192,7 @@ pub(super) fn apply_trace(builder: &mut Builder, opts: &Opts) -> Result<(), Erro
         builder.request_help(HelpRequest::TraceEvents);
         return Ok(());
     }
-    for pattern in &patterns {
-        if let Some(text) = trace::complaint(pattern) {
-            builder.warn(&text);
-        }
-    }
-    builder.config.log.events.extend(patterns);
+    patterns.into_iter().for_each(|pattern| add_events(builder, pattern));
     if let Some(file) = opts.get("file") {
         builder.config.log.file = Some(PathBuf::from(file));
     }
@@ -292,5 +289,20 @@ mod tests {
             "-d foo: unknown log item 'foo'\nUse -d help to list them"
         );
         assert!(matches!(help(&["-d", "help"]), HelpRequest::LogItems));
+    }
+
+    #[test]
+    fn an_event_that_does_not_exist_is_a_warning() {
+        assert!(events::EVENTS.contains(&"devices_i8042") && events::EVENTS.is_sorted());
+        assert!(
+            config(&["-trace", "devices_i8042", "-d", "trace:nosuch_*"])
+                .warnings
+                .is_empty()
+        );
+        let warnings = config(&["-trace", "enable=nosuch"]).warnings;
+        assert_eq!(warnings[0].location.as_deref(), Some("-trace enable=nosuch"));
+        assert_eq!(warnings[0].text, "trace event 'nosuch' does not exist");
+        assert!(matches!(help(&["-trace", "help"]), HelpRequest::TraceEvents));
+        assert!(matches!(help(&["-d", "trace:help"]), HelpRequest::TraceEvents));
     }
 }

@@ -3,8 +3,10 @@
 //! A message lies in its frame as the number of its variant (u8, in the order of the declaration) and its fields. New
 //! variants come last; what changes the meaning of an old one changes [`VERSION`].
 
+use std::io;
 use std::os::fd::OwnedFd;
 
+use crate::logging;
 use crate::qapi::Error;
 use crate::qapi::qmp::{Event, RunState, ShutdownCause, WorkerCall};
 
@@ -109,6 +111,20 @@ messages! {
         StartDebugger(String),
         /// Let nobody debug the guest. The answer, which is empty, comes once nothing that gdb has set is left.
         StopDebugger,
+        /// Change what is logged, or where. The answer is empty.
+        ChangeLog(LogChange),
+    }
+
+    /// How the log of a process changes.
+    pub enum LogChange {
+        /// What devices find strange is in it, by these items (`logging::items`); no others.
+        Items(Vec<String>),
+        /// Events are in it from now on.
+        EnableEvents(String),
+        /// Events are no longer in it.
+        DisableEvents(String),
+        /// It goes to this file.
+        File(OwnedFd),
     }
 
     /// What a worker says.
@@ -148,6 +164,31 @@ messages! {
         /// The same, for what is said to one client and means nothing to the next: what the worker sends after it was told
         /// of a client, and before it has said the same back, goes nowhere.
         OpenConversation(String),
+    }
+}
+
+impl LogChange {
+    /// Changes the log of this process.
+    pub fn apply(self) {
+        match self {
+            Self::Items(items) => logging::set_items(&items),
+            Self::EnableEvents(pattern) => logging::set_events(&pattern, true),
+            Self::DisableEvents(pattern) => logging::set_events(&pattern, false),
+            Self::File(file) => logging::write_to(file.into()),
+        }
+    }
+
+    /// The same for another process.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Items(items) => Self::Items(items.clone()),
+            Self::EnableEvents(pattern) => Self::EnableEvents(pattern.clone()),
+            Self::DisableEvents(pattern) => Self::DisableEvents(pattern.clone()),
+            Self::File(file) => Self::File(file.try_clone()?),
+        })
     }
 }
 
@@ -210,6 +251,11 @@ pub(super) mod tests {
         std::fs::File::open("/dev/null").unwrap().into()
     }
 
+    fn change_log(id: u64, change: LogChange) -> ToWorker {
+        let request = WorkerRequest::ChangeLog(change);
+        ToWorker::Ask { id, request }
+    }
+
     /// Sends messages through a codec, and tells what comes out at the other end beside what went in.
     pub(in crate::ipc) fn through_a_frame<T: Field + std::fmt::Debug>(messages: Vec<T>) -> (Vec<String>, Vec<String>) {
         let (mut codec, mut wire) = (Codec::default(), BytesMut::new());
@@ -256,6 +302,10 @@ pub(super) mod tests {
                 id: 12,
                 request: WorkerRequest::StopDebugger,
             },
+            change_log(13, LogChange::Items(vec!["unimp".into()])),
+            change_log(14, LogChange::EnableEvents("devices_*".into())),
+            change_log(15, LogChange::DisableEvents("*".into())),
+            change_log(16, LogChange::File(null())),
             ToWorker::Answer {
                 id: 3,
                 result: Ok(null()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
+use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo};
 use crate::accel::StatValue;
 use crate::accel::controllers::InterruptControllers;
 use crate::accel::debug::{DebugRegisters, DebugSetup};
@@ -131,6 +131,10 @@ pub trait Guest {
     }
     /// The NUMA nodes, by number; none where the guest has no NUMA.
     fn numa_nodes(&self) -> Vec<NodeInfo> {
+        Vec::new()
+    }
+    /// What the guest finds as ROM; none where a machine has none.
+    fn roms(&self) -> Vec<RomInfo> {
         Vec::new()
     }
     /// The registers of the local APIC of the vCPU with this index: register n is at offset 16 * n.

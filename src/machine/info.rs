@@ -53,6 +53,28 @@ pub struct MemoryRegionInfo {
     pub size: u64,
 }
 
+/// What the guest finds as ROM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RomInfo {
+    /// A file that lies in ROM.
+    Loaded {
+        /// Guest physical address.
+        addr: u64,
+        /// Bytes.
+        size: u64,
+        /// The file, as it was named.
+        name: String,
+    },
+    /// What firmware is given by name, and puts where it likes.
+    Given {
+        /// Bytes.
+        size: u64,
+        /// Its name there.
+        name: String,
+    },
+}
+
 /// A memory backend, as `query-memdev` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemdevInfo {

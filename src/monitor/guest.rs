@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use crate::chardev::{ChardevError, ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd};
 use crate::cmdline::{Config, MonitorConfig, MonitorMode};
-use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
+use crate::ipc::message::{FromWorker, LogChange, MonitorRequest, ToWorker, WorkerRequest};
 use crate::qapi::qmp::{Call, Event, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
 use crate::qapi::{Error, QmpError};
 use crate::qom::Registry;
@@ -146,6 +146,23 @@ impl Guest {
             Worker::Process(link) => link.ask(WorkerRequest::Call(call)).await,
             Worker::Here(core) => dispatch_worker(&**core, &(), call).await,
         }
+    }
+
+    /// Changes the log of the guest's processes: the worker's alone where this one is the monitor of others as well.
+    ///
+    /// # Errors
+    /// The worker is gone, or no descriptor is left.
+    pub async fn change_log(&self, change: LogChange) -> Result<(), Error> {
+        let Some(link) = self.link() else {
+            change.apply();
+            return Ok(());
+        };
+        if !self.chardevs.fds().is_one_among_many() {
+            let own = change.try_clone();
+            own.map_err(|error| Error::generic(format!("cannot share the log: {}", report::reason(&error))))?
+                .apply();
+        }
+        link.ask(WorkerRequest::ChangeLog(change)).await.map(drop)
     }
 
     /// Ends the guest: `quit`, or a signal to the monitor.

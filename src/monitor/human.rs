@@ -1,12 +1,14 @@
 //! The human monitor of a guest: its commands are QMP commands of the same guest.
 
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use serde_json::{Map, Value};
 
 use crate::chardev::ChardevOptions;
 use crate::cmdline::debugger::{self, Device};
-use crate::ipc::message::WorkerRequest;
+use crate::ipc::message::{LogChange, WorkerRequest};
+use crate::logging;
 use crate::qapi::Error;
 use crate::qapi::command::Run;
 use crate::qapi::qmp::{Call, Event, commands_json, find_command, schema_json};
@@ -66,6 +68,22 @@ impl HmpHost for Guest {
             return Err(error);
         }
         Ok(added.pty)
+    }
+
+    async fn change_log(&self, change: LogChange) -> Result<(), Error> {
+        Guest::change_log(self, change).await
+    }
+
+    async fn log_to(&self, path: &str) -> Result<(), Error> {
+        if self.chardevs.fds().is_one_among_many() {
+            return Err(Error::generic("the log of a guest goes where its server's messages go"));
+        }
+        let path = PathBuf::from(path);
+        // Whatever lies there may be slow to open.
+        let opened = tokio::task::spawn_blocking(move || logging::open(&path, false)).await;
+        let opened = opened.map_err(|_| Error::generic("the log file could not be opened"))?;
+        let file = opened.map_err(|error| Error::generic(error.to_string()))?;
+        Guest::change_log(self, LogChange::File(file.into())).await
     }
 
     fn devices_help(&self) -> String {

@@ -4,6 +4,7 @@ use crate::accel::{choice, hostfile};
 use crate::cmdline::HelpRequest;
 use crate::cmdline::help;
 use crate::cpu;
+use crate::logging::items;
 use crate::machine;
 use crate::machine::types::machine_types;
 use crate::qapi::Error;
@@ -34,7 +35,7 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
         }
         HelpRequest::AudioDrivers => help::audio_drivers(),
         HelpRequest::DataDirs(given) => help::data_dirs(given),
-        HelpRequest::TraceEvents => help::trace_events(),
+        HelpRequest::TraceEvents => items::event_help(),
         HelpRequest::Devices => registry().devices_help(),
         HelpRequest::Device(name) => registry().device_help(name)?,
         HelpRequest::Objects => registry().objects_help(),
@@ -45,7 +46,7 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
         }
         HelpRequest::Displays => help::displays(),
         HelpRequest::Vgas => help::vgas(),
-        HelpRequest::LogItems => help::log_items(),
+        HelpRequest::LogItems => items::help(),
         HelpRequest::Parameters(option) => help::parameters(option),
     })
 }

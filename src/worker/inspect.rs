@@ -91,6 +91,8 @@ pub enum Inspect {
         /// Letters, as in `-boot order=`.
         order: String,
     },
+    /// What the guest finds as ROM: an array of [`RomInfo`](crate::machine::info::RomInfo).
+    Roms,
     /// The memory blocks: an array of objects with name, offset, size and host address.
     RamBlocks,
 }
@@ -146,6 +148,7 @@ pub(super) fn answer(core: &Core, question: &Inspect) -> Result<Value, Error> {
             guest.set_boot_order(&order)?;
             Value::Null
         }
+        Inspect::Roms => json!(guest.roms()),
         Inspect::RamBlocks => ram_blocks(guest),
     })
 }

@@ -1,6 +1,6 @@
 //! The guest process: run state, request loop and vCPU threads.
 
-mod commands;
+pub mod commands;
 pub mod core;
 mod discard;
 pub mod executor;

@@ -272,6 +272,10 @@ impl Worker {
                 self.core.terminate(cause);
                 self.core.send(done(id));
             }
+            WorkerRequest::ChangeLog(change) => {
+                change.apply();
+                self.core.send(done(id));
+            }
         }
     }
 

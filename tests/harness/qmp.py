@@ -75,7 +75,7 @@ class Qmp:
                 return message
             self.events.append(message)
 
-    def command(self, name, fds=(), timeout=None, **arguments):
+    def command(self, name, /, fds=(), timeout=None, **arguments):
         """Runs a command in band and returns its value; raises QmpError on an error reply."""
         self.next_id += 1
         ident = f"t-{self.next_id}"

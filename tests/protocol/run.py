@@ -17,6 +17,7 @@ from protocol import (  # noqa: E402, F401
     devices,
     endings,
     guest,
+    logs,
     monitors,
     names,
     options,

@@ -8,6 +8,6 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from harness import checks  # noqa: E402
-from serve import descriptors, ends, guests, identifiers, names, paths, storms  # noqa: E402, F401
+from serve import descriptors, ends, guests, identifiers, logs, names, paths, storms  # noqa: E402, F401
 
 checks.main()

@@ -14,6 +14,7 @@ use crate::devices::SharedDevice;
 use crate::devices::fw_cfg::{BadFile, FwCfg, Items, Key};
 use crate::machine::config::{BootConfig, KernelConfig};
 use crate::machine::fields::{FieldError, Fields};
+use crate::machine::info::RomInfo;
 use crate::machine::topology;
 use crate::mem::AddressSpace;
 use crate::qapi::{Error, QmpError};
@@ -71,8 +72,12 @@ pub(crate) enum FwCfgError {
 
 impl QmpError for FwCfgError {}
 
-/// Makes the device.
-pub(crate) fn device(facts: &Facts<'_>, boot: &Boot, memory: &Arc<AddressSpace>) -> Result<SharedDevice, Error> {
+/// Makes the device. Tells as well what of it firmware makes the guest's ROM of.
+pub(crate) fn device(
+    facts: &Facts<'_>,
+    boot: &Boot,
+    memory: &Arc<AddressSpace>,
+) -> Result<(SharedDevice, Vec<RomInfo>), Error> {
     let config = facts.config;
     let mut items = Items::default();
     items.set(Key::Uuid, config.uuid.unwrap_or_default().to_vec());
@@ -86,6 +91,14 @@ pub(crate) fn device(facts: &Facts<'_>, boot: &Boot, memory: &Arc<AddressSpace>)
     items.set(Key::Irq0Override, 1_u32.to_le_bytes().to_vec());
     items.set(Key::BootMenu, half(u32::from(config.boot.menu.unwrap_or_default())));
     let mut files = facts.for_firmware()?;
+    let roms = files
+        .iter()
+        .filter(|(name, _)| is_rom(name))
+        .map(|(name, bytes)| RomInfo::Given {
+            size: bytes.len() as u64,
+            name: (*name).to_owned(),
+        });
+    let roms = roms.collect();
     files.extend(boot_files(&config.boot));
     if let Some(splash) = &config.boot.splash {
         files.push(splash_file(splash, &config.data_dirs)?);
@@ -100,7 +113,12 @@ pub(crate) fn device(facts: &Facts<'_>, boot: &Boot, memory: &Arc<AddressSpace>)
     if let (Boot::Firmware(_), Some(kernel)) = (boot, &config.kernel) {
         add_kernel(&mut items, kernel)?;
     }
-    Ok(Arc::new(Mutex::new(FwCfg::new(items, Arc::clone(memory)))))
+    Ok((Arc::new(Mutex::new(FwCfg::new(items, Arc::clone(memory)))), roms))
+}
+
+/// Whether firmware puts it, or what it says, into memory for good: the ACPI tables and what goes with them.
+fn is_rom(name: &str) -> bool {
+    name.starts_with("etc/acpi/") || name == "etc/table-loader"
 }
 
 /// Two bytes; larger numbers are not what any guest has.

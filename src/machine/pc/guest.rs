@@ -11,7 +11,7 @@ use crate::accel::controllers::InterruptControllers;
 use crate::accel::debug::{DebugRegisters, DebugSetup};
 use crate::accel::{StatValue, hostfile};
 use crate::machine::guest::{Debuggable, Guest, GuestObject, RemovedDevice};
-use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo};
+use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -113,6 +113,10 @@ impl Guest for Vm {
 
     fn numa_nodes(&self) -> Vec<NodeInfo> {
         self.numa_nodes()
+    }
+
+    fn roms(&self) -> Vec<RomInfo> {
+        self.roms.clone()
     }
 
     fn local_apic(&self, index: u32) -> Result<Vec<u32>, Error> {

@@ -37,7 +37,7 @@ use crate::{
     machine::{
         config::{MachineConfig, SmpConfig},
         guest::{GuestObject, RemovedDevice},
-        info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, VcpuInfo},
+        info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo},
         numa::Numa,
         topology,
         types::{self, MachineKind},
@@ -61,6 +61,7 @@ pub struct Vm {
     ram: Ram,
     pub(super) accel: Arc<dyn AccelVm>,
     nodes: Vec<NodeInfo>,
+    pub(super) roms: Vec<RomInfo>,
     checks_floppies: bool,
     pub(super) kvmclock: Mutex<KvmClock>,
     pub(super) time: Arc<GuestClock>,
@@ -197,7 +198,8 @@ impl Vm {
             Boot::Direct(_) => facts.for_kernel()?,
             Boot::Firmware(_) => FirmwareTables::default(),
         };
-        let fw_cfg = firmware_config::device(&facts, &boot, &board.map.memory)?;
+        let (fw_cfg, given) = firmware_config::device(&facts, &boot, &board.map.memory)?;
+        let roms = boot.rom().into_iter().chain(given).collect();
         let region = ports("fwcfg", FwCfg::LEN, Access::ANY, &fw_cfg, 0);
         mappings.push(board.map.map_ports(FwCfg::PORT, &region)?);
         devices.add_firmware_configuration(fw_cfg)?;
@@ -210,6 +212,7 @@ impl Vm {
             ram,
             accel,
             nodes,
+            roms,
             checks_floppies: options.checks_floppies,
             kvmclock: Mutex::new(KvmClock::Fresh),
             time,

@@ -4,6 +4,7 @@ mod cpu;
 mod machine;
 
 use crate::chardev::{ChardevOptions, ChardevRegistry, DataFormat as TextFormat};
+use crate::ipc::message::LogChange;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     AddFdArgs, AddfdInfo, ChardevAddArgs, ChardevBackend, ChardevBackendInfo, ChardevChangeArgs, ChardevInfo,
@@ -13,10 +14,11 @@ use crate::qapi::qmp::{
     MachineInfo, MonitorCommands, NameInfo, ObjectPropertyInfo, ObjectTypeInfo, QemuTargetInfo, QomListPropertiesArgs,
     QomListTypesArgs, QueryCommandLineOptionsArgs, QueryCpuModelBaselineArgs, QueryCpuModelComparisonArgs,
     QueryCpuModelExpansionArgs, RemoveFdArgs, RingbufReadArgs, RingbufWriteArgs, RunState, StatusInfo, SysEmuTarget,
-    UuidInfo, VersionInfo,
+    TraceEventSetStateArgs, UuidInfo, VersionInfo,
 };
 use crate::qapi::visit::{At, Decode, Mode, encoded};
 use crate::target::Target;
+use crate::worker::commands::check_event;
 
 use super::guest::Guest;
 use super::pump::CallContext;
@@ -241,6 +243,15 @@ impl MonitorCommands for Guest {
         Ok(self
             .chardevs
             .ringbuf_write(&args.device, &args.data, text_format(args.format))?)
+    }
+
+    async fn trace_event_set_state(&self, _: &CallContext, args: TraceEventSetStateArgs) -> Result<(), Error> {
+        check_event(&args.name)?;
+        self.change_log(match args.enable {
+            true => LogChange::EnableEvents(args.name),
+            false => LogChange::DisableEvents(args.name),
+        })
+        .await
     }
 
     async fn human_monitor_command(&self, _: &CallContext, args: HumanMonitorCommandArgs) -> Result<String, Error> {

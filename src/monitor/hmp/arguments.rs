@@ -54,6 +54,15 @@ fn next(
             *rest = &rest[rest.len() - after.len()..];
             Ok(Some(value))
         }
+        Kind::Switch => {
+            let (value, after) = word(rest)?;
+            *rest = after;
+            match value.as_str() {
+                "on" => Ok(Some(true.into())),
+                "off" => Ok(Some(false.into())),
+                _ => Err("Expected 'on' or 'off'".into()),
+            }
+        }
         Kind::Word | Kind::File | Kind::Rest if rest.is_empty() => {
             let expected = if matches!(argument.kind, Kind::File) {
                 "filename"

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::memory::{self, Space};
 use super::table::{self, COMMANDS, Run, TOPICS};
-use super::{Failure, HmpHost, MonitorState, controllers, info, paging, pci, stats};
+use super::{Failure, HmpHost, MonitorState, controllers, info, log, paging, pci, stats};
 use crate::chardev::ChardevOptions;
 use crate::cmdline::{boot, debugger, keyval};
 use crate::qapi::qmp::ObjectOptions;
@@ -33,6 +33,11 @@ pub(super) async fn run(
         Run::ChardevChange => chardev_change(host, text(&arguments, "id"), text(&arguments, "args")).await?,
         Run::RingbufRead => ringbuf_read(host, arguments).await?,
         Run::Memsave => memsave(host, state, arguments).await?,
+        Run::Log => log::choose(host, text(&arguments, "items")).await?,
+        Run::LogFile => log::write_to(host, text(&arguments, "filename")).await?,
+        Run::TraceEvent => log::set_event(host, &arguments).await?,
+        Run::ShowTraceEvents => log::show_events(host, text(&arguments, "name")).await?,
+        Run::ShowRoms => log::roms(&host.inspect(Inspect::Roms).await?),
         Run::BootSet => boot_set(host, text(&arguments, "bootdevice")).await?,
         Run::Gdbserver => gdbserver(host, text(&arguments, "device")).await?,
         Run::Print => memory::print(state, &arguments)?,
@@ -91,6 +96,7 @@ fn help(name: &str) -> String {
             Some(topic) => table::help(topic, "info "),
             None => format!("unknown command: 'info {topic}'\n"),
         },
+        ["log", ..] => log::help(),
         [command, ..] => match table::find(COMMANDS, command) {
             Some(command) => table::help(command, ""),
             None => format!("unknown command: '{command}'\n"),
@@ -257,7 +263,7 @@ fn pretty(value: &Value) -> String {
 }
 
 /// An argument that is a text; nothing if it was not given.
-fn text<'a>(arguments: &'a Map<String, Value>, name: &str) -> &'a str {
+pub(super) fn text<'a>(arguments: &'a Map<String, Value>, name: &str) -> &'a str {
     arguments.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 

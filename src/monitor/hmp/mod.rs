@@ -10,6 +10,7 @@ mod editor;
 mod expression;
 mod format;
 mod info;
+mod log;
 mod memory;
 mod paging;
 mod pci;
@@ -24,6 +25,7 @@ use std::future::Future;
 
 use serde_json::{Map, Value};
 
+use crate::ipc::message::LogChange;
 use crate::qapi::Error;
 use crate::worker::inspect::Inspect;
 use format::Format;
@@ -37,6 +39,10 @@ pub trait HmpHost {
     fn inspect(&self, question: Inspect) -> impl Future<Output = Result<Value, Error>>;
     /// Lets gdb debug the guest on a device, written as for `-gdb`; `none` ends that. Returns the path of a new terminal.
     fn debugger(&self, device: &str) -> impl Future<Output = Result<Option<String>, Error>>;
+    /// Changes what is logged.
+    fn change_log(&self, change: LogChange) -> impl Future<Output = Result<(), Error>>;
+    /// Logs to the end of this file from now on.
+    fn log_to(&self, path: &str) -> impl Future<Output = Result<(), Error>>;
     /// The list of devices that users may make, as `-device help` has it.
     fn devices_help(&self) -> String;
 }

@@ -231,6 +231,7 @@ async fn table(host: &impl HmpHost, mode: Mode, level: usize, addr: u64) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipc::message::LogChange;
     use crate::qapi::Error;
     use serde_json::json;
     use std::collections::BTreeMap;
@@ -261,6 +262,14 @@ mod tests {
                 word[..usize::try_from(self.entry).unwrap()].to_vec()
             });
             Ok(json!(bytes.collect::<Vec<u8>>()))
+        }
+
+        async fn change_log(&self, _: LogChange) -> Result<(), Error> {
+            Ok(())
+        }
+
+        async fn log_to(&self, _: &str) -> Result<(), Error> {
+            Ok(())
         }
 
         async fn debugger(&self, _: &str) -> Result<Option<String>, Error> {

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     Rest,
     /// An integer expression.
     Number,
+    /// `on` or `off`.
+    Switch,
     /// `-x`.
     Flag(char),
     /// `/x`.
@@ -60,6 +62,9 @@ pub(super) enum Run {
     RingbufRead,
     Memsave,
     BootSet,
+    Log,
+    LogFile,
+    TraceEvent,
     Gdbserver,
     Print,
     DumpPhysical,
@@ -92,9 +97,11 @@ pub(super) enum Run {
     ShowDeviceTree,
     ShowRamBlocks,
     ShowRegisters,
+    ShowRoms,
     ShowStats,
     ShowStatus,
     ShowTlb,
+    ShowTraceEvents,
     ShowUuid,
     ShowVersion,
 }
@@ -291,6 +298,20 @@ pub(super) const COMMANDS: &[Command] = &[
         run: Run::Info,
     },
     Command {
+        names: &["log"],
+        usage: "item1[,...]",
+        arguments: &[word("items")],
+        help: "log these items and no others, written as for -d; none ends that, help lists them",
+        run: Run::Log,
+    },
+    Command {
+        names: &["logfile"],
+        usage: "filename",
+        arguments: &[file("filename")],
+        help: "log to the end of a file",
+        run: Run::LogFile,
+    },
+    Command {
         names: &["memsave"],
         usage: "addr size file",
         arguments: &[number("val"), number("size"), file("filename")],
@@ -398,6 +419,20 @@ pub(super) const COMMANDS: &[Command] = &[
         Run::Qmp("system_wakeup"),
     ),
     Command {
+        names: &["trace-event"],
+        usage: "name on|off",
+        arguments: &[
+            word("name"),
+            Argument {
+                name: "option",
+                kind: Kind::Switch,
+                optional: false,
+            },
+        ],
+        help: "log an event, or those that fit a pattern with *, or do so no longer",
+        run: Run::TraceEvent,
+    },
+    Command {
         names: &["watchdog_action"],
         usage: "action",
         arguments: &[word("action")],
@@ -494,6 +529,7 @@ pub(super) const TOPICS: &[Command] = &[
         help: "the registers of the vCPU, of another, or with -a of all",
         run: Run::ShowRegisters,
     },
+    plain(&["roms"], "what the guest finds as ROM", Run::ShowRoms),
     Command {
         names: &["stats"],
         usage: "target [names] [provider]",
@@ -503,6 +539,13 @@ pub(super) const TOPICS: &[Command] = &[
     },
     plain(&["status"], "whether the guest runs", Run::ShowStatus),
     plain(&["tlb"], "the pages of virtual memory that are mapped", Run::ShowTlb),
+    Command {
+        names: &["trace-events"],
+        usage: "[name]",
+        arguments: &[optional(word("name"))],
+        help: "the events that -trace knows, or those that fit a pattern with *, and whether they are logged",
+        run: Run::ShowTraceEvents,
+    },
     plain(&["uuid"], "the guest's UUID", Run::ShowUuid),
     plain(&["version"], "the emulator's version", Run::ShowVersion),
 ];

@@ -60,6 +60,10 @@ impl HmpHost for Fake {
             Inspect::SetBootOrder { order } if order == "acdn" => {
                 return Err(Error::generic("Too many boot devices for PC"));
             }
+            Inspect::Roms => json!([
+                {"loaded": {"addr": 0xfffc_0000_u32, "size": 0x40000, "name": "bios-256k.bin"}},
+                {"given": {"size": 0x1000, "name": "etc/table-loader"}},
+            ]),
             Inspect::RamBlocks => json!([{"name": "pc.ram", "offset": 0, "size": 4096}]),
             question => {
                 let name = "inspect".to_owned();
@@ -75,6 +79,20 @@ impl HmpHost for Fake {
             "pty" => Ok(Some("/dev/pts/7".into())),
             _ => Ok(None),
         }
+    }
+
+    async fn change_log(&self, change: LogChange) -> Result<(), Error> {
+        let change = (format!("{change:?}"), Value::Null);
+        self.asked.borrow_mut().push(change);
+        Ok(())
+    }
+
+    async fn log_to(&self, path: &str) -> Result<(), Error> {
+        if path == "/nonexistent" {
+            return Err(Error::generic("Error opening logfile /nonexistent: no"));
+        }
+        self.asked.borrow_mut().push((path.to_owned(), Value::Null));
+        Ok(())
     }
 
     fn devices_help(&self) -> String {
@@ -500,4 +518,73 @@ async fn statistics_say_what_they_count() {
         "Outgoing migration blocked:\r\n  a device\r\n"
     );
     assert_eq!(line(&host, "info memory-devices").await, "");
+}
+
+#[tokio::test]
+async fn the_log_is_chosen_by_items_and_events() {
+    let host = Fake::default();
+    for (text, shown, asked) in [
+        ("log none", "", "Items([])"),
+        ("log unimp,guest_errors", "", "Items([\"unimp\", \"guest_errors\"])"),
+        (
+            "log trace:devices_*,trace:-devices_pm",
+            "",
+            "EnableEvents(\"devices_*\") DisableEvents(\"devices_pm\") Items([])",
+        ),
+        (
+            "log trace:nosuch",
+            "warning: trace event 'nosuch' does not exist\r\n",
+            "EnableEvents(\"nosuch\") Items([])",
+        ),
+        (
+            "log in_asm",
+            "log item 'in_asm' is not supported\r\nTry \"help log\" for more information\r\n",
+            "",
+        ),
+        (
+            "log",
+            "log: string expected\r\nTry \"help log\" for more information\r\n",
+            "",
+        ),
+        ("logfile /tmp/log", "", "/tmp/log"),
+        ("logfile /nonexistent", "Error opening logfile /nonexistent: no\r\n", ""),
+        (
+            "trace-event x maybe",
+            "Expected 'on' or 'off'\r\nTry \"help trace-event\" for more information\r\n",
+            "",
+        ),
+    ] {
+        assert_eq!(line(&host, text).await, shown, "{text}");
+        let changes: Vec<String> = host.asked().into_iter().map(|(what, _)| what).collect();
+        assert_eq!(changes.join(" "), asked, "{text}");
+    }
+    assert!(line(&host, "log help").await.contains("guest_errors"));
+    assert_eq!(line(&host, "help log").await, line(&host, "log help").await);
+    assert!(line(&host, "log trace:help").await.contains("devices_i8042\r\n"));
+    line(&host, "trace-event devices_* off").await;
+    let arguments = json!({"name": "devices_*", "enable": false});
+    assert_eq!(host.asked(), [("trace-event-set-state".to_owned(), arguments)]);
+}
+
+#[tokio::test]
+async fn events_are_shown_with_their_state() {
+    let host = Fake::with([
+        (
+            "trace-event-get-state",
+            json!([{"name": "a", "state": "enabled"}, {"name": "b", "state": "disabled"}]),
+        ),
+        ("trace-event-set-state", "!unknown event \"x\"".into()),
+    ]);
+    assert_eq!(line(&host, "info trace-events").await, "a : state 1\r\nb : state 0\r\n");
+    assert_eq!(host.asked()[0].1, json!({"name": "*"}));
+    assert_eq!(line(&host, "trace-event x on").await, "unknown event \"x\"\r\n");
+}
+
+#[tokio::test]
+async fn roms_are_files_and_what_firmware_is_given() {
+    assert_eq!(
+        line(&Fake::default(), "info roms").await,
+        "addr=00000000fffc0000 size=0x040000 mem=rom name=\"bios-256k.bin\"\r\n\
+         /rom@etc/table-loader size=0x001000 name=\"etc/table-loader\"\r\n"
+    );
 }

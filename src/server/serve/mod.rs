@@ -33,7 +33,7 @@ use crate::target::Target;
 use crate::worker;
 use crate::worker::link::Link;
 
-use super::{config_file, dropin, zygote};
+use super::{config_file, dropin, logging, zygote};
 use lock::Lock;
 use nursery::Nursery;
 use options::Options;
@@ -152,6 +152,10 @@ fn run_worker(socket: UnixStream, target: Target) -> u8 {
     match parsed {
         Ok(Parsed::Run(config)) => {
             dropin::print_warnings(&config);
+            if let Err(reason) = logging::start(&config.log, None) {
+                report::error(reason);
+                return 1;
+            }
             worker::run(*config, link, None, None)
         }
         // The server has parsed the same text before it asked for a worker.

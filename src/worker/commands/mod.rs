@@ -7,6 +7,7 @@ mod stats;
 
 use serde_json::{Map, Value};
 
+use crate::logging::{self, events};
 use crate::machine::guest::Guest;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
@@ -15,7 +16,7 @@ use crate::qapi::qmp::{
     MigrationCapabilityStatus, MigrationInfo, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo,
     PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs, QueryBlockstatsArgs,
     QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs, ShutdownCause, StatsFilter, StatsResult,
-    StatsSchema, WatchdogSetActionArgs, WorkerCommands,
+    StatsSchema, TraceEventGetStateArgs, TraceEventInfo, TraceEventState, WatchdogSetActionArgs, WorkerCommands,
 };
 use crate::qapi::visit::{Any, encoded};
 
@@ -23,6 +24,17 @@ use super::core::{Core, MIGRATION_BLOCKER};
 use super::objects;
 use super::runstate::Actions;
 use crate::io::run_blocking;
+
+/// Checks the name of an event; a pattern may fit none.
+///
+/// # Errors
+/// There is no such event.
+pub fn check_event(name: &str) -> Result<(), Error> {
+    if events::is_name(name) && !events::EVENTS.contains(&name) {
+        return Err(Error::generic(format!("unknown event \"{name}\"")));
+    }
+    Ok(())
+}
 
 impl WorkerCommands for Core {
     type Context = ();
@@ -79,6 +91,18 @@ impl WorkerCommands for Core {
         self.guest
             .as_deref()
             .map_or(Ok(Vec::new()), |guest| stats::schemas(guest, &args))
+    }
+
+    async fn trace_event_get_state(&self, (): &(), args: TraceEventGetStateArgs) -> Result<Vec<TraceEventInfo>, Error> {
+        check_event(&args.name)?;
+        let events = logging::event_states(&args.name).map(|(name, is_enabled)| TraceEventInfo {
+            name: name.to_owned(),
+            state: match is_enabled {
+                true => TraceEventState::Enabled,
+                false => TraceEventState::Disabled,
+            },
+        });
+        Ok(events.collect())
     }
 
     async fn query_block(&self, (): &()) -> Result<Vec<BlockInfo>, Error> {

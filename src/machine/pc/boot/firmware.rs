@@ -12,6 +12,7 @@ use super::error::{BootError, FirmwareFault};
 use crate::{
     machine::{
         config::FIRMWARE_FOLDERS,
+        info::RomInfo,
         pc::{
             layout::{FOUR_GIB, ONE_MIB},
             memory_map::MemoryMap,
@@ -32,6 +33,8 @@ const LOW_SIZE: usize = 128 << 10;
 /// A ROM.
 #[derive(Debug)]
 pub(crate) struct Firmware {
+    /// Its file, as it was named.
+    name: String,
     rom: Arc<RamBlock>,
     /// Whether a copy of the end of the ROM shows below 1 MiB, rather than the ROM itself.
     is_copied: bool,
@@ -49,10 +52,21 @@ impl Firmware {
             cause,
         })?;
         Ok(Self {
+            name: name.display().to_string(),
             rom,
             is_copied: true,
             is_shadowed: false,
         })
+    }
+
+    /// What it is, and where it shows.
+    pub(crate) fn info(&self) -> RomInfo {
+        let size = self.rom.len() as u64;
+        RomInfo::Loaded {
+            addr: FOUR_GIB - size,
+            size,
+            name: self.name.clone(),
+        }
     }
 
     /// Shows the ROM below 4 GiB, and its end below 1 MiB if there is no RAM for a copy, for as long as what is returned

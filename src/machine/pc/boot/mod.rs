@@ -18,7 +18,10 @@ use vm_memory::{Bytes, GuestAddress};
 use super::layout::{E820Entry, ONE_MIB, Split, direct};
 use crate::{
     accel::x86_64::{BootState, EntryMode},
-    machine::config::{KernelConfig, MachineConfig},
+    machine::{
+        config::{KernelConfig, MachineConfig},
+        info::RomInfo,
+    },
     mem::GuestRam,
 };
 
@@ -51,6 +54,14 @@ impl Boot {
     /// Whether a kernel starts without firmware.
     pub(crate) fn is_direct(&self) -> bool {
         matches!(self, Self::Direct(_))
+    }
+
+    /// The firmware, if it starts the guest.
+    pub(crate) fn rom(&self) -> Option<RomInfo> {
+        match self {
+            Self::Direct(_) => None,
+            Self::Firmware(firmware) => Some(firmware.info()),
+        }
     }
 
     /// Puts into guest memory what has to be there after power-on, and says where the boot vCPU starts.
