@@ -16,6 +16,7 @@ pub mod irq;
 pub mod logging;
 pub mod machine;
 pub mod mem;
+pub mod migration;
 pub mod monitor;
 pub mod qapi;
 pub mod qom;

@@ -17,6 +17,7 @@ mod mux;
 mod options;
 mod options_cli;
 mod options_qmp;
+pub mod passage;
 mod port;
 mod pty;
 mod raw_fd;

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::option::OptionInfo;
 use crate::machine::config::MachineConfig;
-use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+use crate::qapi::qmp::{MigrationAddress, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use crate::target::Target;
 
 /// What the parser makes of a command line.
@@ -61,6 +61,15 @@ pub enum HelpRequest {
     Parameters(&'static OptionInfo),
 }
 
+/// Where a guest's state comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// `migrate-incoming` will say.
+    Deferred,
+    /// From there.
+    From(MigrationAddress),
+}
+
 /// Everything one command line asks for.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -72,6 +81,8 @@ pub struct Config {
     pub probe: bool,
     /// `-S`: vCPUs wait for `cont`.
     pub stopped: bool,
+    /// `-incoming`: the guest's state comes from elsewhere.
+    pub incoming: Option<Incoming>,
     /// `-only-migratable`: refuse devices that cannot migrate.
     pub only_migratable: bool,
     /// `-daemonize`.
@@ -145,6 +156,7 @@ impl Config {
             machine: MachineConfig::default(),
             probe: false,
             stopped: false,
+            incoming: None,
             only_migratable: false,
             daemonize: false,
             pidfile: None,

@@ -31,8 +31,8 @@ pub mod smp;
 mod table;
 
 pub use config::{
-    Actions, AddFd, ChardevConfig, Config, ElevatePrivileges, HelpRequest, LogConfig, MonitorConfig, MonitorMode,
-    Parsed, Sandbox, Warning,
+    Actions, AddFd, ChardevConfig, Config, ElevatePrivileges, HelpRequest, Incoming, LogConfig, MonitorConfig,
+    MonitorMode, Parsed, Sandbox, Warning,
 };
 pub use error::Error;
 pub use option::{Group, OptionInfo, Parameter, ParameterKind, Section, Targets};

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 
 use super::builder::Builder;
-use super::config::{AddFd, ElevatePrivileges, HelpRequest};
+use super::config::{AddFd, ElevatePrivileges, HelpRequest, Incoming};
 use super::error::Error;
 use super::opts::Opts;
 use crate::logging::events;
 use crate::logging::items::{self, Item};
-use crate::qapi::qmp::{PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+use crate::migration::parse_uri;
+use crate::qapi::qmp::{MigrationChannel, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use crate::qapi::text;
+use crate::qapi::visit::decode_arguments;
 
 /// `-h`, `-help`.
 pub(super) fn apply_help(builder: &mut Builder) -> Result<(), Error> {
@@ -32,6 +34,21 @@ pub(super) fn apply_probe(builder: &mut Builder) -> Result<(), Error> {
 /// `-S`.
 pub(super) fn apply_stopped(builder: &mut Builder) -> Result<(), Error> {
     builder.config.stopped = true;
+    Ok(())
+}
+
+/// `-incoming`: where a guest comes from, as a text or as a channel in JSON.
+pub(super) fn apply_incoming(builder: &mut Builder, place: &str) -> Result<(), Error> {
+    let wrong = |what: &dyn std::fmt::Display| Error::new(format!("-incoming: {what}"));
+    builder.config.incoming = Some(match place {
+        "defer" => Incoming::Deferred,
+        json if json.starts_with('{') => {
+            let members = serde_json::from_str(json).map_err(|error| wrong(&error))?;
+            let channel: MigrationChannel = decode_arguments(members).map_err(|error| wrong(&error))?;
+            Incoming::From(channel.addr)
+        }
+        uri => Incoming::From(parse_uri(uri).map_err(|error| wrong(&error))?),
+    });
     Ok(())
 }
 

@@ -164,6 +164,11 @@ messages! {
         /// The same, for what is said to one client and means nothing to the next: what the worker sends after it was told
         /// of a client, and before it has said the same back, goes nowhere.
         OpenConversation(String),
+        /// What a guest leaves through: a `MigrationAddress` in JSON.
+        OpenMigration(String),
+        /// What a guest arrives through, in the same form. Answered once the source can reach it, with a socket on which the
+        /// descriptor comes when it does.
+        ListenMigration(String),
     }
 }
 
@@ -331,6 +336,14 @@ pub(super) mod tests {
             FromWorker::Ask {
                 id: 2,
                 request: MonitorRequest::OpenConversation("gdb".into()),
+            },
+            FromWorker::Ask {
+                id: 3,
+                request: MonitorRequest::OpenMigration("{}".into()),
+            },
+            FromWorker::Ask {
+                id: 4,
+                request: MonitorRequest::ListenMigration("{}".into()),
             },
             FromWorker::Answer {
                 id: 2,

@@ -47,7 +47,7 @@ pub fn of(machine: &MachineType) -> impl Iterator<Item = GlobalValue<'static>> +
 }
 
 /// The release at the end of a machine type's name; none of one that has no releases.
-fn release(name: &str) -> Option<Release> {
+pub(super) fn release(name: &str) -> Option<Release> {
     let (_, version) = name.rsplit_once('-')?;
     let (major, minor) = version.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo};
+use super::saved::Migratable;
 use crate::accel::StatValue;
 use crate::accel::controllers::InterruptControllers;
 use crate::accel::debug::{DebugRegisters, DebugSetup};
@@ -162,6 +163,10 @@ pub trait Guest {
     }
     /// What a debugger needs; none where the accelerator cannot be debugged.
     fn debug(&self) -> Option<&dyn Debuggable> {
+        None
+    }
+    /// What saves and moves the guest; none where that cannot be.
+    fn migratable(&self) -> Option<&dyn Migratable> {
         None
     }
     /// QOM type name of the vCPUs.

@@ -22,6 +22,7 @@ pub mod pci;
 pub mod processor;
 mod registry;
 mod s390_ccw;
+pub mod saved;
 pub mod streams;
 pub mod topology;
 pub mod types;

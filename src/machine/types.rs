@@ -47,6 +47,12 @@ pub enum MachineKind {
 }
 
 impl MachineType {
+    /// Major and minor number of the release that it is of; none of one that has no releases.
+    #[must_use]
+    pub fn release(&self) -> Option<(u16, u16)> {
+        super::compat::release(self.name)
+    }
+
     /// What the type is made of.
     #[must_use]
     pub fn kind(&self) -> MachineKind {

@@ -5,7 +5,9 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::chardev::{ChardevError, ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd};
+use crate::chardev::{
+    ChardevError, ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd, passage,
+};
 use crate::cmdline::{Config, MonitorConfig, MonitorMode};
 use crate::ipc::message::{FromWorker, LogChange, MonitorRequest, ToWorker, WorkerRequest};
 use crate::qapi::qmp::{Call, Event, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
@@ -270,6 +272,12 @@ impl Guest {
             MonitorRequest::OpenConversation(label) => {
                 let opened = self.chardevs.connect_conversation(&label).await;
                 link.answer(id, opened.map_err(Error::from));
+            }
+            MonitorRequest::OpenMigration(address) => {
+                link.answer(id, passage::leave(&address, self.chardevs.fds()).await);
+            }
+            MonitorRequest::ListenMigration(address) => {
+                link.answer(id, passage::arrive(&address, self.chardevs.fds()).await);
             }
         }
     }

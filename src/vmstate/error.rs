@@ -80,6 +80,15 @@ impl StateError {
         self
     }
 
+    /// The same error, in a section whose whole name this is.
+    #[must_use]
+    pub fn of_section(self, name: &str) -> Self {
+        match self.path.first().is_some_and(|first| name.ends_with(first.as_str())) {
+            true => self.renamed(name.to_owned()),
+            false => self.within(name),
+        }
+    }
+
     /// The same error, with the outermost place called by another name.
     #[must_use]
     pub(super) fn renamed(mut self, name: String) -> Self {

@@ -20,7 +20,7 @@ pub use describe::{Description, FieldDescription};
 pub use error::{StateError, StateErrorKind};
 pub use fields::{Fields, Subsections};
 pub use integer::Integer;
-pub use section::{Section, Stateful, Visitor, section};
+pub use section::{ReceivedSection, SavedSection, Section, Stateful, Visitor, section};
 
 use input::Input;
 

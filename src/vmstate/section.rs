@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Layout, Saved, StateError, VmState, load, save};
+use super::{Layout, Saved, StateError, StateErrorKind, VmState, load, save};
 
 /// Something alive, part of which is a section of saved state.
 pub trait Stateful<S: VmState> {
@@ -26,6 +26,12 @@ pub trait Section {
     /// # Errors
     /// The state cannot be had.
     fn save(&self) -> Result<Saved, StateError>;
+
+    /// How many bytes it takes from the beginning of `bytes`. Nothing becomes of them.
+    ///
+    /// # Errors
+    /// As [`load`].
+    fn measure(&self, version: u32, bytes: &[u8]) -> Result<usize, StateError>;
 
     /// Reads it from the beginning of `bytes`, and returns how many bytes it took.
     ///
@@ -59,11 +65,53 @@ impl<S: VmState> Section for Of<'_, S> {
         save(&mut self.owner.state())
     }
 
+    fn measure(&self, version: u32, bytes: &[u8]) -> Result<usize, StateError> {
+        load(&mut self.owner.state(), version, bytes)
+    }
+
     fn load(&mut self, version: u32, bytes: &[u8]) -> Result<usize, StateError> {
         let mut state = self.owner.state();
         let taken = load(&mut state, version, bytes)?;
         let name = state.layout().name;
         self.owner.set_state(state).map_err(|error| error.within(name))?;
         Ok(taken)
+    }
+}
+
+/// A section of a guest's saved state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SavedSection {
+    /// Its name, with the place of a PCI function before it.
+    pub name: String,
+    /// Tells sections of the same name apart.
+    pub instance: u32,
+    /// Version of its layout.
+    pub version: u32,
+    /// What it holds.
+    pub saved: Saved,
+}
+
+/// A section that comes from elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedSection<'a> {
+    /// See [`SavedSection::name`].
+    pub name: &'a str,
+    /// See [`SavedSection::instance`].
+    pub instance: u32,
+    /// Version of its layout.
+    pub version: u32,
+    /// What it holds, and perhaps more after that.
+    pub bytes: &'a [u8],
+}
+
+impl ReceivedSection<'_> {
+    /// The error that a guest has no such section.
+    #[must_use]
+    pub fn unknown(&self) -> StateError {
+        let Self { name, instance, .. } = self;
+        StateError::new(StateErrorKind::Refused(format!(
+            "Unknown section or instance '{name}' {instance}. Make sure that your current VM setup matches your saved VM setup, \
+             including any hotplugged devices"
+        )))
     }
 }

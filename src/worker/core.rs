@@ -22,11 +22,12 @@ use crate::qom::tree::Tree;
 use crate::report;
 use crate::target::Target;
 
+use super::migration::Migration;
 use super::objects::{ObjectError, Objects, Plan, Supplied, Supply};
-use super::runstate::{Action, Actions, Change, Machine};
+use super::runstate::{Action, Actions, Before, Change, Machine};
 
-/// Why no guest can be saved or moved, as `query-migrate` tells and `-only-migratable` refuses.
-pub const MIGRATION_BLOCKER: &str = "the machine's devices cannot be saved";
+/// Why no guest of a machine can be saved or moved that has no way to do that.
+const NOT_MIGRATABLE: &str = "the machine's devices cannot be saved";
 
 /// Where messages to the monitor go. In a process without a worker this is the monitor itself.
 pub type Outbox = Box<dyn Fn(FromWorker)>;
@@ -49,8 +50,8 @@ pub struct Core {
     pub cpu_type: String,
     /// What a watchdog does.
     pub watchdog: Cell<WatchdogAction>,
-    /// The migration capability `events`.
-    pub migration_events: Cell<bool>,
+    /// Whether and how the guest moves.
+    pub migration: Migration,
     machine: RefCell<Machine>,
     outbox: Outbox,
     exit: Cell<Option<u8>>,
@@ -79,13 +80,16 @@ impl Core {
             )?),
             objects: RefCell::new(Objects::new(entropy)),
             cpu_type: guest.as_deref().map(Guest::cpu_type).unwrap_or_default(),
-            machine: RefCell::new(Machine::new(Actions {
-                reboot: config.actions.reboot,
-                shutdown: config.actions.shutdown,
-                panic: config.actions.panic,
-            })),
+            machine: RefCell::new(Machine::new(
+                Actions {
+                    reboot: config.actions.reboot,
+                    shutdown: config.actions.shutdown,
+                    panic: config.actions.panic,
+                },
+                config.incoming.is_some(),
+            )),
             watchdog: Cell::new(config.actions.watchdog),
-            migration_events: Cell::new(false),
+            migration: Migration::default(),
             registry,
             config,
             guest,
@@ -175,6 +179,12 @@ impl Core {
             .ok_or_else(|| Error::generic("this machine has no guest"))
     }
 
+    /// Why the guest cannot be saved or moved, as `query-migrate` tells and `-only-migratable` refuses.
+    #[must_use]
+    pub fn migration_blockers(&self) -> Vec<String> {
+        self.guest.as_deref().map(blockers).unwrap_or_default()
+    }
+
     /// The run state.
     #[must_use]
     pub fn state(&self) -> RunState {
@@ -197,6 +207,11 @@ impl Core {
     /// # Errors
     /// The guest must be reset first, or the accelerator refuses.
     pub fn cont(&self) -> Result<(), Error> {
+        if self.state() == RunState::Inmigrate {
+            // It will run once it is here.
+            self.migration.set_runs_on_arrival(true);
+            return Ok(());
+        }
         let change = self.machine.borrow().cont()?;
         self.carry_out(change).inspect_err(|_| {
             // The vCPUs that were let go are stopped again; that much works on a guest that cannot go on.
@@ -211,6 +226,10 @@ impl Core {
     /// # Errors
     /// The accelerator refuses.
     pub fn stop(&self) -> Result<(), Error> {
+        if self.state() == RunState::Inmigrate {
+            self.migration.set_runs_on_arrival(false);
+            return Ok(());
+        }
         let change = self.machine.borrow().stop();
         self.carry_out(change).inspect_err(|_| {
             if let Err(error) = self.act(Action::Run) {
@@ -226,6 +245,47 @@ impl Core {
     pub fn reset(&self, cause: ShutdownCause) -> Result<(), Error> {
         let change = self.machine.borrow().reset(cause);
         self.carry_out(change).inspect_err(|error| self.break_down(error))
+    }
+
+    /// Stops the guest, to leave. Whatever fails, it runs on as before. Returns what it was doing.
+    ///
+    /// # Errors
+    /// The accelerator refuses.
+    pub fn stop_to_leave(&self) -> Result<Before, Error> {
+        let (change, before) = self.machine.borrow().stop_to_leave();
+        self.carry_out(change).inspect_err(|_| {
+            if before.is_running() {
+                if let Err(error) = self.act(Action::Run) {
+                    self.break_down(&error);
+                }
+            }
+        })?;
+        Ok(before)
+    }
+
+    /// The guest did not leave after all, and does what it did before.
+    pub fn go_back(&self, before: Before) {
+        self.force(|machine| machine.go_back(before));
+    }
+
+    /// The guest has left.
+    pub fn has_left(&self) {
+        self.force(Machine::has_left);
+    }
+
+    /// The guest has arrived, which was doing `state` where it was. With `runs` it goes on with that, else it waits.
+    ///
+    /// # Errors
+    /// That is no name of a run state, or the guest cannot run.
+    pub fn has_arrived(&self, state: &str, runs: bool) -> Result<(), Error> {
+        let state = RunState::from_wire(state);
+        let state = state.ok_or_else(|| Error::generic("globalstate: runstate: no name of a run state"))?;
+        let change = self.machine.borrow().has_arrived(state, runs);
+        self.carry_out(change).inspect_err(|_| {
+            if let Err(error) = self.act(Action::Pause) {
+                tracing::warn!("after a failed start: {error}");
+            }
+        })
     }
 
     /// `system_powerdown`.
@@ -414,6 +474,15 @@ impl Core {
 
     fn tell_state(&self) {
         self.send(FromWorker::RunState(self.state()));
+    }
+}
+
+/// Why a guest cannot be saved or moved.
+#[must_use]
+pub fn blockers(guest: &dyn Guest) -> Vec<String> {
+    match guest.migratable() {
+        Some(guest) => guest.blockers(),
+        None => vec![NOT_MIGRATABLE.to_owned()],
     }
 }
 

@@ -8,6 +8,7 @@ mod gdb;
 pub mod inspect;
 pub mod link;
 pub mod mainloop;
+pub mod migration;
 mod objects;
 mod run;
 pub mod runstate;

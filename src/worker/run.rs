@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
-use crate::cmdline::Config;
+use crate::cmdline::{Config, Incoming};
 use crate::devices::{Notice, Notifier};
 use crate::host::daemon::DaemonStatus;
 use crate::host::guard::{self, Asked, Then, Watch, sender};
@@ -23,12 +23,13 @@ use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
 
-use super::core::{Core, MIGRATION_BLOCKER};
+use super::core::{Core, blockers};
 use super::executor::Executor;
 use super::gdb::{self, Debugger};
 use super::inspect;
 use super::link::Link;
 use super::mainloop::{Broken, Handler, Sources};
+use super::migration::Surroundings;
 use super::sandbox;
 
 /// How long the monitor may take to pass on the last events: a little longer than it gives its clients.
@@ -171,15 +172,22 @@ impl Worker {
             &notifier,
         )
         .map_err(|error| error.desc)?;
-        if config.only_migratable {
+        let blocker = blockers(&*guest).into_iter().next().filter(|_| config.only_migratable);
+        if let Some(blocker) = blocker {
             return Err(format!(
-                "-only-migratable: disallowing migration blocker (--only-migratable) for: {MIGRATION_BLOCKER}"
+                "-only-migratable: disallowing migration blocker (--only-migratable) for: {blocker}"
             ));
         }
         let outbox = Rc::clone(&link);
         let outbox = Box::new(move |message: FromWorker| outbox.send(message));
         let core = Core::new(config, Some(guest), registry, machine, entropy, outbox).map_err(|error| error.desc)?;
         let core = Rc::new(core);
+        core.migration.set_runs_on_arrival(!core.config.stopped);
+        core.migration.connect(Surroundings {
+            core: Rc::downgrade(&core),
+            link: Rc::clone(&link),
+            executor: Rc::clone(&executor),
+        });
         // What a monitor has to know of a guest that exists; one that comes later learns it the same way.
         core.send(FromWorker::RunState(core.state()));
         core.send(FromWorker::Ready);
@@ -209,6 +217,9 @@ impl Worker {
         if let Some(error) = self.daemon.take().and_then(|daemon| daemon.ready().err()) {
             report::error(format!("cannot leave the terminal: {}", report::reason(&error)));
         }
+        if let Some(incoming) = self.core.config.incoming.clone() {
+            return self.await_guest(&incoming);
+        }
         if self.core.config.stopped {
             return;
         }
@@ -223,6 +234,18 @@ impl Worker {
                 report::error(format!("gdbstub: {error}"));
             }
         }
+    }
+
+    /// Lets a guest come from where the command line says. Without that it is of no use.
+    fn await_guest(&self, incoming: &Incoming) {
+        let Incoming::From(address) = incoming else { return };
+        let (core, address) = (Rc::clone(&self.core), address.clone());
+        self.executor.spawn(async move {
+            if let Err(error) = core.migration.await_guest(&address, true).await {
+                report::error(format!("-incoming: {error}"));
+                core.abort();
+            }
+        });
     }
 
     fn describe_host(&self) -> Result<Vec<u8>, Error> {

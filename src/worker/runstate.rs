@@ -12,6 +12,9 @@
 //!                           +--> shutdown   (-no-shutdown)  or the end of the process
 //! ```
 //!
+//! A guest that leaves goes from any state to `finish-migrate`, and from there to `postmigrate` or back; one that is awaited
+//! is `inmigrate` until it does what it did where it was.
+//!
 //! `shutdown` and `internal-error` can only be left by a reset. Every input gives a [`Change`]; the caller carries out
 //! its actions and, only if all of them went well, [commits](Machine::commit) it and tells the clients. A change that
 //! failed half-way is either undone, and leaves no trace, or ends in [`Machine::broken`].
@@ -68,6 +71,24 @@ struct State {
     asleep: bool,
 }
 
+/// What a guest was doing before it was stopped to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before(State);
+
+impl Before {
+    /// The name of it, such as `running`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.0.run.as_str()
+    }
+
+    /// Whether vCPUs were in the guest.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.0.run == RunState::Running
+    }
+}
+
 /// The run state and the rules that change it.
 #[derive(Debug)]
 pub struct Machine {
@@ -76,14 +97,15 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A guest that was just created and has not run.
+    /// A guest that was just created and has not run; with `awaited`, one whose state comes from elsewhere.
     #[must_use]
-    pub fn new(actions: Actions) -> Self {
+    pub fn new(actions: Actions, awaited: bool) -> Self {
+        let run = match awaited {
+            true => RunState::Inmigrate,
+            false => RunState::Prelaunch,
+        };
         Self {
-            state: State {
-                run: RunState::Prelaunch,
-                asleep: false,
-            },
+            state: State { run, asleep: false },
             actions,
         }
     }
@@ -125,6 +147,7 @@ impl Machine {
             RunState::Shutdown | RunState::InternalError => {
                 Err(Error::generic("Resetting the Virtual Machine is required"))
             }
+            RunState::FinishMigrate => Err(Error::generic("Migration is not finalized yet")),
             RunState::Running | RunState::Suspended => Ok(self.nothing()),
             // It goes on sleeping.
             _ if self.state.asleep => Ok(self.to(RunState::Suspended, &[], vec![Event::Resume])),
@@ -136,6 +159,51 @@ impl Machine {
     #[must_use]
     pub fn stop(&self) -> Change {
         self.halt(RunState::Paused, Vec::new())
+    }
+
+    /// The guest is stopped, to leave. Also says what it was doing, for [`Self::go_back`].
+    #[must_use]
+    pub fn stop_to_leave(&self) -> (Change, Before) {
+        let actions: &[Action] = if self.is_running() { &[Action::Pause] } else { &[] };
+        let events = if self.is_live() { vec![Event::Stop] } else { Vec::new() };
+        (self.to(RunState::FinishMigrate, actions, events), Before(self.state))
+    }
+
+    /// The guest did not leave, and does what it did before.
+    #[must_use]
+    pub fn go_back(&self, Before(before): Before) -> Change {
+        let (actions, events): (&[Action], _) = match before.run {
+            RunState::Running => (&[Action::Run], vec![Event::Resume]),
+            RunState::Suspended => (&[], vec![Event::Resume]),
+            _ => (&[], Vec::new()),
+        };
+        Change {
+            next: before,
+            ..self.to(before.run, actions, events)
+        }
+    }
+
+    /// The guest has left.
+    #[must_use]
+    pub fn has_left(&self) -> Change {
+        self.to(RunState::Postmigrate, &[], Vec::new())
+    }
+
+    /// The guest has arrived, which was doing `run` where it was. With `runs` it goes on with that, else it waits for `cont`.
+    #[must_use]
+    pub fn has_arrived(&self, run: RunState, runs: bool) -> Change {
+        match run {
+            RunState::Running if runs => self.to(run, &[Action::Run], vec![Event::Resume]),
+            RunState::Suspended if runs => self.to(run, &[], vec![Event::Resume]),
+            _ if runs => self.to(run, &[], Vec::new()),
+            _ => Change {
+                next: State {
+                    run: RunState::Paused,
+                    asleep: run == RunState::Suspended,
+                },
+                ..self.to(RunState::Paused, &[], Vec::new())
+            },
+        }
     }
 
     /// The guest cannot go on: KVM gave a vCPU up, or an action failed that cannot be undone. The change's only action
@@ -160,6 +228,11 @@ impl Machine {
         })];
         match self.state.run {
             RunState::Running => self.to(RunState::Running, &[Action::Pause, Action::Reset, Action::Run], events),
+            // There is no guest yet, or it is on its way as it is.
+            RunState::Inmigrate | RunState::FinishMigrate => Change {
+                events,
+                ..self.nothing()
+            },
             _ => self.to(RunState::Prelaunch, &[Action::Pause, Action::Reset], events),
         }
     }

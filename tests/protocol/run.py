@@ -18,6 +18,7 @@ from protocol import (  # noqa: E402, F401
     endings,
     guest,
     logs,
+    migration,
     monitors,
     names,
     options,

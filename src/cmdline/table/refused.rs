@@ -6,7 +6,6 @@ const NO_DRIVES: &str = "block devices are not supported";
 const NO_NETWORK: &str = "network devices are not supported";
 const NO_DISPLAY: &str = "displays are not supported";
 const NO_FILESYSTEMS: &str = "shared filesystems are not supported";
-const NO_MIGRATION: &str = "incoming migration is not supported";
 const NO_EMULATION: &str = "this is for emulated processors, which are not supported";
 const NO_PRIVILEGES: &str = "start the process with the identity and root directory it shall have";
 const NOT_HERE: &str = "Option not supported by this emulator";
@@ -38,7 +37,6 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
     OptionInfo::refused("audio", true, "sound is not supported"),
     OptionInfo::refused("usbdevice", true, "USB devices are not supported"),
     OptionInfo::refused("tpmdev", true, "TPM devices are not supported"),
-    OptionInfo::refused("incoming", true, NO_MIGRATION),
     OptionInfo::refused("preconfig", false, "there is no phase before the machine is made"),
     OptionInfo::refused("dump-vmstate", true, NOT_HERE),
     OptionInfo::refused("icount", true, NO_EMULATION),

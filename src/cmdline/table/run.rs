@@ -191,6 +191,13 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         process::apply_trace,
     )
     .in_probe(),
+    OptionInfo::text(
+        "incoming",
+        "defer|tcp:[host]:port|unix:path|fd:fd|exec:command|file:filename[,offset=offset]",
+        Section::Debug,
+        "take over a guest that comes from there; with defer, from where migrate-incoming says",
+        process::apply_incoming,
+    ),
     OptionInfo::flag(
         "only-migratable",
         Section::Debug,

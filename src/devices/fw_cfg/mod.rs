@@ -71,6 +71,12 @@ impl FwCfg {
         }
     }
 
+    /// The file of this name.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.items.file(name)
+    }
+
     fn select(&mut self, key: u16) {
         self.selected = key;
         self.offset = 0;

@@ -10,7 +10,6 @@ use serde_json::{Map, Value};
 use super::boot::Boot;
 use super::ram::DEFAULT_RAM_ID;
 use super::tables::Facts;
-use crate::devices::SharedDevice;
 use crate::devices::fw_cfg::{BadFile, FwCfg, Items, Key};
 use crate::machine::config::{BootConfig, KernelConfig};
 use crate::machine::fields::{FieldError, Fields};
@@ -77,7 +76,7 @@ pub(crate) fn device(
     facts: &Facts<'_>,
     boot: &Boot,
     memory: &Arc<AddressSpace>,
-) -> Result<(SharedDevice, Vec<RomInfo>), Error> {
+) -> Result<(Arc<Mutex<FwCfg>>, Vec<RomInfo>), Error> {
     let config = facts.config;
     let mut items = Items::default();
     items.set(Key::Uuid, config.uuid.unwrap_or_default().to_vec());

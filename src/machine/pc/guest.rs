@@ -12,6 +12,7 @@ use crate::accel::debug::{DebugRegisters, DebugSetup};
 use crate::accel::{StatValue, hostfile};
 use crate::machine::guest::{Debuggable, Guest, GuestObject, RemovedDevice};
 use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo};
+use crate::machine::saved::Migratable;
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -104,6 +105,10 @@ impl Guest for Vm {
     }
 
     fn debug(&self) -> Option<&dyn Debuggable> {
+        Some(self)
+    }
+
+    fn migratable(&self) -> Option<&dyn Migratable> {
         Some(self)
     }
 

@@ -27,7 +27,6 @@ mod vcpus;
 mod vm;
 
 pub use resources::Resources;
-pub use saved::{ReceivedSection, SavedSection};
 pub use vm::Vm;
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::{
     ram::{Ram, RamRequest},
     resources::Resources,
     rtc::BootOrder,
+    saved::CopiedTables,
     split::SplitChips,
     tables::Facts,
     vcpus::Vcpus,
@@ -31,7 +32,7 @@ use crate::{
         x86_64::{self, AccelVm, Accelerator, VmSpec, X86Exits},
     },
     cpu::x86::{IrqChip, Processor},
-    devices::{Notifier, ResetKind, fw_cfg::FwCfg, pm::Pm, ports},
+    devices::{Notifier, ResetKind, SharedDevice, fw_cfg::FwCfg, pm::Pm, ports},
     io::{EventLoop, GuestClock},
     irq::{Inputs, Lines, Router},
     machine::{
@@ -57,6 +58,8 @@ pub struct Vm {
     pub(super) processor: Arc<Processor>,
     pub(super) devices: Devices,
     boot: Mutex<Boot>,
+    pub(super) fw_cfg: Arc<Mutex<FwCfg>>,
+    pub(super) copied_tables: CopiedTables,
     tables: FirmwareTables,
     ram: Ram,
     pub(super) accel: Arc<dyn AccelVm>,
@@ -200,14 +203,17 @@ impl Vm {
         };
         let (fw_cfg, given) = firmware_config::device(&facts, &boot, &board.map.memory)?;
         let roms = boot.rom().into_iter().chain(given).collect();
-        let region = ports("fwcfg", FwCfg::LEN, Access::ANY, &fw_cfg, 0);
+        let shared = Arc::clone(&fw_cfg) as SharedDevice;
+        let region = ports("fwcfg", FwCfg::LEN, Access::ANY, &shared, 0);
         mappings.push(board.map.map_ports(FwCfg::PORT, &region)?);
-        devices.add_firmware_configuration(fw_cfg)?;
+        devices.add_firmware_configuration(shared)?;
         let vm = Self {
             vcpus,
             processor: Arc::new(processor),
             devices,
             boot: Mutex::new(boot),
+            fw_cfg,
+            copied_tables: CopiedTables::default(),
             tables,
             ram,
             accel,
@@ -269,6 +275,16 @@ impl Vm {
         self.devices.reset(ResetKind::Cold);
         let boot_state = lock(&self.boot).load(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         Ok(self.vcpus.reset(boot_state)?)
+    }
+
+    /// How the guest starts.
+    pub(super) fn boot(&self) -> MutexGuard<'_, Boot> {
+        lock(&self.boot)
+    }
+
+    /// Puts what of firmware lies in RAM there.
+    pub(super) fn complete_firmware(&self) -> Result<(), Error> {
+        lock(&self.boot).complete(&self.board.map.memory.ram())
     }
 
     /// Presses the power button.

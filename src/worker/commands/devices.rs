@@ -14,6 +14,7 @@ pub(super) fn add(core: &Core, properties: &Map<String, Value>) -> Result<(), Er
     let Some(guest) = core.guest.as_deref() else {
         return Err(without_bus(&core.registry, properties).into());
     };
+    check_idle(core, "device_add")?;
     pluggable(&core.registry, properties)?;
     core.show(guest.plug(properties)?)
 }
@@ -23,10 +24,19 @@ pub(super) fn add(core: &Core, properties: &Map<String, Value>) -> Result<(), Er
 /// # Errors
 /// There is no such device, its bus lets none go, or the guest has been asked already.
 pub(super) fn del(core: &Core, id: &str) -> Result<(), Error> {
+    check_idle(core, "device_del")?;
     let path = device_path(core, id)?;
     let removed = core.guest()?.unplug(&path)?;
     core.forget(removed);
     Ok(())
+}
+
+/// A guest that moves stays as it is.
+fn check_idle(core: &Core, command: &str) -> Result<(), Error> {
+    match core.migration.is_active() {
+        true => Err(Error::generic(format!("{command} not allowed while migrating"))),
+        false => Ok(()),
+    }
 }
 
 /// The path of the device with this id or path.

@@ -12,15 +12,16 @@ use crate::machine::guest::Guest;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     BlockDeviceInfo, BlockInfo, BlockStats, CpuInfoFast, DeviceDelArgs, HotpluggableCPU, IOThreadInfo, JobInfo, Memdev,
-    MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateSetCapabilitiesArgs, MigrationCapability,
-    MigrationCapabilityStatus, MigrationInfo, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo,
-    PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs, QueryBlockstatsArgs,
-    QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs, ShutdownCause, StatsFilter, StatsResult,
-    StatsSchema, TraceEventGetStateArgs, TraceEventInfo, TraceEventState, WatchdogSetActionArgs, WorkerCommands,
+    MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateArgs, MigrateContinueArgs, MigrateIncomingArgs,
+    MigrateSetCapabilitiesArgs, MigrationCapabilityStatus, MigrationInfo, MigrationParameters, ObjectDelArgs,
+    ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo, PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs,
+    QomListGetArgs, QomSetArgs, QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs,
+    ShutdownCause, StatsFilter, StatsResult, StatsSchema, TraceEventGetStateArgs, TraceEventInfo, TraceEventState,
+    WatchdogSetActionArgs, WorkerCommands,
 };
 use crate::qapi::visit::{Any, encoded};
 
-use super::core::{Core, MIGRATION_BLOCKER};
+use super::core::Core;
 use super::objects;
 use super::runstate::Actions;
 use crate::io::run_blocking;
@@ -126,26 +127,40 @@ impl WorkerCommands for Core {
     }
 
     async fn query_migrate(&self, (): &()) -> Result<MigrationInfo, Error> {
-        Ok(MigrationInfo {
-            blocked_reasons: Some(vec![MIGRATION_BLOCKER.to_owned()]),
-        })
+        Ok(self.migration.info(self))
     }
 
     async fn query_migrate_capabilities(&self, (): &()) -> Result<Vec<MigrationCapabilityStatus>, Error> {
-        let state = self.migration_events.get();
-        Ok(vec![MigrationCapabilityStatus {
-            capability: MigrationCapability::Events,
-            state,
-        }])
+        Ok(self.migration.capabilities())
     }
 
     async fn migrate_set_capabilities(&self, (): &(), args: MigrateSetCapabilitiesArgs) -> Result<(), Error> {
-        for status in args.capabilities {
-            match status.capability {
-                MigrationCapability::Events => self.migration_events.set(status.state),
-            }
-        }
+        self.migration.set_capabilities(&args.capabilities)
+    }
+
+    async fn query_migrate_parameters(&self, (): &()) -> Result<MigrationParameters, Error> {
+        Ok(self.migration.parameters())
+    }
+
+    async fn migrate_set_parameters(&self, (): &(), args: MigrationParameters) -> Result<(), Error> {
+        self.migration.set_parameters(&args)
+    }
+
+    async fn migrate(&self, (): &(), args: MigrateArgs) -> Result<(), Error> {
+        self.migration.migrate(self, args).await
+    }
+
+    async fn migrate_incoming(&self, (): &(), args: MigrateIncomingArgs) -> Result<(), Error> {
+        self.migration.migrate_incoming(self, args).await
+    }
+
+    async fn migrate_cancel(&self, (): &()) -> Result<(), Error> {
+        self.migration.cancel(self);
         Ok(())
+    }
+
+    async fn migrate_continue(&self, (): &(), args: MigrateContinueArgs) -> Result<(), Error> {
+        self.migration.go_on(args.state)
     }
 
     async fn query_cpus_fast(&self, (): &()) -> Result<Vec<CpuInfoFast>, Error> {

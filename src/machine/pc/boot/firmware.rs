@@ -117,6 +117,11 @@ impl Firmware {
         Ok(())
     }
 
+    /// Says that what lies below 1 MiB comes from elsewhere: the copy of the ROM's end is among it, or was, and is not made.
+    pub(crate) fn leave_low_memory(&mut self) {
+        self.is_shadowed = true;
+    }
+
     /// Bytes of the ROM's end that show below 1 MiB.
     fn low_size(&self) -> usize {
         self.rom.len().min(LOW_SIZE)

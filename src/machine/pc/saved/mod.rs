@@ -3,52 +3,23 @@
 //! QEMU's guest of the same command line has the same sections under the same names. Devices that it has and this machine
 //! lacks are among them (`devices::absent`).
 
+mod memory;
 mod order;
 mod parts;
 #[cfg(test)]
 mod tests;
 
 use super::Vm;
-use crate::vmstate::{Saved, Section, StateError, StateErrorKind};
+use crate::machine::saved::StateLoader;
+use crate::vmstate::{ReceivedSection, SavedSection, Section, StateError, StateErrorKind};
+pub(super) use memory::CopiedTables;
 use parts::Parts;
 
-/// A section of a guest's saved state.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SavedSection {
-    /// Its name, with the place of a PCI function before it.
-    pub name: String,
-    /// Tells sections of the same name apart.
-    pub instance: u32,
-    /// Version of its layout.
-    pub version: u32,
-    /// What it holds.
-    pub saved: Saved,
-}
-
-/// A section that came from elsewhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReceivedSection<'a> {
-    /// See [`SavedSection::name`].
-    pub name: &'a str,
-    /// See [`SavedSection::instance`].
-    pub instance: u32,
-    /// Version of its layout.
-    pub version: u32,
-    /// What it holds.
-    pub bytes: &'a [u8],
-}
-
-/// Sections that are read after all others: what reaches an interrupt controller while devices take over their states is
-/// nothing that happened.
+/// Sections that are given to their devices after all others: what reaches an interrupt controller while devices take over
+/// their states is nothing that happened.
 const LAST: [&str; 2] = ["i8259", "ioapic"];
 
 impl Vm {
-    /// Why the guest cannot be saved: each device that stands in the way, with its reason.
-    #[must_use]
-    pub fn migration_blockers(&self) -> Vec<(&'static str, &'static str)> {
-        self.devices.migration_blockers()
-    }
-
     /// Saves all sections of the guest but that of its memory, in the order of a stream. Only while paused. `run_state` is
     /// what the guest is doing, such as `running`.
     ///
@@ -71,44 +42,86 @@ impl Vm {
         Ok(all)
     }
 
-    /// Takes over the state of another guest of the same command line. Only while paused, just after a reset. Sections may
-    /// come in any order, and what there is none for stays as it is. Returns what the guest was doing.
+    /// Begins to take over the state of another guest of the same command line. Only while paused, just after a reset.
     ///
     /// # Errors
-    /// Names the section that is not this guest's, or the field that cannot be taken over. The guest is of no use then.
-    pub fn load_sections(&self, received: &[ReceivedSection<'_>]) -> Result<String, StateError> {
-        let mut parts = Parts::of(self, "")?;
-        let mut unknown: Vec<_> = received
-            .iter()
-            .map(|section| (section.name, section.instance))
-            .collect();
-        for controllers in [false, true] {
-            self.visit_sections(&mut parts, &mut |name, instance, section| {
-                let key = (name, instance);
-                let found = received.iter().find(|section| (section.name, section.instance) == key);
-                let Some(found) = found.filter(|_| LAST.contains(&name) == controllers) else {
-                    return Ok(());
-                };
-                unknown.retain(|other| *other != key);
-                load_one(section, found)
+    /// The accelerator does not tell what there is.
+    pub fn loader(&self) -> Result<Loader<'_>, StateError> {
+        Ok(Loader {
+            vm: self,
+            parts: Parts::of(self, "")?,
+            last: Vec::new(),
+        })
+    }
+}
+
+/// Takes over the state of another guest, section by section. What there is no section for stays as it is.
+pub struct Loader<'a> {
+    vm: &'a Vm,
+    parts: Parts,
+    /// Sections of [`LAST`].
+    last: Vec<(String, u32, u32, Vec<u8>)>,
+}
+
+impl Loader<'_> {
+    /// Calls `visit` with the section of this name and instance.
+    fn with<R>(
+        &mut self,
+        received: &ReceivedSection<'_>,
+        visit: impl FnOnce(&mut dyn Section) -> Result<R, StateError>,
+    ) -> Result<R, StateError> {
+        let (mut visit, mut result) = (Some(visit), None);
+        self.vm
+            .visit_sections(&mut self.parts, &mut |name, instance, section| {
+                let is_meant = (name, instance) == (received.name, received.instance);
+                if let Some(visit) = visit.take_if(|_| is_meant) {
+                    result = Some(visit(section).map_err(|error| error.of_section(name))?);
+                }
+                Ok(())
             })?;
+        result.ok_or_else(|| received.unknown())
+    }
+}
+
+impl StateLoader for Loader<'_> {
+    fn measure(&mut self, received: &ReceivedSection<'_>) -> Result<usize, StateError> {
+        self.with(received, |section| section.measure(received.version, received.bytes))
+    }
+
+    fn load(&mut self, received: &ReceivedSection<'_>) -> Result<(), StateError> {
+        let ReceivedSection {
+            name,
+            instance,
+            version,
+            bytes,
+        } = *received;
+        if LAST.contains(&name) {
+            let taken = self.measure(received)?;
+            self.last.push((name.to_owned(), instance, version, bytes.to_vec()));
+            return whole(name, bytes, taken);
         }
-        if let Some((name, instance)) = unknown.first() {
-            let reason = format!(
-                "Unknown section or instance '{name}' {instance}. Make sure that your current VM setup matches your saved VM \
-                 setup, including any hotplugged devices"
-            );
-            return Err(StateError::new(StateErrorKind::Refused(reason)));
+        let taken = self.with(received, |section| section.load(version, bytes))?;
+        whole(name, bytes, taken)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<String, StateError> {
+        for (name, instance, version, bytes) in std::mem::take(&mut self.last) {
+            let received = ReceivedSection {
+                name: &name,
+                instance,
+                version,
+                bytes: &bytes,
+            };
+            self.with(&received, |section| section.load(version, &bytes))?;
         }
-        parts.give_to(self)
+        self.parts.give_to(self.vm)
     }
 }
 
 /// A section has a place of its own in a stream, so nothing may be left of it.
-fn load_one(section: &mut dyn Section, received: &ReceivedSection<'_>) -> Result<(), StateError> {
-    let taken = section.load(received.version, received.bytes)?;
-    match received.bytes.len() - taken {
+fn whole(name: &str, bytes: &[u8], taken: usize) -> Result<(), StateError> {
+    match bytes.len() - taken {
         0 => Ok(()),
-        count => Err(StateError::new(StateErrorKind::LeftOver { count }).within(received.name)),
+        count => Err(StateError::new(StateErrorKind::LeftOver { count }).within(name)),
     }
 }

@@ -129,16 +129,18 @@ fn check_move(name: &str, also: impl Fn(&mut MachineConfig)) {
     let one = guest(&also);
     let mut before = one.save_sections("running").unwrap();
     let other = guest(&also);
-    let received: Vec<_> = before
-        .iter()
-        .map(|section| ReceivedSection {
+    let mut loader = Box::new(other.loader().unwrap());
+    for section in &before {
+        let received = ReceivedSection {
             name: &section.name,
             instance: section.instance,
             version: section.version,
             bytes: &section.saved.bytes,
-        })
-        .collect();
-    assert_eq!(other.load_sections(&received).unwrap(), "running");
+        };
+        assert_eq!(loader.measure(&received).unwrap(), section.saved.bytes.len());
+        loader.load(&received).unwrap();
+    }
+    assert_eq!(loader.finish().unwrap(), "running");
     let mut after = other.save_sections("running").unwrap();
     // Time stamp counters run on.
     for sections in [&mut before, &mut after] {
@@ -180,9 +182,10 @@ fn a_section_that_is_not_the_guests_is_named() {
         version: 3,
         bytes: &[0; 11],
     };
-    let error = vm.load_sections(&[section]).unwrap_err().to_string();
+    let mut loader = vm.loader().unwrap();
+    let error = loader.load(&section).unwrap_err().to_string();
     assert!(error.starts_with("Unknown section or instance 'serial' 0."), "{error}");
     (section.name, section.version) = ("port92", 1);
-    let error = vm.load_sections(&[section]).unwrap_err().to_string();
+    let error = loader.load(&section).unwrap_err().to_string();
     assert_eq!(error, "port92: 10 bytes are left over");
 }
