@@ -9,6 +9,8 @@ mod cmdline;
 mod config_space;
 #[path = "../fuzz/src/frames.rs"]
 mod frames;
+#[path = "../fuzz/src/migration.rs"]
+mod migration;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
 #[path = "../fuzz/src/session.rs"]
@@ -186,4 +188,10 @@ fn saved_states() {
     let seeds = vmstate::seeds();
     let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
     smoke(vmstate::run, &seeds);
+}
+
+#[test]
+fn streams() {
+    migration::run(&migration::seed());
+    smoke(migration::run, &[&migration::seed()]);
 }

@@ -45,7 +45,11 @@ MALFORMED = {
     "memory backend that is not there": ["-machine", "q35,memory-backend=nowhere", "-accel", "kvm"],
     "kernel that is not there": ["-machine", "q35", "-accel", "kvm", "-kernel", "/nonexistent/vmlinuz"],
     "initrd without a kernel": ["-machine", "q35", "-accel", "kvm", "-initrd", "/dev/null"],
-    "guest that cannot migrate and has to": ["-machine", "q35", "-accel", "kvm", "-only-migratable"],
+    "guest that cannot migrate and has to": [
+        "-machine", "q35", "-accel", "kvm", "-only-migratable", "-object", "rng-builtin,id=r",
+        "-device", "virtio-rng-pci,rng=r",
+    ],
+    "guest from nowhere": ["-machine", "q35", "-accel", "kvm", "-incoming", "pigeon:1"],
     "bad clock base": ["-rtc", "base=yesterday"],
     "bad action": ["-action", "reboot=dance"],
     "bad sandbox": ["-machine", "none", "-sandbox", "maybe"],

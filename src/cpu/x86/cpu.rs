@@ -167,6 +167,12 @@ impl Cpu {
         u64::from(self.signature()) | u64::from(self.features.register(word::CPUID_1_EDX)) << 32
     }
 
+    /// Whether the guest counts on a time stamp counter of one rate, and nobody said which: another host may have another one.
+    #[must_use]
+    pub fn counts_on_host_clock(&self) -> bool {
+        self.has(feature::INVTSC) && self.user_tsc_hz == 0
+    }
+
     pub(super) fn has(&self, feature: Feature) -> bool {
         self.features.has(feature)
     }

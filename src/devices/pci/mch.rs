@@ -67,6 +67,19 @@ impl Mch {
         mch
     }
 
+    /// The parts of memory below 1 MiB in which the guest reads ROM rather than RAM.
+    pub fn rom_ranges(config: &ConfigSpace) -> impl Iterator<Item = Range<u64>> {
+        const READS_RAM: u8 = 1;
+        let reads_rom = |at: usize, shift: u8| config.u8(PAM + at) >> shift & READS_RAM == 0;
+        let top = reads_rom(0, 4).then_some(0xf_0000..0x10_0000);
+        let rest = (0..12).filter_map(move |part: u8| {
+            let start = 0xc_0000 + u64::from(part) * 0x4000;
+            let register = 1 + usize::from(part / 2);
+            reads_rom(register, part % 2 * 4).then_some(start..start + 0x4000)
+        });
+        rest.chain(top)
+    }
+
     /// Where configuration space is mapped; none while it is not.
     #[must_use]
     pub fn mmconfig(&self) -> Option<Range<u64>> {

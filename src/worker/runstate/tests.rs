@@ -3,11 +3,16 @@
 use super::*;
 
 fn machine() -> Machine {
-    Machine::new(Actions {
+    machine_of(false)
+}
+
+fn machine_of(awaited: bool) -> Machine {
+    let actions = Actions {
         reboot: RebootAction::Reset,
         shutdown: ShutdownAction::Poweroff,
         panic: PanicAction::Shutdown,
-    })
+    };
+    Machine::new(actions, awaited)
 }
 
 fn running() -> Machine {
@@ -195,4 +200,58 @@ fn an_expired_watchdog_can_stop_the_guest() {
     let wanted = (vec![Action::Pause], vec!["STOP"], None, RunState::Watchdog);
     assert_eq!(take(&mut machine, &change), wanted);
     assert!(machine.cont().is_ok());
+}
+
+#[test]
+fn a_guest_that_leaves_is_gone_or_does_what_it_did() {
+    for (mut machine, actions, told) in [
+        (running(), vec![Action::Pause], vec!["STOP"]),
+        (machine(), vec![], vec![]),
+    ] {
+        let before = machine.state();
+        let (change, was) = machine.stop_to_leave();
+        assert_eq!(was.name(), before.as_str());
+        let wanted = (actions, told, None, RunState::FinishMigrate);
+        assert_eq!(take(&mut machine, &change), wanted);
+        assert!(machine.cont().is_err(), "it is on its way");
+        let reset = machine.reset(ShutdownCause::HostQmpSystemReset);
+        let wanted = (vec![], vec!["RESET"], None, RunState::FinishMigrate);
+        assert_eq!(take(&mut machine, &reset), wanted);
+        let back = machine.go_back(was);
+        assert_eq!(take(&mut machine, &back).3, before);
+        let (change, _) = machine.stop_to_leave();
+        machine.commit(&change);
+        let gone = machine.has_left();
+        assert_eq!(take(&mut machine, &gone).3, RunState::Postmigrate);
+        let cont = machine.cont().unwrap();
+        assert_eq!(take(&mut machine, &cont).3, RunState::Running);
+    }
+}
+
+#[test]
+fn a_guest_that_arrives_goes_on_or_waits() {
+    for (run, runs, wanted) in [
+        (
+            RunState::Running,
+            true,
+            (vec![Action::Run], vec!["RESUME"], None, RunState::Running),
+        ),
+        (RunState::Running, false, (vec![], vec![], None, RunState::Paused)),
+        (
+            RunState::Suspended,
+            true,
+            (vec![], vec!["RESUME"], None, RunState::Suspended),
+        ),
+        (RunState::Shutdown, true, (vec![], vec![], None, RunState::Shutdown)),
+    ] {
+        let mut machine = machine_of(true);
+        assert_eq!(machine.state(), RunState::Inmigrate);
+        let change = machine.has_arrived(run, runs);
+        assert_eq!(take(&mut machine, &change), wanted);
+    }
+    let mut machine = machine_of(true);
+    let change = machine.has_arrived(RunState::Suspended, false);
+    machine.commit(&change);
+    let cont = machine.cont().unwrap();
+    assert_eq!(take(&mut machine, &cont).3, RunState::Suspended, "it sleeps on");
 }

@@ -122,6 +122,19 @@ impl Firmware {
         self.is_shadowed = true;
     }
 
+    /// Copies what the ROM has for a range below 1 MiB there, as far as its end reaches that far down.
+    pub(crate) fn copy_to(&self, memory: &GuestRam, range: std::ops::Range<u64>) -> Result<(), Error> {
+        let start = range.start.max(ONE_MIB - self.low_size());
+        if !self.is_copied || start >= range.end {
+            return Ok(());
+        }
+        let mut bytes = vec![0; usize::try_from(range.end - start).unwrap_or_default()];
+        let offset = self.rom.len() as u64 - (ONE_MIB - start);
+        let read = self.rom.read(offset, &mut bytes);
+        read.map_err(|error| Error::generic(format!("the PC BIOS: {error}")))?;
+        super::put(memory, start, &bytes)
+    }
+
     /// Bytes of the ROM's end that show below 1 MiB.
     fn low_size(&self) -> usize {
         self.rom.len().min(LOW_SIZE)

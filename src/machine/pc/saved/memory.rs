@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::sync::{OnceLock, PoisonError};
 
 use super::Vm;
+use crate::devices::pci::Mch;
 use crate::machine::pc::boot::Boot;
 use crate::machine::saved::{Migratable, StateLoader, StreamBlock, StreamMemory};
 use crate::mem::RamBlock;
@@ -52,12 +53,35 @@ impl Vm {
     }
 }
 
+impl Vm {
+    /// Elsewhere, ROM shows below 1 MiB where firmware has not told otherwise; here a copy of it lies in RAM, which has come
+    /// without it.
+    pub(super) fn copy_rom_low(&self) -> Result<(), Error> {
+        let Some((_, bridge)) = self.devices.pci.on_root_bus("mch") else {
+            return Ok(());
+        };
+        let ranges: Vec<_> = {
+            let bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
+            Mch::rom_ranges(bridge.config()).collect()
+        };
+        let ram = self.board.map.memory.ram();
+        match &*self.boot() {
+            Boot::Firmware(firmware) => ranges.into_iter().try_for_each(|range| firmware.copy_to(&ram, range)),
+            Boot::Direct(_) => Ok(()),
+        }
+    }
+}
+
 impl Migratable for Vm {
     fn blockers(&self) -> Vec<String> {
-        self.devices
-            .migration_blockers()
+        let clock = self.processor().cpu().counts_on_host_clock();
+        let clock = clock.then(|| "State blocked by non-migratable CPU device (invtsc flag)".to_owned());
+        let devices = self.devices.migration_blockers().into_iter();
+        clock
             .into_iter()
-            .map(|(device, reason)| format!("State blocked by non-migratable device '{device}': {reason}"))
+            .chain(
+                devices.map(|(device, reason)| format!("State blocked by non-migratable device '{device}': {reason}")),
+            )
             .collect()
     }
 
