@@ -153,19 +153,6 @@ impl FdTable {
         self.take_inherited(number).ok_or(FdError::NotInherited(number))
     }
 
-    /// As [`Self::resolve`], also for the number of a descriptor that the command line did not name. A guest that shares its
-    /// monitor's process with others has none.
-    ///
-    /// # Errors
-    /// Neither exists.
-    pub fn resolve_any(&self, text: &str) -> Result<OwnedFd, FdError> {
-        let known = self.resolve(text);
-        let (Err(_), Ok(number), false) = (&known, text.parse::<RawFd>(), self.is_one_among_many()) else {
-            return known;
-        };
-        Inherited::claim([number]).take(number).map_or(known, Ok)
-    }
-
     /// Puts a descriptor into set `set`, or into a set of its own (`add-fd`).
     ///
     /// # Errors

@@ -26,7 +26,7 @@ use crate::report::reason;
 /// Names what cannot be reached, opened or started.
 pub async fn leave(address: &str, fds: &FdTable) -> Result<OwnedFd, Error> {
     match decode(address)? {
-        MigrationAddress::Socket(QmpAddress::Fd(fd)) => Ok(fds.resolve_any(&fd.str)?),
+        MigrationAddress::Socket(QmpAddress::Fd(fd)) => Ok(fds.resolve(&fd.str)?),
         MigrationAddress::Socket(address) => Ok(connect_to(&socket_address(address), fds).await?),
         MigrationAddress::Exec(command) => start(&command.args),
         MigrationAddress::File(file) => open(&file, fds, OFlag::O_CREAT | OFlag::O_WRONLY),
@@ -41,7 +41,7 @@ pub async fn leave(address: &str, fds: &FdTable) -> Result<OwnedFd, Error> {
 pub async fn arrive(address: &str, fds: &FdTable) -> Result<OwnedFd, Error> {
     let (ours, theirs) = StdStream::pair().map_err(|error| failed("a socket", &error))?;
     let ready = match decode(address)? {
-        MigrationAddress::Socket(QmpAddress::Fd(fd)) => fds.resolve_any(&fd.str)?,
+        MigrationAddress::Socket(QmpAddress::Fd(fd)) => fds.resolve(&fd.str)?,
         MigrationAddress::Socket(address) => {
             let listener = Listener::new(&socket_address(address), fds).await?;
             ours.set_nonblocking(true).map_err(|error| failed("a socket", &error))?;

@@ -172,7 +172,8 @@ impl Config {
         }
     }
 
-    /// The numbers of the inherited descriptors that belong to the monitor: those of character devices and of fd sets.
+    /// The numbers of the inherited descriptors that belong to the monitor: those of character devices and of fd
+    /// sets. Where a guest comes from elsewhere, it may be any.
     #[must_use]
     pub fn monitor_fds(&self) -> Vec<i32> {
         let chardevs = self

@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "that a number was inherited is beyond the type system")]
 
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
@@ -38,6 +39,17 @@ impl Inherited {
         Self {
             fds: wanted.into_iter().filter_map(adopt).collect(),
         }
+    }
+
+    /// Takes over all that were handed down and that nobody has claimed before, the standard ones excepted: for a process that
+    /// is told later which of them is meant.
+    ///
+    /// # Errors
+    /// The kernel does not tell which there are.
+    pub fn claim_all() -> io::Result<Self> {
+        let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| Ok(entry?.file_name()));
+        let names = names.collect::<io::Result<Vec<_>>>()?;
+        Ok(Self::claim(names.iter().filter_map(|name| name.to_str()?.parse().ok())))
     }
 
     /// Takes the descriptor of that number, if it was handed down and nobody has taken it.

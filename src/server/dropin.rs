@@ -55,7 +55,16 @@ pub fn main(target: Target) -> ExitCode {
 }
 
 fn run(config: Config) -> Result<ExitCode, String> {
-    let inherited = Inherited::claim(config.monitor_fds());
+    let inherited = match config.incoming {
+        // `migrate-incoming` may name any of them.
+        Some(_) => Inherited::claim_all().map_err(|error| {
+            format!(
+                "cannot list the descriptors that were handed down: {}",
+                report::reason(&error)
+            )
+        })?,
+        None => Inherited::claim(config.monitor_fds()),
+    };
     report::set_timestamp(config.log.timestamp);
     if let Some(name) = config.machine.name.as_ref().filter(|_| config.log.guest_name) {
         report::set_guest_name(name);

@@ -14,8 +14,8 @@ from harness.qmp import Qmp
 SOON = 10
 # How long something is waited for before it counts as waiting for the other end of a pipe.
 PATIENCE = 0.5
-# The process ends with it.
-LEFT_OUT = {"quit"}
+# The process ends with it, or the guest leaves for good; what those of the second kind are given is in migration.py.
+LEFT_OUT = {"quit", "migrate", "migrate-incoming"}
 # What a member is given where the name says what it must be.
 GOOD = {"size": 4096, "qom-type": None}
 
