@@ -284,7 +284,7 @@ impl Vm {
 
     /// Puts what of firmware lies in RAM there.
     pub(super) fn complete_firmware(&self) -> Result<(), Error> {
-        lock(&self.boot).complete(&self.board.map.memory.ram())
+        Ok(lock(&self.boot).complete(&self.board.map.memory.ram())?)
     }
 
     /// Presses the power button.

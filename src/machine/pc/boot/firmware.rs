@@ -123,15 +123,14 @@ impl Firmware {
     }
 
     /// Copies what the ROM has for a range below 1 MiB there, as far as its end reaches that far down.
-    pub(crate) fn copy_to(&self, memory: &GuestRam, range: std::ops::Range<u64>) -> Result<(), Error> {
-        let start = range.start.max(ONE_MIB - self.low_size());
+    pub(crate) fn copy_to(&self, memory: &GuestRam, range: std::ops::Range<u64>) -> Result<(), BootError> {
+        let start = range.start.max(ONE_MIB - self.low_size() as u64);
         if !self.is_copied || start >= range.end {
             return Ok(());
         }
         let mut bytes = vec![0; usize::try_from(range.end - start).unwrap_or_default()];
         let offset = self.rom.len() as u64 - (ONE_MIB - start);
-        let read = self.rom.read(offset, &mut bytes);
-        read.map_err(|error| Error::generic(format!("the PC BIOS: {error}")))?;
+        self.rom.read(offset, &mut bytes).map_err(BootError::Rom)?;
         super::put(memory, start, &bytes)
     }
 

@@ -66,7 +66,7 @@ impl Vm {
         };
         let ram = self.board.map.memory.ram();
         match &*self.boot() {
-            Boot::Firmware(firmware) => ranges.into_iter().try_for_each(|range| firmware.copy_to(&ram, range)),
+            Boot::Firmware(firmware) => Ok(ranges.into_iter().try_for_each(|range| firmware.copy_to(&ram, range))?),
             Boot::Direct(_) => Ok(()),
         }
     }
