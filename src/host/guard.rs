@@ -57,11 +57,7 @@ pub trait Watch: Send + 'static {
 /// # Errors
 /// There can be no further thread or descriptor.
 pub fn start(other: Option<OwnedFd>, watch: impl Watch) -> io::Result<()> {
-    let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        signals.add(signal);
-    }
-    signals.thread_block()?;
+    let signals = hold_signals()?;
     let signals = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
     let guard = Guard {
         signals,
@@ -73,6 +69,17 @@ pub fn start(other: Option<OwnedFd>, watch: impl Watch) -> io::Result<()> {
     // It needs little: the frames of a few calls, and what formats a message.
     let thread = std::thread::Builder::new().name("guard".into()).stack_size(128 << 10);
     thread.spawn(move || guard.run()).map(drop)
+}
+
+/// Lets the signals that the thread is for wait until there is one. A process that forks calls this before: the end of
+/// one that has no guard yet would leave a child behind that has not said yet that it goes with its parent.
+///
+/// # Errors
+/// What the system said.
+pub fn hold_signals() -> io::Result<SigSet> {
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    signals.thread_block()?;
+    Ok(signals)
 }
 
 struct Guard<W> {

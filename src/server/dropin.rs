@@ -16,6 +16,7 @@ use nix::unistd::{Pid, getpid};
 
 use crate::cmdline::{self, Config, Parsed};
 use crate::host::daemon::DaemonStatus;
+use crate::host::guard;
 use crate::host::inherited::Inherited;
 use crate::host::pidfile::PidFile;
 use crate::host::process::{spawn, watch_parent};
@@ -144,6 +145,7 @@ fn run_guest(
     let mut keep = vec![OwnedFd::from(monitor_end)];
     keep.extend(log_of_monitor.map(OwnedFd::from));
     keep.extend(inherited);
+    guard::hold_signals().map_err(|error| failed("hold signals back", error))?;
     let monitor =
         spawn(keep, (config.clone(), getpid()), run_monitor).map_err(|error| failed("fork the monitor", error))?;
     logging::start(&config.log, log)?;

@@ -23,9 +23,11 @@ LIMIT = 12
 
 
 def strike(pid, how):
-    """Sends a signal. Rust's handler lets the first SIGSEGV pass that no access caused, since a real one comes again."""
+    """Sends a signal. Rust's handler lets the first SIGSEGV pass that no access caused, since a real one comes again; and
+    one that comes while the first still waits is no second one."""
     os.kill(pid, how)
-    if how == signal.SIGSEGV:
+    deadline = time.monotonic() + LIMIT
+    while how == signal.SIGSEGV and alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, how)
