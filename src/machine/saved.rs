@@ -61,8 +61,6 @@ pub trait Migratable {
     /// # Errors
     /// The host has no memory left.
     fn memory(&self) -> Result<StreamMemory, Error>;
-    /// Says that the guest's memory comes from elsewhere: nothing of the machine's own goes there any more.
-    fn expect_memory(&self);
     /// All sections but that of the memory, in the order of a stream. `run_state` is what the guest was doing before it was
     /// stopped for this, such as `running`.
     ///

@@ -118,6 +118,13 @@ impl Region {
         &self.0.name
     }
 
+    /// Bytes; of a region that spans all 64 bits, one too few.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a region is never empty")]
+    pub fn len(&self) -> u64 {
+        self.0.last.saturating_add(1)
+    }
+
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

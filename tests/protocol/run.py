@@ -16,6 +16,7 @@ from protocol import (  # noqa: E402, F401
     descriptors,
     devices,
     endings,
+    firmware,
     guest,
     logs,
     migration,

@@ -15,10 +15,59 @@ const PCIEXBAR: usize = 0x60;
 const PCIEXBAR_DEFAULT: u64 = 0xb000_0000;
 /// Programmable attribute maps: what shows below 1 MiB.
 const PAM: usize = 0x90;
-/// System management memory.
-const SMRAM: usize = 0x9d;
-/// After power-on: compatible SMRAM at segment A, closed.
-const SMRAM_DEFAULT: u8 = 0x02;
+/// All of them, once firmware has copied itself: RAM.
+const PAM_ALL_RAM: [u8; 7] = [0x30, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33];
+/// Registers that belong to the chipset; unused ones keep what is written.
+const CHIPSET: usize = 0x40;
+
+/// A segment below 1 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its address.
+    pub start: u64,
+    /// Its bytes.
+    pub len: u64,
+}
+
+/// What shows in a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shadow {
+    /// ROM, for reads and for writes.
+    Rom,
+    /// RAM that cannot be written to.
+    ReadOnlyRam,
+    /// RAM.
+    Ram,
+}
+
+impl Shadow {
+    /// By its two bits: reads come from RAM, writes go there. RAM that could only be written to can be read as well, as in
+    /// QEMU.
+    fn from_bits(bits: u8) -> Self {
+        match bits & 3 {
+            0 => Self::Rom,
+            1 => Self::ReadOnlyRam,
+            _ => Self::Ram,
+        }
+    }
+}
+
+/// The segments, in the order of their registers: the last one of 64 KiB, then those below it from the first one up.
+pub const SEGMENTS: [Segment; 13] = {
+    let mut all = [Segment {
+        start: 0xf_0000,
+        len: 0x1_0000,
+    }; 13];
+    let mut next = 1;
+    while next < all.len() {
+        all[next] = Segment {
+            start: 0xc_0000 + (next as u64 - 1) * 0x4000,
+            len: 0x4000,
+        };
+        next += 1;
+    }
+    all
+};
 
 /// The QOM type of the bridge between processors and PCI, of which this is the function that guests see.
 pub static HOST: TypeInfo = built_in(
@@ -51,14 +100,13 @@ pub struct Mch {
 }
 
 impl Mch {
-    /// `mapped_at_reset`: memory-mapped configuration space is there from the start, as if firmware had run.
+    /// `mapped_at_reset`: memory-mapped configuration space and RAM below 1 MiB are there from the start, as if firmware had
+    /// run.
     #[must_use]
     pub fn new(mapped_at_reset: bool) -> Self {
         let mut config = ConfigSpace::new(0x8086, 0x29c0, [6, 0, 0], 0).with_subsystem(0x1af4, 0x1100);
         config.set(PCIEXBAR, &PCIEXBAR_DEFAULT.to_le_bytes());
-        config.allow_write(PCIEXBAR, &[0x07, 0, 0, 0xfc, 0x0f, 0, 0, 0]);
-        config.allow_write(PAM, &[0x30, 0x33, 0x33, 0x33, 0x33, 0x33, 0x33]);
-        config.set(SMRAM, &[SMRAM_DEFAULT]);
+        config.allow_write(CHIPSET, &[0xff; 0x100 - CHIPSET]);
         let mut mch = Self {
             config: config.sealed(),
             mapped_at_reset,
@@ -67,17 +115,14 @@ impl Mch {
         mch
     }
 
-    /// The parts of memory below 1 MiB in which the guest reads ROM rather than RAM.
-    pub fn rom_ranges(config: &ConfigSpace) -> impl Iterator<Item = Range<u64>> {
-        const READS_RAM: u8 = 1;
-        let reads_rom = |at: usize, shift: u8| config.u8(PAM + at) >> shift & READS_RAM == 0;
-        let top = reads_rom(0, 4).then_some(0xf_0000..0x10_0000);
-        let rest = (0..12).filter_map(move |part: u8| {
-            let start = 0xc_0000 + u64::from(part) * 0x4000;
-            let register = 1 + usize::from(part / 2);
-            reads_rom(register, part % 2 * 4).then_some(start..start + 0x4000)
-        });
-        rest.chain(top)
+    /// What shows in each of [`SEGMENTS`].
+    #[must_use]
+    pub fn shadows(&self) -> [Shadow; SEGMENTS.len()] {
+        // Two bits for each, from bit 4 of the first register on, in every nibble.
+        std::array::from_fn(|index| {
+            let nibble = index + 1;
+            Shadow::from_bits(self.config.u8(PAM + nibble / 2) >> (4 * (nibble % 2)))
+        })
     }
 
     /// Where configuration space is mapped; none while it is not.
@@ -90,7 +135,8 @@ impl Mch {
             2 => 64,
             _ => return None,
         };
-        let base = u64::from(self.config.u32(PCIEXBAR + 4)) << 32 | u64::from(low & 0xfc00_0000);
+        // Addresses have 36 bits.
+        let base = u64::from(self.config.u8(PCIEXBAR + 4) & 0x0f) << 32 | u64::from(low & 0xfc00_0000);
         let size = buses << 20;
         let base = base & !(size - 1);
         (low & 1 != 0).then(|| base..base + size)
@@ -136,6 +182,7 @@ impl Device for Mch {
         self.config.reset();
         if self.mapped_at_reset {
             self.config.set(PCIEXBAR, &(PCIEXBAR_DEFAULT | 1).to_le_bytes());
+            self.config.set(PAM, &PAM_ALL_RAM);
         }
     }
 
@@ -157,7 +204,7 @@ impl PciFunction for Mch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::devices::testing::move_state;
+    use crate::devices::testing::{move_state, saved};
     use crate::vmstate::load_whole;
     use crate::vmstate::recorded::{check_round_trips, sections};
 
@@ -173,8 +220,39 @@ mod tests {
     }
 
     #[test]
+    fn each_segment_shows_what_its_two_bits_say() {
+        let mut mch = Mch::new(false);
+        assert_eq!(mch.shadows(), [Shadow::Rom; 13]);
+        assert_eq!(Mch::new(true).shadows(), [Shadow::Ram; 13]);
+        let registers = SEGMENTS.map(|segment| match segment.start {
+            0xf_0000 => (0x90, 4),
+            start => {
+                let index = u16::try_from((start - 0xc_0000) / 0x4000).unwrap();
+                (0x91 + index / 2, 4 * (index % 2))
+            }
+        });
+        for (index, (register, shift)) in registers.into_iter().enumerate() {
+            for (bits, shadow) in [
+                (1, Shadow::ReadOnlyRam),
+                (2, Shadow::Ram),
+                (3, Shadow::Ram),
+                (0, Shadow::Rom),
+            ] {
+                mch.config_mut().write(register, &[bits << shift]);
+                let mut wanted = [Shadow::Rom; 13];
+                wanted[index] = shadow;
+                assert_eq!(mch.shadows(), wanted, "register {register:#x}, {bits} << {shift}");
+            }
+        }
+        let covered: u64 = SEGMENTS.iter().map(|segment| segment.len).sum();
+        assert_eq!(covered, 0x4_0000);
+    }
+
+    #[test]
     fn its_section_is_qemus() {
         check_round_trips("mch", |_| Mch::new(false).state());
+        let [section] = sections("q35-10.2-bare", "mch").try_into().unwrap();
+        assert_eq!(saved(&mut Mch::new(false))[0].1, section.bytes());
         let mut one = Mch::new(false);
         one.config_mut().write(0x60, &0xe000_0001_u32.to_le_bytes());
         move_state(&mut one, &mut Mch::new(false));

@@ -19,7 +19,7 @@ pub use express::Link;
 pub use function::{PciFunction, PciPlace, Port, SharedFunction, SlotNumber};
 pub use interrupt::Pin;
 pub use lpc::{ChipConfig, LPC, Lpc, LpcPart, LpcState, SmiFeatures};
-pub use mch::{HOST, MCH, Mch, MchState};
+pub use mch::{HOST, MCH, Mch, MchState, SEGMENTS, Segment, Shadow};
 pub use msix::{Msix, MsixLayout};
 pub use reserve::{Reserve, ReserveError};
 pub use root_port::{CLASS as ROOT_PORT, RootPort, RootPortConfig, RootPortLinks, RootPortState};

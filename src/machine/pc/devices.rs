@@ -23,6 +23,7 @@ use super::options::Options;
 use super::pci::RootComplex;
 use super::resources::Resources;
 use super::rtc::TimedRtc;
+use super::shadow::Shadows;
 use super::split::SplitChips;
 use super::timed::Timed;
 use crate::devices::drain::Drain;
@@ -68,6 +69,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) options: &'a Options,
     pub(crate) registry: &'a Registry,
     pub(crate) board: &'a Arc<Board>,
+    /// Memory below 1 MiB, as the host bridge shows it.
+    pub(crate) shadows: &'a Arc<Shadows>,
     pub(crate) lines: &'a Lines,
     pub(crate) router: &'a Arc<Router>,
     pub(crate) clock: &'a Arc<GuestClock>,

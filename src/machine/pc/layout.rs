@@ -15,6 +15,8 @@ pub(crate) const FOUR_GIB: u64 = 1 << 32;
 
 /// The VGA window: no RAM shows here.
 pub(crate) const VGA_WINDOW: Range<u64> = 0xa_0000..0xc_0000;
+/// Where ROM shows, or RAM in its place, as the host bridge says.
+pub(crate) const ROM_AREA: Range<u64> = 0xc_0000..0x10_0000;
 /// The segment that firmware tables are searched in.
 pub(crate) const BIOS_SEGMENT: Range<u64> = 0xf_0000..0x10_0000;
 /// First byte above 1 MiB.

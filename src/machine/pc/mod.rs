@@ -19,6 +19,7 @@ mod ram;
 mod resources;
 mod rtc;
 mod saved;
+mod shadow;
 mod smbios;
 mod split;
 mod tables;

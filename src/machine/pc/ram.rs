@@ -12,7 +12,7 @@ use crate::{
         info::{MemdevInfo, MemoryRegionInfo},
         numa::Numa,
     },
-    mem::{BlockExists, MapError, Mapping, RamBlock, Region},
+    mem::{BlockExists, Edit, MapError, Mapping, RamBlock, Region},
     qapi::QmpError,
     qom::{Registry, objects::is_memory_backend},
 };
@@ -139,10 +139,7 @@ impl Ram {
         let mut mappings = Vec::new();
         for block in &self.blocks {
             map.blocks.add(&block.block)?;
-            let all = match block.backend.is_rom() {
-                true => Region::rom(&block.block),
-                false => Region::ram(&block.block),
-            };
+            let all = block.region();
             for piece in &block.pieces {
                 let name = match piece.guest_addr {
                     FOUR_GIB.. => "ram-above-4g",
@@ -156,9 +153,17 @@ impl Ram {
         Ok(mappings)
     }
 
-    /// Whether the guest can write to what lies below 1 MiB.
-    pub(crate) fn is_writable_at_start(&self) -> bool {
-        !self.blocks.first().is_some_and(|block| block.backend.is_rom())
+    /// Shows what of the RAM reaches into `low`, which stands for guest memory from 0 on, by regions of its own.
+    pub(crate) fn plug_low(&self, edit: &mut Edit<'_>, low: &Region) -> Result<Vec<Mapping>, MapError> {
+        let mut mappings = Vec::new();
+        for block in &self.blocks {
+            for piece in block.pieces.iter().filter(|piece| piece.guest_addr < low.len()) {
+                let size = piece.size.min(low.len() - piece.guest_addr);
+                let part = Region::alias("ram-below-1m", &block.region(), piece.offset, size);
+                mappings.push(edit.map(low, piece.guest_addr, &part, 0)?);
+            }
+        }
+        Ok(mappings)
     }
 
     /// Bytes of the memory of a NUMA node.
@@ -184,6 +189,16 @@ impl Ram {
     /// The backends as `query-memdev` shows them.
     pub(crate) fn memdevs(&self) -> Vec<MemdevInfo> {
         self.blocks.iter().map(|block| block.backend.info()).collect()
+    }
+}
+
+impl Block {
+    /// A new region of all of it.
+    fn region(&self) -> Region {
+        match self.backend.is_rom() {
+            true => Region::rom(&self.block),
+            false => Region::ram(&self.block),
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     resources::Resources,
     rtc::BootOrder,
     saved::CopiedTables,
+    shadow::Shadows,
     split::SplitChips,
     tables::Facts,
     vcpus::Vcpus,
@@ -32,7 +33,7 @@ use crate::{
         x86_64::{self, AccelVm, Accelerator, VmSpec, X86Exits},
     },
     cpu::x86::{IrqChip, Processor},
-    devices::{Notifier, ResetKind, SharedDevice, fw_cfg::FwCfg, pm::Pm, ports},
+    devices::{Notifier, ResetKind, SharedDevice, fw_cfg::FwCfg, pci::Shadow, pm::Pm, ports},
     io::{EventLoop, GuestClock},
     irq::{Inputs, Lines, Router},
     machine::{
@@ -132,10 +133,12 @@ impl Vm {
             size: ram.size_of_node(*node),
         });
         let nodes = nodes.collect();
-        let mut boot = Boot::open(config, options.max_firmware)?;
-        if let Boot::Firmware(firmware) = &mut boot {
-            mappings.extend(firmware.plug_into(&board.map, ram.is_writable_at_start())?);
+        let boot = Boot::open(config, options.max_firmware)?;
+        if let Boot::Firmware(firmware) = &boot {
+            mappings.extend(firmware.plug_into(&board.map)?);
         }
+        let shadow = if boot.is_direct() { Shadow::Ram } else { Shadow::Rom };
+        let shadows = Arc::new(Shadows::new(&board.map, &ram, shadow)?);
         accel.create_interrupt_controllers()?;
         let router = Router::new(Arc::clone(&accel).interrupts());
         let time = Arc::new(GuestClock::default());
@@ -162,6 +165,7 @@ impl Vm {
             options: &options,
             registry: &registry,
             board: &board,
+            shadows: &shadows,
             lines: &lines,
             router: &router,
             clock: &time,
@@ -237,7 +241,6 @@ impl Vm {
     /// # Errors
     /// When KVM refuses to set the clock, or guest memory cannot be written.
     pub fn start(&self) -> Result<(), Error> {
-        lock(&self.boot).complete(&self.board.map.memory.ram())?;
         let mut clock = lock(&self.kvmclock);
         if let KvmClock::Stopped(at) = *clock {
             self.accel.clock().set(at).map_err(PcError::SetClock)?;
@@ -280,11 +283,6 @@ impl Vm {
     /// How the guest starts.
     pub(super) fn boot(&self) -> MutexGuard<'_, Boot> {
         lock(&self.boot)
-    }
-
-    /// Puts what of firmware lies in RAM there.
-    pub(super) fn complete_firmware(&self) -> Result<(), Error> {
-        Ok(lock(&self.boot).complete(&self.board.map.memory.ram())?)
     }
 
     /// Presses the power button.
@@ -408,7 +406,6 @@ impl Vm {
     /// # Errors
     /// When memory that the kernel has promised cannot be read.
     pub fn read_physical(&self, addr: u64, data: &mut [u8]) -> Result<(), Error> {
-        lock(&self.boot).complete(&self.board.map.memory.ram())?;
         data.fill(0);
         let last = addr
             .saturating_add(u64::try_from(data.len()).unwrap_or(u64::MAX))
@@ -563,7 +560,6 @@ impl Vm {
     /// # Errors
     /// When there is neither at part of the range; what lies before has been written.
     pub fn write_physical(&self, addr: u64, data: &[u8]) -> Result<(), Error> {
-        lock(&self.boot).complete(&self.board.map.memory.ram())?;
         let view = self.board.map.memory.view();
         let (mut at, mut data) = (addr, data);
         while !data.is_empty() {

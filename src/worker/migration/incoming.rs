@@ -143,7 +143,6 @@ impl Migration {
 
     /// Takes the guest over. Returns what it was doing, and whether the source waits to be told.
     async fn load(&self, core: &Core, guest: &dyn Migratable, channel: &Channel) -> Result<(String, bool), Error> {
-        guest.expect_memory();
         let memory = guest.memory()?;
         let refused = |error: StateError| Error::generic(error.to_string());
         let mut loader = guest.loader().map_err(refused)?;

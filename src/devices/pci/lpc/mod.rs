@@ -26,10 +26,8 @@ const PIRQ: [usize; 2] = [0x60, 0x68];
 const PIRQ_OFF: u8 = 0x80;
 /// Which ports at usual places belong to devices behind the bridge: bit 0 the first serial port, bit 1 the second.
 const DECODED: usize = 0x82;
-/// General power management.
-const GEN_PMCON: usize = 0xa0;
-/// Root complex registers.
-const RCBA: usize = 0xf0;
+/// Registers that belong to the chipset; unused ones keep what is written.
+const CHIPSET: usize = 0x40;
 
 /// The QOM type.
 pub static LPC: TypeInfo = TypeInfo {
@@ -100,15 +98,12 @@ impl Lpc {
         let mut config = ConfigSpace::new(0x8086, 0x2918, [6, 1, 0], 2)
             .with_subsystem(0x1af4, 0x1100)
             .with_multifunction(true);
+        config.allow_write(CHIPSET, &[0xff; 0x100 - CHIPSET]);
         config.set(PM_BASE, &[1]);
-        config.allow_write(PM_BASE, &[0x80, 0xff]);
-        config.allow_write(ACPI_CONTROL, &[ACPI_ENABLE | 7]);
+        config.allow_write(PM_BASE, &[0x87, 0xff, 0, 0]);
         for at in PIRQ {
             config.set(at, &[PIRQ_OFF; 4]);
-            config.allow_write(at, &[0x8f; 4]);
         }
-        config.allow_write(GEN_PMCON, &[0xff; 2]);
-        config.allow_write(RCBA, &[0x01, 0xc0, 0xff, 0xff]);
         let mut lpc = Self {
             config: config.sealed(),
             pm_base_at_reset,

@@ -28,12 +28,6 @@ pub(crate) enum BootError {
     /// A block of the firmware's name is there already.
     #[error(transparent)]
     Block(#[from] BlockExists),
-    /// There is nothing to copy the firmware's end to.
-    #[error("no RAM at 0x{0:x} for the PC BIOS")]
-    NoRam(u64),
-    /// The firmware cannot be copied.
-    #[error("the PC BIOS: {0}")]
-    Rom(GuestMemoryError),
     /// A file that goes into the guest cannot be opened.
     #[error("could not open {what} file '{}': {}", path.display(), reason(error))]
     Open {

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use vm_memory::{GuestAddress, GuestMemory, Permissions, ReadVolatile, VolatileMemory};
+use vm_memory::{ReadVolatile, VolatileMemory};
 
 use super::error::{BootError, FirmwareFault};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
             memory_map::MemoryMap,
         },
     },
-    mem::{GuestRam, Mapping, RamBlock, Region},
+    mem::{Mapping, RamBlock, Region},
 };
 
 /// The firmware of a machine that names none.
@@ -28,7 +28,9 @@ const BLOCK: &str = "pc.bios";
 /// The ROM's size is a multiple of this.
 const ALIGN: usize = 64 << 10;
 /// How much of the ROM's end shows below 1 MiB.
-const LOW_SIZE: usize = 128 << 10;
+const LOW_SIZE: u64 = 128 << 10;
+/// Of what shows below 1 MiB, over the room for the ROMs of cards.
+const LOW_PRIORITY: i32 = 2;
 
 /// A ROM.
 #[derive(Debug)]
@@ -36,10 +38,6 @@ pub(crate) struct Firmware {
     /// Its file, as it was named.
     name: String,
     rom: Arc<RamBlock>,
-    /// Whether a copy of the end of the ROM shows below 1 MiB, rather than the ROM itself.
-    is_copied: bool,
-    /// Whether the end of the ROM shows below 1 MiB.
-    is_shadowed: bool,
 }
 
 impl Firmware {
@@ -54,8 +52,6 @@ impl Firmware {
         Ok(Self {
             name: name.display().to_string(),
             rom,
-            is_copied: true,
-            is_shadowed: false,
         })
     }
 
@@ -69,74 +65,24 @@ impl Firmware {
         }
     }
 
-    /// Shows the ROM below 4 GiB, and its end below 1 MiB if there is no RAM for a copy, for as long as what is returned
-    /// lives.
-    pub(crate) fn plug_into(&mut self, map: &MemoryMap, has_low_ram: bool) -> Result<Vec<Mapping>, BootError> {
+    /// Shows the ROM below 4 GiB, and its end below 1 MiB, for as long as what is returned lives.
+    pub(crate) fn plug_into(&self, map: &MemoryMap) -> Result<Vec<Mapping>, BootError> {
         map.blocks.add(&self.rom)?;
         let (all, len) = (Region::rom(&self.rom), self.rom.len() as u64);
-        let mapping = map.topology.map(&map.pci, FOUR_GIB - len, &all, 0);
-        let mut mappings = vec![mapping?];
-        self.is_copied = has_low_ram;
-        if !has_low_ram {
-            let low = self.low_size() as u64;
-            let part = Region::alias("isa-bios", &all, len - low, low);
-            let mapping = map.topology.map(&map.system, ONE_MIB - low, &part, 1);
-            mappings.push(mapping?);
-        }
-        Ok(mappings)
-    }
-
-    /// Makes sure that there is RAM for the ROM's end below 1 MiB, and lets [`Self::shadow`] copy it again.
-    pub(crate) fn load(&mut self, memory: &GuestRam) -> Result<(), BootError> {
-        if !self.is_copied {
-            return Ok(());
-        }
-        let len = self.low_size();
-        let start = ONE_MIB - len as u64;
-        if !memory.check_range(GuestAddress(start), len, Permissions::Write) {
-            return Err(BootError::NoRam(start));
-        }
-        self.is_shadowed = false;
-        Ok(())
-    }
-
-    /// Copies the ROM's end below 1 MiB, unless that was done since the last reset. That is RAM which firmware may write
-    /// to, as after it has been shadowed. Left to when somebody looks there: the first page of a guest's memory that is
-    /// touched may cost as much as 2 MiB, which a guest that is only prepared need not have.
-    pub(crate) fn shadow(&mut self, memory: &GuestRam) -> Result<(), BootError> {
-        if self.is_shadowed || !self.is_copied {
-            return Ok(());
-        }
-        let size = self.low_size();
-        let mut low = vec![0; size];
-        self.rom
-            .read((self.rom.len() - size) as u64, &mut low)
-            .map_err(BootError::Rom)?;
-        super::put(memory, ONE_MIB - size as u64, &low)?;
-        self.is_shadowed = true;
-        Ok(())
-    }
-
-    /// Says that what lies below 1 MiB comes from elsewhere: the copy of the ROM's end is among it, or was, and is not made.
-    pub(crate) fn leave_low_memory(&mut self) {
-        self.is_shadowed = true;
-    }
-
-    /// Copies what the ROM has for a range below 1 MiB there, as far as its end reaches that far down.
-    pub(crate) fn copy_to(&self, memory: &GuestRam, range: std::ops::Range<u64>) -> Result<(), BootError> {
-        let start = range.start.max(ONE_MIB - self.low_size() as u64);
-        if !self.is_copied || start >= range.end {
-            return Ok(());
-        }
-        let mut bytes = vec![0; usize::try_from(range.end - start).unwrap_or_default()];
-        let offset = self.rom.len() as u64 - (ONE_MIB - start);
-        self.rom.read(offset, &mut bytes).map_err(BootError::Rom)?;
-        super::put(memory, start, &bytes)
+        let low = self.low_size();
+        let part = Region::alias("isa-bios", &all, len - low, low);
+        let mappings = map.topology.change(|edit| {
+            Ok(vec![
+                edit.map(&map.pci, FOUR_GIB - len, &all, 0)?,
+                edit.map(&map.pci, ONE_MIB - low, &part, LOW_PRIORITY)?,
+            ])
+        });
+        Ok(mappings?)
     }
 
     /// Bytes of the ROM's end that show below 1 MiB.
-    fn low_size(&self) -> usize {
-        self.rom.len().min(LOW_SIZE)
+    fn low_size(&self) -> u64 {
+        LOW_SIZE.min(self.rom.len() as u64)
     }
 }
 

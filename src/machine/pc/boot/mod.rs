@@ -73,15 +73,7 @@ impl Boot {
     ) -> Result<BootState, BootError> {
         match self {
             Self::Direct(direct) => direct.load(ram, split, tables),
-            Self::Firmware(firmware) => firmware.load(ram).map(|()| BootState::PowerOn),
-        }
-    }
-
-    /// Completes what [`Self::load`] has begun: before the guest runs, or its memory is looked at.
-    pub(crate) fn complete(&mut self, ram: &GuestRam) -> Result<(), BootError> {
-        match self {
-            Self::Direct(_) => Ok(()),
-            Self::Firmware(firmware) => firmware.shadow(ram),
+            Self::Firmware(_) => Ok(BootState::PowerOn),
         }
     }
 

@@ -181,13 +181,18 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// The host bridge, which maps configuration space into memory.
+    /// The host bridge, which maps configuration space into memory, and ROM or RAM below 1 MiB.
     fn add_host_bridge(&mut self) -> Result<Arc<Mutex<Mch>>, Error> {
         let mch = Arc::new(Mutex::new(Mch::new(self.with.direct_boot)));
         let (mmconfig, bridge) = (Arc::new(MmConfig::new(Arc::clone(&self.pci))), Arc::clone(&mch));
         let shown = Mutex::new(None::<(Range<u64>, Mapping)>);
+        let shadows = Arc::clone(self.with.shadows);
         let hook = move |board: &Board| {
-            let wanted = bridge.lock().unwrap_or_else(PoisonError::into_inner).mmconfig();
+            let (wanted, below) = {
+                let bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
+                (bridge.mmconfig(), bridge.shadows())
+            };
+            shadows.follow(&board.map, below);
             let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
             if shown.as_ref().map(|(range, _)| range) == wanted.as_ref() {
                 return;

@@ -4,7 +4,6 @@ use std::cmp::Reverse;
 use std::sync::{OnceLock, PoisonError};
 
 use super::Vm;
-use crate::devices::pci::Mch;
 use crate::machine::pc::boot::Boot;
 use crate::machine::saved::{Migratable, StateLoader, StreamBlock, StreamMemory};
 use crate::mem::RamBlock;
@@ -13,13 +12,11 @@ use crate::vmstate::{SavedSection, StateError};
 
 /// Blocks that this machine keeps elsewhere: name, length, the longest that is taken, and the file of the firmware
 /// configuration device that has the content. They are made when a guest moves first. What comes in them is handed on, and
-/// has no effect: the tables are made anew when the guest restarts, and nobody reads them before. The option ROMs below 1 MiB
-/// lie under RAM once firmware has run.
-const COPIES: [(&str, u64, u64, Option<&str>); 4] = [
-    ("/rom@etc/acpi/tables", 0x2_0000, 0x20_0000, Some("etc/acpi/tables")),
-    ("pc.rom", 0x2_0000, 0x2_0000, None),
-    ("/rom@etc/table-loader", 0x1000, 0x1_0000, Some("etc/table-loader")),
-    ("/rom@etc/acpi/rsdp", 0x1000, 0x1000, Some("etc/acpi/rsdp")),
+/// has no effect: the tables are made anew when the guest restarts, and nobody reads them before.
+const COPIES: [(&str, u64, u64, &str); 3] = [
+    ("/rom@etc/acpi/tables", 0x2_0000, 0x20_0000, "etc/acpi/tables"),
+    ("/rom@etc/table-loader", 0x1000, 0x1_0000, "etc/table-loader"),
+    ("/rom@etc/acpi/rsdp", 0x1000, 0x1000, "etc/acpi/rsdp"),
 ];
 /// The block of firmware.
 const FIRMWARE: &str = "pc.bios";
@@ -39,7 +36,7 @@ impl Vm {
             let size = usize::try_from(*max).map_err(|error| failed(&error))?;
             let block = RamBlock::anonymous(*name, size).map_err(|error| failed(&error))?;
             let fw_cfg = self.fw_cfg.lock().unwrap_or_else(PoisonError::into_inner);
-            let content = file.and_then(|file| fw_cfg.file(file)).unwrap_or_default();
+            let content = fw_cfg.file(file).unwrap_or_default();
             block.write(0, content).map_err(|error| failed(&error))?;
             Ok(StreamBlock {
                 name: (*name).to_owned(),
@@ -50,25 +47,6 @@ impl Vm {
         });
         let blocks = blocks.collect::<Result<Vec<_>, Error>>()?;
         Ok(made.get_or_init(|| blocks))
-    }
-}
-
-impl Vm {
-    /// Elsewhere, ROM shows below 1 MiB where firmware has not told otherwise; here a copy of it lies in RAM, which has come
-    /// without it.
-    pub(super) fn copy_rom_low(&self) -> Result<(), Error> {
-        let Some((_, bridge)) = self.devices.pci.on_root_bus("mch") else {
-            return Ok(());
-        };
-        let ranges: Vec<_> = {
-            let bridge = bridge.lock().unwrap_or_else(PoisonError::into_inner);
-            Mch::rom_ranges(bridge.config()).collect()
-        };
-        let ram = self.board.map.memory.ram();
-        match &*self.boot() {
-            Boot::Firmware(firmware) => Ok(ranges.into_iter().try_for_each(|range| firmware.copy_to(&ram, range))?),
-            Boot::Direct(_) => Ok(()),
-        }
     }
 }
 
@@ -86,7 +64,6 @@ impl Migratable for Vm {
     }
 
     fn memory(&self) -> Result<StreamMemory, Error> {
-        self.complete_firmware()?;
         let block = |block: std::sync::Arc<RamBlock>| StreamBlock {
             name: block.id().to_owned(),
             len: block.len() as u64,
@@ -106,12 +83,6 @@ impl Migratable for Vm {
             unused,
             space: std::sync::Arc::clone(&self.board.map.memory),
         })
-    }
-
-    fn expect_memory(&self) {
-        if let Boot::Firmware(firmware) = &mut *self.boot() {
-            firmware.leave_low_memory();
-        }
     }
 
     fn save(&self, run_state: &str) -> Result<Vec<SavedSection>, StateError> {

@@ -133,7 +133,6 @@ impl Parts {
         vm.set_vcpu_states(self.vcpus)
             .map_err(|error| refused(error.to_string()))?;
         vm.remap();
-        vm.copy_rom_low().map_err(|error| refused(error.desc))?;
         Ok(self.global.runstate)
     }
 }
