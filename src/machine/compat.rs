@@ -33,7 +33,9 @@ const fn row(type_name: &'static str, property: &'static str, value: &'static st
 static COMPAT: &[Compat] = &[
     row("pci-device", "x-pcie-ext-tag", "false", (9, 1)),
     row("generic-pc-machine", "smbios-entry-point-type", "64", (8, 2)),
+    row("pcie-root-port", "x-pci-express-writeable-slt-bug", "true", (8, 1)),
     row("generic-pc-machine", "smbios-entry-point-type", "32", (8, 0)),
+    row("pcie-root-port", "x-pcie-err-unc-mask", "false", (7, 2)),
     row("ICH9-LPC", "noreboot", "true", (7, 2)),
 ];
 

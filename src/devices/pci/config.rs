@@ -113,11 +113,18 @@ impl ConfigSpace {
         self.allow_clear(0x1e, &STATUS_CLEAR.to_le_bytes());
         self.allow_write(0x20, &[0xf0, 0xff, 0xf0, 0xff, 0xf0, 0xff, 0xf0, 0xff]);
         self.allow_write(0x28, &[0xff; 8]);
-        self.allow_write(0x30, &[0xff; 4]);
-        self.allow_write(0x3e, &[0x7f, 0]);
-        // 32 bits of I/O addresses, 64 bits of prefetchable memory addresses.
-        self.set(0x1c, &[1, 1]);
-        self.set(0x24, &[1, 0, 1, 0]);
+        self.allow_write(0x3e, &[0x5f, 0]);
+        self.allow_clear(0x3f, &[0x04]);
+        // No window is open: each ends before it starts. 16 bits of I/O addresses, 64 bits of prefetchable memory addresses.
+        self.set(0x1c, &[0xf0, 0]);
+        self.set(0x20, &[0xf0, 0xff, 0, 0, 0xf1, 0xff, 1, 0]);
+        self
+    }
+
+    /// Lets the guest keep what it likes in the bytes from the header's end to `size` that no capability takes.
+    #[must_use]
+    pub fn with_scratch(mut self, size: usize) -> Self {
+        self.writable[HEADER_END..size].fill(0xff);
         self
     }
 
@@ -159,6 +166,7 @@ impl ConfigSpace {
         self.next_capability = (at + 2 + body.len()).next_multiple_of(4);
         debug_assert!(self.next_capability <= EXTENDED);
         self.bytes[at] = id;
+        self.writable[at..self.next_capability].fill(0);
         self.capabilities.push(at..at + 2 + body.len());
         self.bytes[at + 1] = self.bytes[CAPABILITIES];
         self.set(at + 2, body);
@@ -178,6 +186,8 @@ impl ConfigSpace {
         let at = self.next_extended;
         self.next_extended = (at + 4 + body.len()).next_multiple_of(4);
         let header = u32::from(id) | u32::from(version & 0xf) << 16;
+        self.writable[at..self.next_extended].fill(0);
+        self.capabilities.push(at..at + 4 + body.len());
         self.set(at, &header.to_le_bytes());
         self.set(at + 4, body);
         if let Some(last) = self.last_extended.replace(at) {

@@ -86,17 +86,17 @@ pub(super) const LINK_WIDTHS: &[&str] = &["1", "2", "4", "8", "12", "16", "32"];
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Express {
     at: usize,
+    link: Link,
 }
 
 // Offsets in the capability.
 const DEVICE_CONTROL: usize = 0x08;
 const DEVICE_STATUS: usize = 0x0a;
-const LINK_CONTROL: usize = 0x10;
 const LINK_STATUS: usize = 0x12;
 const SLOT_CONTROL: usize = 0x18;
 const SLOT_STATUS: usize = 0x1a;
 const ROOT_CONTROL: usize = 0x1c;
-const ROOT_STATUS: usize = 0x20;
+const DEVICE_CAPABILITIES_2: usize = 0x24;
 const DEVICE_CONTROL_2: usize = 0x28;
 const LINK_CONTROL_2: usize = 0x30;
 
@@ -106,12 +106,18 @@ const LINK_ACTIVE_REPORTING: u32 = 1 << 20;
 const LINK_POWER_STATES: u32 = 1 << 10;
 /// Link capabilities: changes of the bandwidth can interrupt.
 const LINK_BANDWIDTH_NOTIFICATION: u32 = 1 << 21;
+/// Link status: speed and width.
+const LINK_BITS: u16 = 0x03ff;
+/// Link status: one lane of 2.5 GT/s, which is what endpoints have.
+const ENDPOINT_LINK: u16 = 0x0011;
+/// Device capabilities 2: forwards alternative routing-IDs, and prefixes from end to end, three at most.
+const FORWARDING: u32 = 0x0030_0020;
 /// Link status: the link is up.
 const LINK_ACTIVE: u16 = 1 << 13;
 
-/// Slot capabilities: attention button, power controller, attention and power indicators, hot plug, electromechanical
-/// interlock; commands take effect at once, so that there is nothing to wait for.
-const SLOT_HOTPLUG: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 6 | 1 << 17 | 1 << 18;
+/// Slot capabilities: attention button, power controller, attention and power indicators, hot plug, also by surprise,
+/// electromechanical interlock.
+const SLOT_HOTPLUG: u32 = 1 | 1 << 1 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 17;
 /// Slot control: power is off, indicators are off.
 const SLOT_INDICATORS_OFF: u16 = 3 << 6 | 3 << 8;
 const SLOT_POWER_OFF: u16 = 1 << 10;
@@ -129,15 +135,17 @@ impl Express {
         let tag = if slot.extended_tag { 1 << 5 } else { 0 };
         put(4, &(1_u32 << 15 | tag).to_le_bytes());
         put(0x0c, &(link.capabilities() | u32::from(port) << 24).to_le_bytes());
-        put(LINK_STATUS, &link.bits().to_le_bytes());
+        put(LINK_STATUS, &ENDPOINT_LINK.to_le_bytes());
         let features = if slot.hotplug { SLOT_HOTPLUG } else { 0 };
         put(0x14, &(features | u32::from(slot.number) << 19).to_le_bytes());
         let power = if slot.hotplug { SLOT_POWER_OFF } else { 0 };
         put(SLOT_CONTROL, &(SLOT_INDICATORS_OFF | power).to_le_bytes());
+        put(DEVICE_CAPABILITIES_2, &FORWARDING.to_le_bytes());
         put(0x2c, &link.supported_speeds().to_le_bytes());
         put(LINK_CONTROL_2, &link.target_speed().to_le_bytes());
         let express = Self {
             at: config.add_capability(ID, &body),
+            link,
         };
         express.open_registers(config);
         express
@@ -153,6 +161,30 @@ impl Express {
             let control = self.slot_control(config) & !SLOT_POWER_OFF & !(3 << 8) | 1 << 8;
             self.set_slot_control(config, control);
         }
+    }
+
+    /// Says whether the slot has power, as it is when the machine starts: it has where there is something in it. That, and
+    /// nothing else, shows of a device which ACPI tells of.
+    pub(super) fn set_powered(self, config: &mut ConfigSpace, powered: bool) {
+        let status = self.slot_status(config) & !SLOT_PRESENT;
+        self.set_slot_status(config, status);
+        self.set_link(config, false);
+        let control = self.slot_control(config) & !SLOT_POWER_OFF;
+        self.set_slot_control(config, control | if powered { 0 } else { SLOT_POWER_OFF });
+    }
+
+    /// What speed and width the link has come to, as the guest finds it when it looks: that of the device behind it, or all
+    /// that it is capable of where there is none.
+    pub(super) fn train(self, config: &mut ConfigSpace, occupied: bool) {
+        let bits = if occupied { ENDPOINT_LINK } else { self.link.bits() };
+        let status = config.u16(self.at + LINK_STATUS) & !LINK_BITS;
+        config.set(self.at + LINK_STATUS, &(status | bits).to_le_bytes());
+    }
+
+    /// Whether an access of `len` bytes at `at` reaches the status of the link.
+    pub(super) fn is_link_status(self, at: u16, len: usize) -> bool {
+        let at = usize::from(at);
+        at < self.at + LINK_STATUS + 2 && self.at + LINK_STATUS < at + len
     }
 
     /// Brings the link up or down.
@@ -186,23 +218,16 @@ impl Express {
 
     /// What the guest may change, and what it clears by writing ones.
     fn open_registers(self, config: &mut ConfigSpace) {
-        let writable: [(usize, u16); 6] = [
-            (DEVICE_CONTROL, 0x70ff),
-            (LINK_CONTROL, 0x01cb),
-            (SLOT_CONTROL, 0x1fff),
-            (ROOT_CONTROL, 0x001f),
-            (DEVICE_CONTROL_2, 0x7fff),
-            (LINK_CONTROL_2, 0x1fbf),
+        let writable: [(usize, u16); 4] = [
+            (DEVICE_CONTROL, 0x000f),
+            (SLOT_CONTROL, 0x0ff9),
+            (ROOT_CONTROL, 0x0007),
+            (DEVICE_CONTROL_2, 0x8020),
         ];
         for (register, mask) in writable {
             config.allow_write(self.at + register, &mask.to_le_bytes());
         }
-        let clearable: [(usize, u16); 4] = [
-            (DEVICE_STATUS, 0x000f),
-            (LINK_STATUS, 0xc000),
-            (SLOT_STATUS, 0x011f),
-            (ROOT_STATUS + 2, 0x0001),
-        ];
+        let clearable: [(usize, u16); 2] = [(DEVICE_STATUS, 0x000f), (SLOT_STATUS, 0x0019)];
         // Links come up and go down, and so do devices in slots.
         for register in [LINK_STATUS, SLOT_STATUS] {
             config.vary(self.at + register..self.at + register + 2);

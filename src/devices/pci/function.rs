@@ -40,6 +40,8 @@ pub trait Port {
     fn bus_numbers(&self) -> (u8, u8);
     /// Says whether a device is in the slot when the machine starts.
     fn set_occupied(&mut self, occupied: bool);
+    /// From now on ACPI tells the guest of what comes into the slot, and the port says nothing of it.
+    fn leave_to_acpi(&mut self);
     /// A device was put into the slot while the guest runs: tells it.
     fn plug(&mut self);
     /// The device in the slot was taken out while the guest runs.

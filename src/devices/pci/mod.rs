@@ -2,6 +2,7 @@
 
 mod config;
 mod endpoint;
+mod errors;
 mod express;
 mod function;
 mod interrupt;

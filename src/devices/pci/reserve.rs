@@ -121,7 +121,7 @@ mod tests {
         });
         config.write(0x1c, &[0xf0, 0xf0]);
         config.write(4, &[3, 0]);
-        assert_eq!((config.u16(0x1c), config.u16(4)), (0x0101, 2));
+        assert_eq!((config.u16(0x1c), config.u16(4)), (0x00f0, 2));
     }
 
     #[test]

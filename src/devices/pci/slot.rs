@@ -13,8 +13,6 @@ const POWER_INDICATOR_BLINKS: u16 = 2 << 8;
 const POWER_OFF: u16 = 1 << 10;
 /// Slot control: writing one turns the interlock; reads as zero.
 const INTERLOCK_TOGGLE: u16 = 1 << 11;
-/// Slot control: changes of the link interrupt. Its bit in the slot status is [`LINK_CHANGED`].
-const LINK_CHANGED_ENABLE: u16 = 1 << 12;
 
 /// Slot status: somebody pressed the attention button.
 const BUTTON_PRESSED: u16 = 1 << 0;
@@ -26,8 +24,6 @@ const COMMAND_COMPLETED: u16 = 1 << 4;
 const PRESENT: u16 = 1 << 6;
 /// Slot status: the interlock is engaged.
 const INTERLOCKED: u16 = 1 << 7;
-/// Slot status: the link came up or went down.
-const LINK_CHANGED: u16 = 1 << 8;
 
 /// What became of the wish to take a device out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +84,14 @@ impl HotplugSlot {
     /// A device was put in while the guest runs.
     pub(super) fn insert(&mut self, config: &mut ConfigSpace) -> Effect {
         self.express.set_link(config, true);
-        self.set_status(config, PRESENT | PRESENCE_CHANGED | BUTTON_PRESSED | LINK_CHANGED, 0);
+        self.set_status(config, PRESENT | PRESENCE_CHANGED | BUTTON_PRESSED, 0);
         self.look(config)
     }
 
     /// The device was taken out.
     pub(super) fn remove(&mut self, config: &mut ConfigSpace) -> Effect {
         self.express.set_link(config, false);
-        self.set_status(config, PRESENCE_CHANGED | LINK_CHANGED, PRESENT);
+        self.set_status(config, PRESENCE_CHANGED, PRESENT);
         self.look(config)
     }
 
@@ -161,8 +157,7 @@ impl HotplugSlot {
 
     fn look(&mut self, config: &ConfigSpace) -> Effect {
         let (control, status) = (self.express.slot_control(config), self.express.slot_status(config));
-        let link_changed = control & LINK_CHANGED_ENABLE != 0 && status & LINK_CHANGED != 0;
-        let event = control & status & EVENT_MASK != 0 || link_changed;
+        let event = control & status & EVENT_MASK != 0;
         let interrupting = self.supported && control & INTERRUPT_ENABLE != 0 && event;
         let before = std::mem::replace(&mut self.interrupting, interrupting);
         Effect {

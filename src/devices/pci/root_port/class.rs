@@ -51,6 +51,13 @@ pub(super) static ROOT_PORT: TypeInfo = TypeInfo {
             Default::Str("32"),
             "1/2/4/8/12/16/32",
         ),
+        PropertyInfo::new("x-pcie-err-unc-mask", PropertyKind::Bool, Default::Bool(true), "on/off"),
+        PropertyInfo::new(
+            "x-pci-express-writeable-slt-bug",
+            PropertyKind::Bool,
+            Default::Bool(false),
+            "on/off",
+        ),
     ],
 };
 
@@ -86,6 +93,8 @@ fn realize(values: &Values, place: PciPlace, site: &mut dyn Site) -> Result<Shar
         multifunction: place.multifunction,
         reserve: reserve.check().map_err(RealizeError::of)?,
         link: Link::from_names(text("x-speed"), text("x-width")).unwrap_or_default(),
+        masks_uncorrectable: values.boolean("x-pcie-err-unc-mask"),
+        writable_latency: values.boolean("x-pci-express-writeable-slt-bug"),
     };
     let notifier = site.notifier();
     let links = RootPortLinks {

@@ -9,6 +9,7 @@ pub use state::RootPortState;
 
 use super::{
     BarKind, ConfigSpace, Msix, MsixLayout, PciFunction, PciState, Pin, Port, SlotNumber, Unplug, UnplugError,
+    errors::{add_access_control, add_error_reporting},
     express::{Express, Link, PortType, Slot},
     reserve::Reserve,
     slot::{Effect, HotplugSlot},
@@ -25,6 +26,9 @@ use class::ROOT_PORT;
 /// Primary, secondary and subordinate bus numbers.
 const SECONDARY_BUS: usize = 0x19;
 const SUBORDINATE_BUS: usize = 0x1a;
+const SECONDARY_LATENCY: usize = 0x1b;
+/// Bytes of its configuration space.
+const EXTENDED_SIZE: usize = 4096;
 /// Capability: subsystem of a bridge.
 const CAPABILITY_SUBSYSTEM: u8 = 0x0d;
 /// Bytes of memory behind base address register 0: the MSI-X table and its pending bits.
@@ -56,6 +60,10 @@ pub struct RootPortConfig {
     pub reserve: Reserve,
     /// Its link.
     pub link: Link,
+    /// Whether the guest may mask uncorrectable errors.
+    pub masks_uncorrectable: bool,
+    /// Whether the guest may write to the latency timer behind it, which there is none of.
+    pub writable_latency: bool,
 }
 
 /// How a root port reaches the rest of the machine.
@@ -78,6 +86,8 @@ pub struct RootPort {
     msix: Msix,
     ejected: Arc<dyn Fn() + Send + Sync>,
     occupied: bool,
+    /// ACPI tells of what comes into the slot, so that the port does not.
+    told_by_acpi: bool,
     /// The guest let the device go, and it is still there.
     released: bool,
     place: SlotNumber,
@@ -90,7 +100,11 @@ impl RootPort {
         let mut space = ConfigSpace::new(0x1b36, 0x000c, [6, 4, 0], 0)
             .into_bridge()
             .with_multifunction(config.multifunction)
-            .with_interrupt_pin(1);
+            .with_interrupt_pin(1)
+            .with_scratch(EXTENDED_SIZE);
+        if config.writable_latency {
+            space.allow_write(SECONDARY_LATENCY, &[0xff]);
+        }
         space.add_capability(CAPABILITY_SUBSYSTEM, &[0, 0, 0x36, 0x1b, 0, 0]);
         space.add_bar(0, BarKind::Memory32, BAR_SIZE);
         let msix = Msix::add(&mut space, VECTORS, links.msi);
@@ -101,6 +115,8 @@ impl RootPort {
         };
         let express = Express::add_port(&mut space, PortType::RootPort, config.port, slot, config.link);
         config.reserve.add(&mut space);
+        add_error_reporting(&mut space, config.masks_uncorrectable);
+        add_access_control(&mut space);
         let mut port = Self {
             config: space.sealed(),
             express,
@@ -109,6 +125,7 @@ impl RootPort {
             msix,
             ejected: links.ejected,
             occupied: false,
+            told_by_acpi: false,
             released: false,
             place: SlotNumber {
                 chassis: config.chassis,
@@ -116,8 +133,17 @@ impl RootPort {
                 hotplug: config.hotplug,
             },
         };
-        port.slot.resume(&port.config);
+        port.show_slot();
         port
+    }
+
+    /// Shows what is in the slot, as after a reset.
+    fn show_slot(&mut self) {
+        match self.told_by_acpi {
+            true => self.express.set_powered(&mut self.config, self.occupied),
+            false => self.express.set_present(&mut self.config, self.occupied),
+        }
+        self.slot.resume(&self.config);
     }
 
     fn act(&mut self, effect: Effect) {
@@ -162,8 +188,7 @@ impl Device for RootPort {
         self.config.reset();
         self.msix.reset();
         self.released = false;
-        self.express.set_present(&mut self.config, self.occupied);
-        self.slot.resume(&self.config);
+        self.show_slot();
     }
 
     fn reset_hold(&mut self, _: ResetKind) {
@@ -182,8 +207,12 @@ impl Port for RootPort {
 
     fn set_occupied(&mut self, occupied: bool) {
         self.occupied = occupied;
-        self.express.set_present(&mut self.config, occupied);
-        self.slot.resume(&self.config);
+        self.show_slot();
+    }
+
+    fn leave_to_acpi(&mut self) {
+        self.told_by_acpi = true;
+        self.show_slot();
     }
 
     fn plug(&mut self) {
@@ -224,6 +253,13 @@ impl PciFunction for RootPort {
 
     fn config_mut(&mut self) -> &mut ConfigSpace {
         &mut self.config
+    }
+
+    fn config_read(&mut self, at: u16, data: &mut [u8]) {
+        if self.express.is_link_status(at, data.len()) {
+            self.express.train(&mut self.config, self.occupied);
+        }
+        self.config.read(at, data);
     }
 
     fn config_written(&mut self, at: u16, len: usize) {

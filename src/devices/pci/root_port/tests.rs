@@ -1,6 +1,7 @@
 use super::*;
-use crate::devices::testing::{CountingLine, Messages, move_state};
-use crate::vmstate::recorded::check_round_trips;
+use crate::devices::testing::{CountingLine, Messages, move_state, saved};
+use crate::vmstate::load_whole;
+use crate::vmstate::recorded::{check_round_trips, sections};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -164,6 +165,100 @@ fn a_restored_port_goes_on_interrupting() {
     let mut other = Bench::hotplug();
     move_state(&mut one.port, &mut other.port);
     assert!(other.line.is_high());
+}
+
+#[test]
+fn a_link_is_trained_when_the_guest_looks() {
+    let mut bench = Bench::hotplug();
+    let look = |bench: &mut Bench| {
+        let mut data = [0; 2];
+        let at = bench.express() + 0x12;
+        bench.port.config_read(at, &mut data);
+        u16::from_le_bytes(data)
+    };
+    assert_eq!(bench.read(0x12), 0x0011, "nobody has looked yet");
+    assert_eq!(look(&mut bench), 0x0204, "all that the port can do");
+    bench.port.set_occupied(true);
+    assert_eq!(look(&mut bench), 0x2011);
+    bench.port.leave_to_acpi();
+    assert_eq!(look(&mut bench), 0x0011, "ACPI tells whether it is up");
+}
+
+/// A port as in the recorded streams; `state` came from it.
+fn like(state: &RootPortState, release: (u16, u16)) -> Bench {
+    let config = &state.pci.config;
+    let mut bench = Bench::new(RootPortConfig {
+        port: config[0x63],
+        chassis: 1,
+        slot: 0,
+        hotplug: true,
+        extended_tag: release >= (9, 2),
+        multifunction: config[0x0e] & 0x80 != 0,
+        masks_uncorrectable: release >= (8, 0),
+        writable_latency: release < (8, 2),
+        ..RootPortConfig::default()
+    });
+    bench.port.leave_to_acpi();
+    bench
+}
+
+#[test]
+fn recorded_ports_are_this_one() {
+    let blank = Bench::new(RootPortConfig::default()).port.state();
+    // Release 7 lit the power indicator of a slot that is not empty; the guest may change it.
+    const INDICATORS: usize = 0x6d;
+    let streams = [
+        ("q35-7.2-virtio", (7, 2), Some(INDICATORS)),
+        ("q35-10.2-virtio", (10, 2), Some(usize::MAX)),
+        ("q35-10.2-virtio-bios", (10, 2), None),
+        ("q35-10.2-linux-devices", (10, 2), None),
+    ];
+    for (stream, release, but) in streams {
+        let recorded = sections(stream, "pcie-root-port");
+        assert!(!recorded.is_empty(), "{stream}");
+        for section in recorded {
+            let mut state = blank.clone();
+            load_whole(&mut state, section.version, &section.bytes()).unwrap();
+            let mut bench = like(&state, release);
+            bench.port.set_occupied(state.pci.config[INDICATORS] & 4 == 0);
+            if let Some(but) = but {
+                let own = bench.port.state().pci.config;
+                let differs = (0..own.len()).find(|at| own[*at] != state.pci.config[*at] && *at != but);
+                assert_eq!(differs, None, "{stream}: {}", section.name);
+            }
+            let bytes = section.bytes();
+            bench
+                .port
+                .set_state(state)
+                .unwrap_or_else(|error| panic!("{stream}: {}: {error}", section.name));
+            assert_eq!(saved(&mut bench.port)[0].1, bytes, "{stream}: {}", section.name);
+        }
+    }
+}
+
+#[test]
+fn the_guest_changes_what_it_changes_on_qemu() {
+    let mut bench = Bench::new(RootPortConfig {
+        hotplug: true,
+        masks_uncorrectable: true,
+        ..RootPortConfig::default()
+    });
+    let before = bench.port.state().pci.config;
+    bench.port.config_mut().write(0, &[0xff; 4096]);
+    let after = bench.port.state().pci.config;
+    let changed =
+        |range: std::ops::Range<usize>| -> Vec<u8> { range.map(|at| (after[at] ^ before[at]) & after[at]).collect() };
+    assert_eq!(changed(0x3c..0x40), [0xff, 0, 0x5f, 0]);
+    assert_eq!(
+        changed(0x40..0x54),
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0]
+    );
+    assert_eq!(changed(0x5c..0x60), [0x0f, 0, 0, 0]);
+    assert_eq!(changed(0x7c..0x80), [0x20, 0x80, 0, 0]);
+    assert_eq!(changed(0x90..0x100), [0xff; 0x70]);
+    assert_eq!(changed(0x12c..0x130), [7, 0, 0, 0]);
+    assert_eq!(changed(0x14c..0x150), [0, 0, 0x5f, 0]);
+    assert_eq!(changed(0x150..0x1000), [0xff; 0xeb0]);
 }
 
 #[test]

@@ -375,14 +375,14 @@ fn number_ports(topology: &Topology<Slot>, bus: BusId, next: &mut u32) {
     let mut functions: Vec<_> = topology.functions(bus).collect();
     functions.reverse();
     for (addr, function) in functions {
-        if lock(&function.device.function)
-            .as_port()
-            .is_some_and(|port| port.number().hotplug)
-        {
+        let mut port = lock(&function.device.function);
+        if let Some(port) = port.as_port().filter(|port| port.number().hotplug) {
+            port.leave_to_acpi();
             // Ports are numbered once: none comes later.
             let _ = function.device.number.set(*next);
             *next += 1;
         }
+        drop(port);
         if let Some(behind) = topology.bus_behind((bus, addr)) {
             number_ports(topology, behind, next);
         }
