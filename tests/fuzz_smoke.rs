@@ -13,6 +13,8 @@ mod frames;
 mod migration;
 #[path = "../fuzz/src/properties.rs"]
 mod properties;
+#[path = "../fuzz/src/qcow2.rs"]
+mod qcow2;
 #[path = "../fuzz/src/session.rs"]
 mod session;
 #[path = "../fuzz/src/virtqueue.rs"]
@@ -194,4 +196,12 @@ fn saved_states() {
 fn streams() {
     migration::run(&migration::seed());
     smoke(migration::run, &[&migration::seed()]);
+}
+
+#[test]
+fn images() {
+    let seeds = qcow2::seeds();
+    assert_eq!(seeds.len(), 3);
+    let seeds: Vec<&[u8]> = seeds.iter().map(Vec::as_slice).collect();
+    smoke(qcow2::run, &seeds);
 }

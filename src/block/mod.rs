@@ -21,6 +21,7 @@ mod file;
 pub(crate) mod memory;
 mod node;
 mod pool;
+pub mod qcow2;
 #[cfg(test)]
 pub(crate) mod testing;
 
