@@ -43,6 +43,8 @@ pub(super) struct GuestLine {
 pub(super) enum LineKind {
     /// Whoever is there, or is next.
     Stream,
+    /// The same, and the guest says when it has its end open.
+    Port,
     /// The client that the worker last said to have heard of, and nobody else.
     Conversation,
 }
@@ -52,6 +54,9 @@ impl GuestLine {
     pub(super) fn start(front: FrontEnd, kind: LineKind) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = line::line()?;
         let line = Arc::new(raw_fd::watch_or_close(ours)?);
+        if kind == LineKind::Port {
+            front.writer.set_open(false);
+        }
         let task = tokio::spawn(carry(Arc::clone(&line), front, kind));
         Ok((Self { line, task }, theirs))
     }
@@ -77,7 +82,7 @@ impl GuestLine {
 async fn carry(line: Arc<AsyncFd<OwnedFd>>, front: FrontEnd, kind: LineKind) {
     let FrontEnd { mut reader, writer } = front;
     let writer = match kind {
-        LineKind::Stream => writer.unbound(),
+        LineKind::Stream | LineKind::Port => writer.unbound(),
         LineKind::Conversation => writer,
     };
     let unheard = AtomicUsize::new(0);
@@ -114,7 +119,7 @@ async fn carry_in(line: &AsyncFd<OwnedFd>, reader: &mut FrontReader, unheard: &A
 /// Until the worker closes its end. In a conversation `unheard` is how many clients the worker has not answered for.
 async fn carry_out(line: &AsyncFd<OwnedFd>, writer: &FrontWriter, kind: LineKind, unheard: &AtomicUsize) {
     loop {
-        let is_for_somebody = || kind == LineKind::Stream || unheard.load(Ordering::Relaxed) == 0;
+        let is_for_somebody = || kind != LineKind::Conversation || unheard.load(Ordering::Relaxed) == 0;
         match line.async_io(Interest::READABLE, line::receive_packet).await {
             Ok(Some(Packet::Data(bytes))) if is_for_somebody() => writer.send(bytes).await,
             Ok(Some(Packet::Opened)) if kind == LineKind::Conversation => {
@@ -124,6 +129,8 @@ async fn carry_out(line: &AsyncFd<OwnedFd>, writer: &FrontWriter, kind: LineKind
                     return;
                 }
             }
+            Ok(Some(Packet::Opened)) if kind == LineKind::Port => writer.set_open(true),
+            Ok(Some(Packet::Closed)) if kind == LineKind::Port => writer.set_open(false),
             // A guest has nothing else to say.
             Ok(Some(Packet::Data(_) | Packet::Opened | Packet::Closed | Packet::Break)) => {}
             Ok(None) | Err(_) => return,

@@ -427,6 +427,11 @@ impl FrontWriter {
         drop(self.output.reserve().await);
     }
 
+    /// Says whether the front end takes bytes.
+    pub(super) fn set_open(&self, open: bool) {
+        self.port.set_frontend_open(open);
+    }
+
     fn generation(&self) -> Option<u64> {
         let generation = self.generation.as_ref()?;
         Some(generation.load(Ordering::Relaxed))

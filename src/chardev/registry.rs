@@ -310,6 +310,14 @@ impl ChardevRegistry {
         self.connect_line(id, LineKind::Stream).await
     }
 
+    /// As [`Self::connect_guest`], for a device whose guest has not opened it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn connect_port(&self, id: &str) -> Result<OwnedFd, ChardevError> {
+        self.connect_line(id, LineKind::Port).await
+    }
+
     /// As [`Self::connect_guest`], for what is said to one client and means nothing to the next.
     ///
     /// # Errors

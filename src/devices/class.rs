@@ -14,6 +14,7 @@ use super::{Clock, Notifier, SharedDevice};
 use crate::io::Handle;
 use crate::irq::{IrqLine, MsiSource, NoSuchLine};
 use crate::mem::{AddressSpace, MapError, Region};
+use crate::qapi;
 use crate::qom::{TypeInfo, Values};
 
 /// A type of device, as [`super::classes`] lists it.
@@ -105,12 +106,15 @@ pub struct Characters {
 /// Why a device cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RealizeError {
-    /// There is no character device of this id that it could have.
-    #[error("there is no character device '{0}'")]
-    NoChardev(String),
+    /// It cannot have the character device of this id.
+    #[error("character device '{0}': {1}")]
+    NoChardev(String, #[source] qapi::Error),
     /// There is no object of this id that would do.
     #[error("Device '{0}' not found")]
     NoObject(String),
+    /// The host has no room for what serves its character device.
+    #[error("character devices: {0}")]
+    NoStream(io::Error),
     /// The host has no room for a thread.
     #[error("cannot start the thread of devices: {0}")]
     NoThread(io::Error),

@@ -161,7 +161,9 @@ messages! {
     pub enum MonitorRequest {
         /// One end of a line (`chardev::line`) to this character device.
         OpenChardev(String),
-        /// The same, for what is said to one client and means nothing to the next: what the worker sends after it was told
+        /// The same, for a device that its guest has not opened: `frontend-open` is what the worker says of it.
+        OpenPort(String),
+        /// The same as the first, for what is said to one client and means nothing to the next: what the worker sends after it was told
         /// of a client, and before it has said the same back, goes nowhere.
         OpenConversation(String),
         /// What a guest leaves through: a `MigrationAddress` in JSON.

@@ -11,17 +11,21 @@ use crate::qapi::{Error, ErrorClass};
 
 /// For each character device by id, the guest's ends of its lines: several where it is multiplexed.
 #[derive(Debug, Default)]
-pub struct Chardevs(HashMap<String, VecDeque<OwnedFd>>);
+pub struct Chardevs(HashMap<String, VecDeque<Result<OwnedFd, Error>>>);
 
 impl Chardevs {
-    /// Adds a line of character device `id`, for the next device that takes one.
-    pub fn add(&mut self, id: &str, line: OwnedFd) {
+    /// Adds a line of character device `id`, for the next device that takes one; or why there is none.
+    pub fn add(&mut self, id: &str, line: Result<OwnedFd, Error>) {
         self.0.entry(id.to_owned()).or_default().push_back(line);
     }
 
     /// Takes the oldest line of character device `id`.
-    pub fn take(&mut self, id: &str) -> Option<OwnedFd> {
-        self.0.get_mut(id)?.pop_front()
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn take(&mut self, id: &str) -> Result<OwnedFd, Error> {
+        let line = self.0.get_mut(id).and_then(VecDeque::pop_front);
+        line.unwrap_or_else(|| Err(Error::device_not_found(format!("chardev \"{id}\" not found"))))
     }
 }
 
@@ -42,10 +46,16 @@ impl<'a> User<'a> {
         let serials = config.serials.iter().filter(|serial| *serial != "none");
         let serials = serials.map(|id| Self::Serial(id));
         let devices = config.devices.iter();
-        let devices = devices.filter_map(|device| Some(Self::Device(device, chardev_of(device)?)));
+        let devices = devices.filter_map(Self::of_device);
         let console = config.debugcon.iter();
         let console = console.filter_map(|entry| Some(Self::Debugcon(entry, chardev_of(&entry.parameters)?)));
         serials.chain(devices).chain(console)
+    }
+
+    /// The device of an entry of `-device`, if it has a character device.
+    #[must_use]
+    pub fn of_device(device: &'a Map<String, Value>) -> Option<Self> {
+        Some(Self::Device(device, chardev_of(device)?))
     }
 
     /// The id of the character device.
@@ -53,6 +63,15 @@ impl<'a> User<'a> {
     pub fn chardev(self) -> &'a str {
         match self {
             Self::Serial(id) | Self::Device(_, id) | Self::Debugcon(_, id) => id,
+        }
+    }
+
+    /// Whether its guest opens it before it uses it: until then the character device is closed at its end.
+    #[must_use]
+    pub fn is_port(self) -> bool {
+        match self {
+            Self::Device(device, _) => driver_of(device) == "virtserialport",
+            Self::Serial(_) | Self::Debugcon(..) => false,
         }
     }
 
@@ -71,10 +90,13 @@ fn chardev_of(device: &Map<String, Value>) -> Option<&str> {
     device.get("chardev")?.as_str()
 }
 
+fn driver_of(entry: &Map<String, Value>) -> &str {
+    entry.get("driver").and_then(Value::as_str).unwrap_or_default()
+}
+
 /// Why the device of a `-device` entry cannot have character device `id`.
 fn device_refusal(entry: &Map<String, Value>, id: &str, error: &Error) -> Error {
-    let driver = entry.get("driver").and_then(Value::as_str).unwrap_or_default();
-    blame_device(entry, refusal(driver, id, error))
+    blame_device(entry, refusal(driver_of(entry), id, error))
 }
 
 /// The same without the option in front.

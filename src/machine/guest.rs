@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::chardevs::Chardevs;
 use super::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo};
 use super::saved::Migratable;
 use crate::accel::StatValue;
@@ -186,11 +187,12 @@ pub trait Guest {
     fn objects(&self) -> Vec<GuestObject> {
         Vec::new()
     }
-    /// Plugs in the device that an entry of `device_add` describes. Returns what there is more in the tree of objects.
+    /// Plugs in the device that an entry of `device_add` describes, with the lines of its character devices. Returns what there is
+    /// more in the tree of objects.
     ///
     /// # Errors
     /// Names what is missing, wrong or taken; nothing has changed then.
-    fn plug(&self, _entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
+    fn plug(&self, _entry: &Map<String, Value>, _chardevs: Chardevs) -> Result<Vec<GuestObject>, Error> {
         Err(Error::generic("this machine has no buses"))
     }
     /// Asks for the device at this path to be let go. Returns what is gone at once; the guest lets go of the rest in its own

@@ -269,6 +269,10 @@ impl Guest {
                 let opened = self.chardevs.connect_guest(&label).await;
                 link.answer(id, opened.map_err(Error::from));
             }
+            MonitorRequest::OpenPort(label) => {
+                let opened = self.chardevs.connect_port(&label).await;
+                link.answer(id, opened.map_err(Error::from));
+            }
             MonitorRequest::OpenConversation(label) => {
                 let opened = self.chardevs.connect_conversation(&label).await;
                 link.answer(id, opened.map_err(Error::from));

@@ -2,13 +2,14 @@
 //!
 //! Everything here runs on the worker's main thread. Devices and vCPUs reach it through [`Core::notice`].
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use serde_json::{Map, Value};
+use tokio::sync::oneshot;
 
 use crate::cmdline::Config;
 use crate::devices::Notice;
-use crate::ipc::message::FromWorker;
+use crate::ipc::message::{FromWorker, MonitorRequest};
 use crate::machine::entropy::EntropySources;
 use crate::machine::guest::{Guest, GuestObject, RemovedDevice};
 use crate::machine::types::MachineType;
@@ -22,6 +23,7 @@ use crate::qom::tree::Tree;
 use crate::report;
 use crate::target::Target;
 
+use super::link::Answer;
 use super::migration::Migration;
 use super::objects::{ObjectError, Objects, Plan, Supplied, Supply};
 use super::runstate::{Action, Actions, Before, Change, Machine};
@@ -31,6 +33,9 @@ const NOT_MIGRATABLE: &str = "the machine's devices cannot be saved";
 
 /// Where messages to the monitor go. In a process without a worker this is the monitor itself.
 pub type Outbox = Box<dyn Fn(FromWorker)>;
+
+/// How the monitor is asked. Only a worker can.
+pub type Asker = Box<dyn Fn(MonitorRequest) -> oneshot::Receiver<Answer>>;
 
 /// A guest, or a machine without one.
 pub struct Core {
@@ -52,6 +57,8 @@ pub struct Core {
     pub watchdog: Cell<WatchdogAction>,
     /// Whether and how the guest moves.
     pub migration: Migration,
+    /// How the monitor is asked; nothing in a process without a worker.
+    pub asker: OnceCell<Asker>,
     machine: RefCell<Machine>,
     outbox: Outbox,
     exit: Cell<Option<u8>>,
@@ -90,6 +97,7 @@ impl Core {
             )),
             watchdog: Cell::new(config.actions.watchdog),
             migration: Migration::default(),
+            asker: OnceCell::new(),
             registry,
             config,
             guest,
@@ -156,6 +164,16 @@ impl Core {
     /// Tells the clients.
     pub fn emit(&self, event: Event) {
         self.send(FromWorker::Event(event));
+    }
+
+    /// Asks the monitor for a descriptor.
+    ///
+    /// # Errors
+    /// It cannot be had, or there is no monitor to ask.
+    pub async fn ask(&self, request: MonitorRequest) -> Answer {
+        let nobody = || Error::generic("there is no monitor process to ask");
+        let asker = self.asker.get().ok_or_else(nobody)?;
+        asker(request).await.unwrap_or_else(|_| Err(nobody()))
     }
 
     /// The exit status, once the process is to end.

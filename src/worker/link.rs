@@ -15,10 +15,21 @@ use crate::ipc::channel::{Channel, ChannelError};
 use crate::ipc::field::Malformed;
 use crate::ipc::frame::FrameError;
 use crate::ipc::message::{FromWorker, Hello, MonitorRequest, ToWorker};
+use crate::machine::chardevs::User;
 use crate::qapi::Error;
 
 /// What the monitor answers: a descriptor.
 pub type Answer = Result<OwnedFd, Error>;
+
+/// What asks for the character device of a guest's device.
+#[must_use]
+pub fn chardev_request(user: User<'_>) -> MonitorRequest {
+    let id = user.chardev().to_owned();
+    match user.is_port() {
+        true => MonitorRequest::OpenPort(id),
+        false => MonitorRequest::OpenChardev(id),
+    }
+}
 
 /// The link of a worker; it belongs to the main thread.
 pub struct Link {

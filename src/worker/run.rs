@@ -23,11 +23,11 @@ use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
 
-use super::core::{Core, blockers};
+use super::core::{Asker, Core, blockers};
 use super::executor::Executor;
 use super::gdb::{self, Debugger};
 use super::inspect;
-use super::link::Link;
+use super::link::{Link, chardev_request};
 use super::mainloop::{Broken, Handler, Sources};
 use super::migration::Surroundings;
 use super::sandbox;
@@ -181,6 +181,10 @@ impl Worker {
         let outbox = Rc::clone(&link);
         let outbox = Box::new(move |message: FromWorker| outbox.send(message));
         let core = Core::new(config, Some(guest), registry, machine, entropy, outbox).map_err(|error| error.desc)?;
+        let asked = Rc::clone(&link);
+        let asker: Asker = Box::new(move |request| asked.ask(request));
+        // The core is made once.
+        drop(core.asker.set(asker));
         let core = Rc::new(core);
         core.migration.set_runs_on_arrival(!core.config.stopped);
         core.migration.connect(Surroundings {
@@ -377,9 +381,8 @@ impl Handler for Worker {
 /// Asks the monitor for the guest's side of every character device that a device of the command line uses. Returns the
 /// lines, and what the monitor said beside its answers.
 fn connect_chardevs(config: &Config, link: &Link, main: &Handle) -> Result<(Chardevs, Vec<ToWorker>), String> {
-    let ask = |id: &str| link.ask(MonitorRequest::OpenChardev(id.to_owned()));
     let users = User::all(&config.machine);
-    let asked: Vec<_> = users.map(|user| (user, ask(user.chardev()))).collect();
+    let asked: Vec<_> = users.map(|user| (user, link.ask(chardev_request(user)))).collect();
     let (mut chardevs, mut unheard) = (Chardevs::default(), Vec::new());
     for (user, answer) in asked {
         let Some((answer, others)) = link.wait_for(answer, main).map_err(|error| no_monitor(&error))? else {
@@ -387,8 +390,8 @@ fn connect_chardevs(config: &Config, link: &Link, main: &Handle) -> Result<(Char
             return Err(String::new());
         };
         unheard.extend(others);
-        let line = answer.map_err(|error| user.refusal(&error).desc);
-        chardevs.add(user.chardev(), line?);
+        let line = answer.map_err(|error| user.refusal(&error).desc)?;
+        chardevs.add(user.chardev(), Ok(line));
     }
     Ok((chardevs, unheard))
 }

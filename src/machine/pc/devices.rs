@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::board::Board;
-use super::error::PcError;
 use super::layout::Split;
 use super::options::Options;
 use super::pci::RootComplex;
@@ -32,6 +31,7 @@ use crate::devices::pm::Pm;
 use crate::devices::{self, AcpiDevice, Device, ResetKind, SharedDevice};
 use crate::io::{GuestClock, Handle};
 use crate::irq::{Lines, Router};
+use crate::machine::chardevs::Chardevs;
 use crate::machine::compat;
 use crate::machine::config::{Global, MachineConfig};
 use crate::machine::entropy::EntropySources;
@@ -50,7 +50,7 @@ use error::PlugError;
 use fixture::{Fixed, Fixture, Numbers};
 use instance::Instance;
 use plug::Plugging;
-use site::{Connections, Wiring};
+use site::Wiring;
 
 /// The types the machine's `-device` and `-object` entries are checked against.
 pub(crate) fn registry(machine: &MachineType) -> Registry {
@@ -104,6 +104,8 @@ impl Surroundings<'_> {
 
 /// The devices of a machine.
 pub(crate) struct Devices {
+    /// Between the devices and the back ends of their character devices. It goes first: what devices said last gets out.
+    streams: Streams,
     wiring: Wiring,
     numbers: Numbers,
     /// The machine's own, apart from PCI functions.
@@ -118,8 +120,6 @@ pub(crate) struct Devices {
     lpc: LpcParts,
     // What the guest reaches the machine's own devices by.
     _mappings: Vec<Mapping>,
-    /// Between the devices and the back ends of their character devices.
-    streams: Streams,
     /// The guest runs, or is about to.
     runs: AtomicBool,
 }
@@ -142,8 +142,8 @@ impl Devices {
         if with.options.acpi_hotplug {
             assembly.pci.number_slots();
         }
-        let streams = assembly.connections.streams.start(with.io);
         Ok(Self {
+            streams: assembly.streams,
             fixtures: chipset.fixtures(&assembly.wiring, assembly.numbers)?,
             wiring: assembly.wiring,
             numbers: assembly.numbers,
@@ -154,7 +154,6 @@ impl Devices {
             rtc: assembly.rtc,
             lpc: assembly.lpc,
             _mappings: assembly.mappings,
-            streams: streams.map_err(PcError::Streams)?,
             runs: AtomicBool::new(false),
         })
     }
@@ -173,17 +172,22 @@ impl Devices {
     }
 
     /// Plugs in the device that an entry of `device_add` describes, while the guest is there.
-    pub(crate) fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, PlugError> {
+    pub(crate) fn plug(
+        &self,
+        entry: &Map<String, Value>,
+        mut chardevs: Chardevs,
+    ) -> Result<Vec<GuestObject>, PlugError> {
         let mut instances = self.instances();
         let plugging = Plugging {
             wiring: &self.wiring,
             numbers: self.numbers,
             pci: &self.pci,
             pm: &self.pm,
+            streams: &self.streams,
             others: &instances,
             hotplug: true,
         };
-        let made = plugging.plug(entry, None, None)?;
+        let made = plugging.plug(entry, None, &mut chardevs)?;
         if self.runs.load(Ordering::Relaxed) {
             lock(&made.device).resume();
         }
@@ -288,7 +292,8 @@ struct Assembly<'a> {
     with: &'a Surroundings<'a>,
     wiring: Wiring,
     numbers: Numbers,
-    connections: Connections,
+    streams: Streams,
+    chardevs: Chardevs,
     all: Vec<SharedDevice>,
     instances: Vec<Instance>,
     pci: Arc<RootComplex>,

@@ -39,9 +39,6 @@ pub(crate) enum PcError {
     /// The accelerator does not take the interrupt controllers' inputs.
     #[error("interrupt routes: {0}")]
     Routes(io::Error),
-    /// Nobody serves the character devices.
-    #[error("character devices: {}", reason(.0))]
-    Streams(io::Error),
     /// The tables of a kernel without firmware are too long.
     #[error("SMBIOS tables do not fit below 1 MiB; start the kernel with firmware")]
     LongSmbios,

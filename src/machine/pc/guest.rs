@@ -10,6 +10,7 @@ use super::vm::Vm;
 use crate::accel::controllers::InterruptControllers;
 use crate::accel::debug::{DebugRegisters, DebugSetup};
 use crate::accel::{StatValue, hostfile};
+use crate::machine::chardevs::Chardevs;
 use crate::machine::guest::{Debuggable, Guest, GuestObject, RemovedDevice};
 use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo};
 use crate::machine::saved::Migratable;
@@ -158,8 +159,8 @@ impl Guest for Vm {
         self.objects()
     }
 
-    fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
-        self.plug(entry)
+    fn plug(&self, entry: &Map<String, Value>, chardevs: Chardevs) -> Result<Vec<GuestObject>, Error> {
+        self.plug(entry, chardevs)
     }
 
     fn unplug(&self, path: &str) -> Result<Vec<RemovedDevice>, Error> {

@@ -77,7 +77,7 @@ fn a_guest_prints_on_its_serial_port_and_powers_off() {
 fn with_chardev(id: &str) -> (Resources, OwnedFd) {
     let (ours, peer) = line::line().unwrap();
     let mut chardevs = Chardevs::default();
-    chardevs.add(id, ours);
+    chardevs.add(id, Ok(ours));
     let resources = Resources {
         chardevs,
         ..Resources::default()

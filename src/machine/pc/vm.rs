@@ -37,6 +37,7 @@ use crate::{
     io::{EventLoop, GuestClock},
     irq::{Inputs, Lines, Router},
     machine::{
+        chardevs::Chardevs,
         config::{MachineConfig, SmpConfig},
         guest::{GuestObject, RemovedDevice},
         info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo},
@@ -359,8 +360,8 @@ impl Vm {
     ///
     /// # Errors
     /// Names what is missing, wrong or taken.
-    pub fn plug(&self, entry: &Map<String, Value>) -> Result<Vec<GuestObject>, Error> {
-        Ok(self.devices.plug(entry)?)
+    pub fn plug(&self, entry: &Map<String, Value>, chardevs: Chardevs) -> Result<Vec<GuestObject>, Error> {
+        Ok(self.devices.plug(entry, chardevs)?)
     }
 
     /// Asks for a device to be let go.

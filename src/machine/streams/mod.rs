@@ -12,11 +12,12 @@ mod service;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::OwnedFd,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -34,24 +35,19 @@ const HOLD: Duration = Duration::from_millis(1);
 /// How long the last characters may take to get to the back end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// The lines of a machine, before they are served.
-#[derive(Default)]
-pub struct StreamsBuilder {
-    shared: Arc<Shared>,
-    members: Vec<Member>,
-}
-
-/// Lines that are served, until the value goes: then once the back ends have taken what was sent.
+/// The lines of a machine, served by a loop, until the value goes: then once the back ends have taken what was sent.
 pub struct Streams {
+    on: Handle,
     shared: Arc<Shared>,
-    streams: Vec<Arc<Stream>>,
-    service: Option<Arc<Mutex<Service>>>,
+    service: Mutex<Option<Arc<Mutex<Service>>>>,
+    next: AtomicUsize,
 }
 
-/// A device on the loop: with a line, something that takes characters, or both.
-struct Member {
-    stream: Option<Arc<Stream>>,
-    input: Option<Box<dyn Input>>,
+/// A device's place among those that are served. It is not served any more when the value goes, and its line ends.
+pub struct Connection {
+    number: usize,
+    shared: Arc<Shared>,
+    service: Weak<Mutex<Service>>,
 }
 
 #[derive(Default)]
@@ -61,6 +57,8 @@ struct Shared {
     /// Somebody wants them to be looked at now, whatever the timer says.
     called: AtomicBool,
     mode: Mutex<Mode>,
+    /// The lines by number. They can be told not to keep vCPUs waiting while the service is busy.
+    streams: Mutex<BTreeMap<usize, Arc<Stream>>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -74,22 +72,37 @@ struct Mode {
 #[derive(Clone)]
 pub struct Attention(Arc<Shared>);
 
-impl StreamsBuilder {
-    /// Adds a device that writes to `line`, if it has one. Its number is for [`StreamsBuilder::set_input`].
-    pub fn add(&mut self, line: Option<OwnedFd>) -> (usize, Option<Outlet>) {
-        let stream = line.map(|line| Arc::new(Stream::new(line)));
-        let outlet = stream
-            .as_ref()
-            .map(|stream| Outlet::new(Arc::clone(stream), self.attention()));
-        self.members.push(Member { stream, input: None });
-        (self.members.len() - 1, outlet)
+impl Streams {
+    /// No lines yet; `on` is going to serve them. The guest does not run yet.
+    #[must_use]
+    pub fn new(on: &Handle) -> Self {
+        Self {
+            on: on.clone(),
+            shared: Arc::default(),
+            service: Mutex::default(),
+            next: AtomicUsize::new(0),
+        }
     }
 
-    /// Says which device takes what comes in at number `number`.
-    pub fn set_input(&mut self, number: usize, input: Box<dyn Input>) {
-        if let Some(member) = self.members.get_mut(number) {
-            member.input = Some(input);
+    /// Adds a device that writes to `line`, if it has one.
+    ///
+    /// # Errors
+    /// The host refuses a thread or a descriptor.
+    pub fn add(&self, line: Option<OwnedFd>) -> io::Result<(Connection, Option<Outlet>)> {
+        let service = Arc::clone(lock(&self.service).get_or_insert_with(|| Service::start(&self.shared, &self.on)));
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let stream = line.map(|line| Arc::new(Stream::new(line)));
+        Service::add(&service, number, stream.clone(), &self.on)?;
+        if let Some(stream) = &stream {
+            lock(&self.shared.streams).insert(number, Arc::clone(stream));
+            stream.set_patient(self.shared.mode().guest_runs);
         }
+        let connection = Connection {
+            number,
+            shared: Arc::clone(&self.shared),
+            service: Arc::downgrade(&service),
+        };
+        Ok((connection, stream.map(|stream| Outlet::new(stream, self.attention()))))
     }
 
     /// For devices that want to be looked at.
@@ -98,51 +111,60 @@ impl StreamsBuilder {
         Attention(Arc::clone(&self.shared))
     }
 
-    /// Has the lines served by `on`. The guest does not run yet.
-    ///
-    /// # Errors
-    /// When the host refuses a thread or a descriptor.
-    pub fn start(self, on: &Handle) -> io::Result<Streams> {
-        let Self { shared, members } = self;
-        let streams = members.iter().filter_map(|member| member.stream.clone()).collect();
-        let service = match members.is_empty() {
-            true => None,
-            false => Some(Service::start(&shared, members, on)?),
-        };
-        Ok(Streams {
-            shared,
-            streams,
-            service,
-        })
-    }
-}
-
-impl Streams {
     /// The guest runs from now on: devices without flow control keep their vCPUs waiting.
     pub fn resume(&self) {
-        self.streams.iter().for_each(|stream| stream.set_patient(true));
+        self.each(|stream| stream.set_patient(true));
         self.shared
             .change(|mode| (mode.guest_runs, mode.has_run) = (true, true));
     }
 
     /// The guest is about to be paused: no vCPU waits for a back end any more.
     pub fn release(&self) {
-        self.streams.iter().for_each(|stream| stream.set_patient(false));
+        self.each(|stream| stream.set_patient(false));
         self.shared.change(|mode| mode.guest_runs = false);
     }
 
     /// Sends what was gathered, as far as the back ends take it.
     pub fn flush(&self) {
-        self.streams.iter().for_each(|stream| drop(stream.flush()));
+        self.each(|stream| drop(stream.flush()));
+    }
+
+    fn each(&self, act: impl Fn(&Stream)) {
+        lock(&self.shared.streams).values().for_each(|stream| act(stream));
     }
 }
 
 impl Drop for Streams {
     fn drop(&mut self) {
         self.release();
-        if let Some(service) = self.service.take() {
+        if let Some(service) = lock(&self.service).take() {
             lock(&service).say_the_rest();
         }
+    }
+}
+
+impl Connection {
+    /// Says which device takes what comes in.
+    pub fn set_input(&self, input: Box<dyn Input>) {
+        if let Some(service) = self.service.upgrade() {
+            lock(&service).set_input(self.number, input);
+            self.shared.wake();
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let stream = lock(&self.shared.streams).remove(&self.number);
+        if let Some(stream) = stream {
+            // What the back end does not take now is lost with the device.
+            drop(stream.flush());
+            stream.end();
+        }
+        let served = self.service.upgrade();
+        // What the device leaves behind goes with no lock held.
+        let port = served.and_then(|service| lock(&service).remove(self.number));
+        drop(port);
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use nix::sys::socket::{Shutdown, shutdown};
+
 use super::{Attention, HOLD, QUEUE_LIMIT, lock};
-use crate::chardev::line::{self, PACKET_DATA};
+use crate::chardev::line::{self, PACKET_DATA, Packet};
 use crate::devices::characters::Sink;
 
 /// A device's side of its line. Clones are the same one.
@@ -28,6 +30,8 @@ pub(super) struct Stream {
 #[derive(Default)]
 struct State {
     queue: VecDeque<u8>,
+    /// The back end is to be told whether the guest has its end open.
+    announce: Option<bool>,
     /// When characters were last sent.
     sent: Option<Instant>,
     /// The loop knows that there is something to send.
@@ -83,6 +87,15 @@ impl Sink for Outlet {
         self.put(&mut state.unwrap_or_else(PoisonError::into_inner), bytes);
     }
 
+    fn set_open(&self, open: bool) {
+        let mut state = lock(&self.stream.state);
+        state.announce = Some(open);
+        if self.stream.send(&mut state).is_err() {
+            state.known = true;
+            self.attention.call();
+        }
+    }
+
     fn attend(&self) {
         self.attention.call();
     }
@@ -113,11 +126,11 @@ impl Stream {
     /// How long until there is something to be sent; none if there is nothing.
     pub(super) fn time_left(&self) -> Option<Duration> {
         let state = lock(&self.state);
-        if state.queue.is_empty() {
+        if state.queue.is_empty() && state.announce.is_none() {
             return None;
         }
         let held = match state.sent {
-            Some(sent) if !state.is_urgent() => HOLD.saturating_sub(sent.elapsed()),
+            Some(sent) if !state.is_urgent() && state.announce.is_none() => HOLD.saturating_sub(sent.elapsed()),
             _ => Duration::ZERO,
         };
         Some(held)
@@ -148,9 +161,17 @@ impl Stream {
         self.drop_everything(&mut lock(&self.state));
     }
 
+    /// Ends the line: the back end is free for another device.
+    pub(super) fn end(&self) {
+        self.close();
+        // The back end may have ended it already, which is as good.
+        let _ = shutdown(self.line.as_raw_fd(), Shutdown::Both);
+    }
+
     fn drop_everything(&self, state: &mut State) {
         state.closed = true;
         state.queue = VecDeque::new();
+        state.announce = None;
         self.changed.notify_all();
     }
 
@@ -168,6 +189,13 @@ impl Stream {
             }
             state.sent = Some(Instant::now());
             self.changed.notify_all();
+        }
+        if let Some(open) = state.announce {
+            let packet = if open { Packet::Opened } else { Packet::Closed };
+            match line::send_packet(&self.line, &packet) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+                _ => state.announce = None,
+            }
         }
         state.known = false;
         Ok(())

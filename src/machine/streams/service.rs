@@ -1,6 +1,6 @@
 //! How the lines are served, on the machine's loop.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, Weak, atomic::Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::outlet::Stream;
-use super::{LAST_WORDS, Member, Mode, Shared, lock};
+use super::{LAST_WORDS, Mode, Shared, lock};
 use crate::chardev::line::{self, Packet};
 use crate::devices::characters::Input;
 use crate::io::{Handle, Ready, Time, Watch};
@@ -17,10 +17,11 @@ use crate::io::{Handle, Ready, Time, Watch};
 /// The lines that are served.
 pub(super) struct Service {
     shared: Arc<Shared>,
-    ports: Vec<Port>,
+    ports: BTreeMap<usize, Port>,
 }
 
-struct Port {
+/// A device on the loop: with a line, something that takes characters, or both.
+pub(super) struct Port {
     stream: Option<Watched>,
     input: Option<Box<dyn Input>>,
     /// Characters the device had no room for yet.
@@ -37,23 +38,12 @@ struct Watched {
 }
 
 impl Service {
-    /// Has the lines of `members` served by `on`.
-    pub(super) fn start(shared: &Arc<Shared>, members: Vec<Member>, on: &Handle) -> io::Result<Arc<Mutex<Self>>> {
+    /// Serves lines on `on`, of which there are none yet.
+    pub(super) fn start(shared: &Arc<Shared>, on: &Handle) -> Arc<Mutex<Self>> {
         let service = Arc::new(Mutex::new(Self {
             shared: Arc::clone(shared),
-            ports: Vec::new(),
+            ports: BTreeMap::new(),
         }));
-        // Nobody is served before all are there.
-        let mut served = lock(&service);
-        for (number, member) in members.into_iter().enumerate() {
-            let watched = |stream| Watched::new(stream, number, &service, on);
-            served.ports.push(Port {
-                stream: member.stream.map(watched).transpose()?,
-                input: member.input,
-                pending: VecDeque::new(),
-            });
-        }
-        drop(served);
         let looking = Arc::downgrade(&service);
         let look = on.timer(Time::Host, move || {
             if let Some(service) = looking.upgrade() {
@@ -62,23 +52,51 @@ impl Service {
         });
         // The service is made once.
         drop(shared.look.set(look));
-        shared.wake();
-        Ok(service)
+        service
+    }
+
+    /// Serves one more, with this number.
+    pub(super) fn add(
+        service: &Arc<Mutex<Self>>,
+        number: usize,
+        stream: Option<Arc<Stream>>,
+        on: &Handle,
+    ) -> io::Result<()> {
+        let stream = stream.map(|stream| Watched::new(stream, number, service, on));
+        let port = Port {
+            stream: stream.transpose()?,
+            input: None,
+            pending: VecDeque::new(),
+        };
+        lock(service).ports.insert(number, port);
+        Ok(())
+    }
+
+    /// Says which device takes what comes in at this number.
+    pub(super) fn set_input(&mut self, number: usize, input: Box<dyn Input>) {
+        if let Some(port) = self.ports.get_mut(&number) {
+            port.input = Some(input);
+        }
+    }
+
+    /// Serves this number no more.
+    pub(super) fn remove(&mut self, number: usize) -> Option<Port> {
+        self.ports.remove(&number)
     }
 
     /// Does what can be done now, and says when to look again.
     fn look(&mut self) {
         self.shared.called.store(false, Ordering::SeqCst);
         let mode = self.shared.mode();
-        self.ports.iter_mut().for_each(|port| port.work(mode));
-        let times = self.ports.iter_mut().filter_map(|port| port.time_left(mode));
+        self.ports.values_mut().for_each(|port| port.work(mode));
+        let times = self.ports.values_mut().filter_map(|port| port.time_left(mode));
         let first = times.min();
         self.shared.look_in(first);
     }
 
     /// Something happened on the line of this number.
     fn serve(&mut self, number: usize, ready: Ready) {
-        if let Some(port) = self.ports.get_mut(number) {
+        if let Some(port) = self.ports.get_mut(&number) {
             port.serve(ready);
         }
         self.look();
@@ -87,7 +105,7 @@ impl Service {
     /// Gives the back ends a moment to take what was sent last.
     pub(super) fn say_the_rest(&mut self) {
         let end = Instant::now() + LAST_WORDS;
-        for watched in self.ports.iter().filter_map(|port| port.stream.as_ref()) {
+        for watched in self.ports.values().filter_map(|port| port.stream.as_ref()) {
             while watched.stream.flush().is_err() && Instant::now() < end {
                 wait_writable(watched.stream.line.as_fd());
             }
@@ -102,8 +120,8 @@ impl Port {
             self.input.iter_mut().for_each(|input| input.expire());
         }
         self.deliver();
-        let wants_input =
-            mode.has_run && self.pending.is_empty() && self.input.as_mut().is_some_and(|input| input.room() > 0);
+        let takes_any = |input: &mut Box<dyn Input>| input.hears_of_clients() || input.room() > 0;
+        let wants_input = mode.has_run && self.pending.is_empty() && self.input.as_mut().is_some_and(takes_any);
         let Some(watched) = &mut self.stream else { return };
         if !watched.blocked && watched.stream.time_left().is_some_and(|left| left.is_zero()) {
             watched.blocked = watched.stream.flush().is_err();
@@ -143,8 +161,8 @@ impl Port {
                 self.deliver();
             }
             Ok(Some(Packet::Break)) => self.input.iter_mut().for_each(|input| input.broke()),
-            // No device tells its guest who is at the other end of the line.
-            Ok(Some(Packet::Opened | Packet::Closed)) => {}
+            Ok(Some(Packet::Opened)) => self.input.iter_mut().for_each(|input| input.opened()),
+            Ok(Some(Packet::Closed)) => self.input.iter_mut().for_each(|input| input.closed()),
             Ok(None) => watched.close(),
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(error) => {

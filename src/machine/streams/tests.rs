@@ -18,6 +18,14 @@ struct Sink {
     room: Arc<AtomicUsize>,
     breaks: Arc<AtomicUsize>,
     ready: Arc<AtomicUsize>,
+    /// Where among the characters clients came and went.
+    clients: Arc<Mutex<Vec<(usize, bool)>>>,
+}
+
+impl Sink {
+    fn client(&self, is_there: bool) {
+        lock(&self.clients).push((lock(&self.taken).len(), is_there));
+    }
 }
 
 impl Input for Sink {
@@ -37,6 +45,18 @@ impl Input for Sink {
     fn ready(&mut self) {
         self.ready.fetch_add(1, Ordering::Relaxed);
     }
+
+    fn hears_of_clients(&mut self) -> bool {
+        true
+    }
+
+    fn opened(&mut self) {
+        self.client(true);
+    }
+
+    fn closed(&mut self) {
+        self.client(false);
+    }
 }
 
 struct Bench {
@@ -44,21 +64,23 @@ struct Bench {
     peer: OwnedFd,
     sink: Sink,
     streams: Streams,
+    connection: Connection,
     _served: EventLoop,
 }
 
 fn bench() -> Bench {
     let (ours, peer) = line::line().unwrap();
-    let mut builder = StreamsBuilder::default();
-    let (number, outlet) = builder.add(Some(ours));
-    let sink = Sink::default();
-    builder.set_input(number, Box::new(sink.clone()));
     let served = EventLoop::new(None).unwrap();
+    let streams = Streams::new(served.handle());
+    let (connection, outlet) = streams.add(Some(ours)).unwrap();
+    let sink = Sink::default();
+    connection.set_input(Box::new(sink.clone()));
     Bench {
         outlet: outlet.unwrap(),
         peer,
         sink,
-        streams: builder.start(served.handle()).unwrap(),
+        streams,
+        connection,
         _served: served,
     }
 }
@@ -212,7 +234,12 @@ fn a_device_without_flow_control_waits_until_the_guest_is_paused_and_loses_nothi
 #[test]
 fn a_peer_that_goes_away_is_no_error_and_keeps_nobody() {
     let Bench {
-        outlet, peer, streams, ..
+        outlet,
+        peer,
+        streams,
+        sink: _sink,
+        connection: _connection,
+        _served,
     } = bench();
     streams.resume();
     drop(peer);
@@ -225,13 +252,18 @@ fn a_peer_that_goes_away_is_no_error_and_keeps_nobody() {
 #[test]
 fn last_words_get_out() {
     let Bench {
-        outlet, peer, streams, ..
+        outlet,
+        peer,
+        streams,
+        sink: _sink,
+        connection,
+        _served,
     } = bench();
     assert_eq!(outlet.send(b"l"), 1);
     assert_eq!(outlet.send(b"ast words"), 9);
     drop(streams);
     assert_eq!(receive_all(&peer, 10).0, b"last words");
-    drop(outlet);
+    drop((outlet, connection));
     let end = line::receive_packet(&peer);
     assert!(end.is_ok_and(|packet| packet.is_none()), "the line ends");
 }
@@ -252,14 +284,88 @@ fn a_device_without_a_line_is_served_in_time() {
         }
     }
     let count = Arc::new(AtomicUsize::new(0));
-    let mut builder = StreamsBuilder::default();
-    let (number, outlet) = builder.add(None);
-    assert!(outlet.is_none());
-    builder.set_input(number, Box::new(Timer(Arc::clone(&count))));
     let served = EventLoop::new(None).unwrap();
-    let streams = builder.start(served.handle()).unwrap();
+    let streams = Streams::new(served.handle());
+    let (connection, outlet) = streams.add(None).unwrap();
+    assert!(outlet.is_none());
+    connection.set_input(Box::new(Timer(Arc::clone(&count))));
     std::thread::sleep(Duration::from_millis(5));
     assert_eq!(count.load(Ordering::Relaxed), 0, "the guest's time stands still");
     streams.resume();
     wait_for(|| count.load(Ordering::Relaxed) > 3);
+}
+
+#[test]
+fn clients_come_and_go_in_their_place_even_while_there_is_no_room() {
+    let Bench {
+        outlet,
+        peer,
+        sink,
+        streams,
+        connection: _connection,
+        ..
+    } = &bench();
+    streams.resume();
+    let said = |text: &[u8]| Packet::Data(text.to_vec());
+    for packet in [
+        Packet::Opened,
+        said(b"one"),
+        Packet::Closed,
+        Packet::Opened,
+        said(b"two"),
+    ] {
+        line::send_packet(peer, &packet).unwrap();
+    }
+    wait_for(|| *lock(&sink.clients) == [(0, true)]);
+    sink.room.store(10, Ordering::Relaxed);
+    outlet.attend();
+    wait_for(|| lock(&sink.taken).len() == 6);
+    assert_eq!(*lock(&sink.clients), [(0, true), (3, false), (3, true)]);
+}
+
+#[test]
+fn the_back_end_hears_whether_the_guest_has_its_end_open_after_what_was_sent() {
+    let Bench { outlet, peer, .. } = &bench();
+    outlet.set_open(true);
+    assert_eq!(outlet.send(b"a"), 1);
+    outlet.set_open(false);
+    let mut packets = Vec::new();
+    wait_for_packets(peer, 3, &mut packets);
+    assert_eq!(packets, [Packet::Opened, Packet::Data(b"a".to_vec()), Packet::Closed]);
+}
+
+fn wait_for_packets(peer: &OwnedFd, count: usize, packets: &mut Vec<Packet>) {
+    while packets.len() < count {
+        let mut fds = [PollFd::new(peer.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(10_000u16)), Ok(1), "nothing comes");
+        packets.push(line::receive_packet(peer).unwrap().unwrap());
+    }
+}
+
+#[test]
+fn a_device_that_goes_ends_its_line_and_no_other() {
+    let Bench {
+        peer,
+        sink,
+        streams,
+        connection,
+        outlet,
+        _served,
+    } = bench();
+    streams.resume();
+    let (ours, other_peer) = line::line().unwrap();
+    let (other_connection, other_outlet) = streams.add(Some(ours)).unwrap();
+    let other = Sink::default();
+    other.room.store(10, Ordering::Relaxed);
+    other_connection.set_input(Box::new(other.clone()));
+    assert_eq!(outlet.send(b"last"), 4);
+    drop(connection);
+    assert_eq!(receive(&peer), b"last");
+    assert!(line::receive_packet(&peer).unwrap().is_none(), "its line ends");
+    assert_eq!(outlet.send(b"x"), 1, "what comes too late goes nowhere");
+    line::send_packet(&other_peer, &Packet::Data(b"hello".to_vec())).unwrap();
+    wait_for(|| *lock(&other.taken) == b"hello");
+    assert_eq!(other_outlet.unwrap().send(b"world"), 5);
+    assert_eq!(receive(&other_peer), b"world");
+    assert!(lock(&sink.taken).is_empty());
 }

@@ -2,21 +2,32 @@
 
 use serde_json::{Map, Value};
 
+use crate::machine::chardevs::{Chardevs, User};
 use crate::machine::{pluggable, without_bus};
 use crate::qapi::Error;
 use crate::worker::core::Core;
+use crate::worker::link::chardev_request;
 
 /// Plugs a device in.
 ///
 /// # Errors
 /// Names what is missing or wrong, or the bus that takes no devices while the guest is there.
-pub(super) fn add(core: &Core, properties: &Map<String, Value>) -> Result<(), Error> {
+pub(super) async fn add(core: &Core, properties: &Map<String, Value>) -> Result<(), Error> {
     let Some(guest) = core.guest.as_deref() else {
         return Err(without_bus(&core.registry, properties).into());
     };
     check_idle(core, "device_add")?;
-    pluggable(&core.registry, properties)?;
-    core.show(guest.plug(properties)?)
+    let driver = pluggable(&core.registry, properties)?;
+    let mut chardevs = Chardevs::default();
+    let has_chardev = core.registry.property(&driver.name, "chardev").is_some();
+    let user = User::of_device(properties).filter(|_| has_chardev);
+    if let Some(user) = user {
+        // Why it cannot be had is of interest only once all else is right.
+        chardevs.add(user.chardev(), core.ask(chardev_request(user)).await);
+        // Much may have happened meanwhile.
+        check_idle(core, "device_add")?;
+    }
+    core.show(guest.plug(properties, chardevs)?)
 }
 
 /// Asks for a device to be let go.

@@ -261,7 +261,7 @@ impl WorkerCommands for Core {
     }
 
     async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {
-        devices::add(self, &args)
+        devices::add(self, &args).await
     }
 
     async fn device_del(&self, (): &(), args: DeviceDelArgs) -> Result<(), Error> {

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fixture::{Chipset, Numbers};
 use super::instance::Instance;
-use super::site::Connections;
 use super::{Assembly, LpcParts, Surroundings};
 use crate::devices::absent::{
     Absent, AhciState, DmaState, HpetState, I2cBusState, SmbusState, VapicState, VmMouseState,
@@ -25,7 +24,7 @@ use crate::machine::pc::resources::Resources;
 use crate::machine::pc::rtc::{self, BootOrder, TimedRtc};
 use crate::machine::pc::timed::Timed;
 use crate::machine::pci::{Devfn, Placement};
-use crate::machine::streams::StreamsBuilder;
+use crate::machine::streams::Streams;
 use crate::mem::{Access, Mapping, Region};
 use crate::qapi::Error;
 
@@ -74,10 +73,8 @@ impl<'a> Assembly<'a> {
             with,
             numbers: Numbers::new(with.cpus),
             wiring,
-            connections: Connections {
-                streams: StreamsBuilder::default(),
-                chardevs: resources.chardevs,
-            },
+            streams: Streams::new(with.io),
+            chardevs: resources.chardevs,
             all: Vec::new(),
             instances: Vec::new(),
             pci,

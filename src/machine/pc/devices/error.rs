@@ -6,7 +6,7 @@ use crate::irq::NoSuchLine;
 use crate::machine::chardevs;
 use crate::machine::pci::PlaceError;
 use crate::machine::registry::DriverError;
-use crate::qapi::{ErrorClass, QmpError};
+use crate::qapi::{Error, ErrorClass, QmpError};
 use crate::qom::PropertyError;
 
 /// A device that has no place, is not as asked, or stays where it is.
@@ -24,13 +24,15 @@ pub(crate) enum PlugError {
     /// Its slot has no line.
     #[error(transparent)]
     Line(#[from] NoSuchLine),
-    /// There is no character device for it.
-    #[error("{}", chardevs::missing(driver, id))]
+    /// It cannot have its character device.
+    #[error("{}", chardevs::refusal(driver, id, error).desc)]
     NoChardev {
         /// The driver.
         driver: String,
         /// The character device's id.
         id: String,
+        /// Why not.
+        error: Error,
     },
     /// Its class does not make it.
     #[error(transparent)]
@@ -105,9 +107,10 @@ impl PlugError {
     /// What the class of `driver` says.
     pub(super) fn of(driver: &str, error: RealizeError) -> Self {
         match error {
-            RealizeError::NoChardev(id) => Self::NoChardev {
+            RealizeError::NoChardev(id, error) => Self::NoChardev {
                 driver: driver.to_owned(),
                 id,
+                error,
             },
             other => Self::Realize(other),
         }

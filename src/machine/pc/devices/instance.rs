@@ -7,6 +7,7 @@ use crate::devices::class::DeviceClass;
 use crate::devices::{AcpiDevice, SharedDevice};
 use crate::machine::guest::{GuestObject, RemovedDevice};
 use crate::machine::pc::pci::Place;
+use crate::machine::streams::Connection;
 use crate::mem::Mapping;
 use crate::qom::{Object, Values};
 
@@ -32,6 +33,8 @@ pub(super) struct Instance {
     pub(super) unplugging: Option<u64>,
     /// What the guest reaches it by, beside base address registers.
     pub(super) _mappings: Vec<Mapping>,
+    /// Its connections to character devices.
+    pub(super) _connections: Vec<Connection>,
 }
 
 impl Instance {

@@ -11,18 +11,20 @@ use super::error::PlugError;
 use super::fixture::Numbers;
 use super::instance::Instance;
 use super::object::{DeviceObject, Origin};
-use super::site::{Connections, DeviceSite, Wiring};
+use super::site::{DeviceSite, Wiring};
 use super::unplug::no_hotplug;
 use crate::devices::class::{Realize, RealizePci};
 use crate::devices::pci::PciPlace;
 use crate::devices::pm::Pm;
 use crate::devices::{SharedDevice, class};
+use crate::machine::chardevs::Chardevs;
 use crate::machine::config::FIRMWARE_FOLDERS;
 use crate::machine::pc::acpi::pin_gsi;
 use crate::machine::pc::pci::{Place, RootComplex};
 use crate::machine::pc::timed::Timed;
 use crate::machine::pci::{Devfn, Placement};
 use crate::machine::registry::{DriverError, pluggable};
+use crate::machine::streams::Streams;
 use crate::qapi::Error;
 use crate::qapi::text::is_well_formed_id;
 use crate::qom::Values;
@@ -64,10 +66,11 @@ impl Assembly<'_> {
             numbers: self.numbers,
             pci: &self.pci,
             pm: &self.pm,
+            streams: &self.streams,
             others: &self.instances,
             hotplug: false,
         };
-        let made = plugging.plug(entry, path, Some(&mut self.connections))?;
+        let made = plugging.plug(entry, path, &mut self.chardevs)?;
         self.instances.push(made);
         Ok(())
     }
@@ -79,6 +82,7 @@ pub(super) struct Plugging<'a> {
     pub(super) numbers: Numbers,
     pub(super) pci: &'a RootComplex,
     pub(super) pm: &'a Mutex<Timed<Pm>>,
+    pub(super) streams: &'a Streams,
     /// The devices there are.
     pub(super) others: &'a [Instance],
     /// The guest is there already.
@@ -92,7 +96,7 @@ impl Plugging<'_> {
         &self,
         entry: &Map<String, Value>,
         path: Option<String>,
-        connections: Option<&mut Connections>,
+        chardevs: &mut Chardevs,
     ) -> Result<Instance, PlugError> {
         let registry = &self.wiring.registry;
         let driver = pluggable(registry, entry)?.name.clone();
@@ -110,9 +114,11 @@ impl Plugging<'_> {
         let values = registry.values(&driver, entry, self.wiring.globals())?;
         let mut site = DeviceSite {
             wiring: self.wiring,
-            connections,
+            streams: self.streams,
+            chardevs,
             others: self.others,
             mappings: Vec::new(),
+            connections: Vec::new(),
         };
         let (device, place) = match class.realize {
             Realize::WithMachine => return Err(invalid().into()),
@@ -147,6 +153,7 @@ impl Plugging<'_> {
             place,
             unplugging: None,
             _mappings: site.mappings,
+            _connections: site.connections,
         })
     }
 

@@ -14,7 +14,7 @@ use crate::machine::chardevs::Chardevs;
 use crate::machine::config::Global;
 use crate::machine::entropy::EntropySources;
 use crate::machine::pc::board::Board;
-use crate::machine::streams::StreamsBuilder;
+use crate::machine::streams::{Connection, Streams};
 use crate::mem::{AddressSpace, Mapping, Region};
 use crate::qom::{GlobalValue, Registry};
 
@@ -46,20 +46,17 @@ impl Wiring {
     }
 }
 
-/// Connections to character devices. Only devices that are there from the start can have one.
-pub(super) struct Connections {
-    pub(super) streams: StreamsBuilder,
-    pub(super) chardevs: Chardevs,
-}
-
 /// The machine as the device that is being made sees it.
 pub(super) struct DeviceSite<'a> {
     pub(super) wiring: &'a Wiring,
-    pub(super) connections: Option<&'a mut Connections>,
+    pub(super) streams: &'a Streams,
+    pub(super) chardevs: &'a mut Chardevs,
     /// The devices there are.
     pub(super) others: &'a [Instance],
     /// What the guest will reach the device by.
     pub(super) mappings: Vec<Mapping>,
+    /// The device's connections to character devices, by number.
+    pub(super) connections: Vec<Connection>,
 }
 
 impl Site for DeviceSite<'_> {
@@ -90,27 +87,28 @@ impl Site for DeviceSite<'_> {
     }
 
     fn characters(&mut self, chardev: Option<&str>) -> Result<Characters, RealizeError> {
-        let missing = |id: &str| RealizeError::NoChardev(id.to_owned());
-        let Some(connections) = &mut self.connections else {
-            return Err(missing(chardev.unwrap_or_default()));
+        let take = |id: &str| {
+            let line = self.chardevs.take(id);
+            line.map_err(|error| RealizeError::NoChardev(id.to_owned(), error))
         };
-        let line = chardev.map(|id| connections.chardevs.take(id).ok_or_else(|| missing(id)));
-        let (connection, outlet) = connections.streams.add(line.transpose()?);
+        let line = chardev.map(take).transpose()?;
+        let (connection, outlet) = self.streams.add(line).map_err(RealizeError::NoStream)?;
         let is_connected = outlet.is_some();
         let sink: Box<dyn Sink> = match outlet {
             Some(outlet) => Box::new(outlet),
-            None => Box::new(connections.streams.attention()),
+            None => Box::new(self.streams.attention()),
         };
+        self.connections.push(connection);
         Ok(Characters {
-            connection,
+            connection: self.connections.len() - 1,
             sink,
             is_connected,
         })
     }
 
     fn set_input(&mut self, connection: usize, input: Box<dyn Input>) {
-        if let Some(connections) = &mut self.connections {
-            connections.streams.set_input(connection, input);
+        if let Some(connection) = self.connections.get(connection) {
+            connection.set_input(input);
         }
     }
 

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::devices::Notice;
+use crate::machine::chardevs::Chardevs;
 use crate::machine::config::Global;
 use crate::machine::guest::{GuestObject, RemovedDevice};
 use crate::machine::pc::testing::{config, notices, skip_without_kvm};
@@ -60,7 +61,9 @@ impl Bench {
     }
 
     fn plug(&self, value: &Value) -> Result<Vec<GuestObject>, String> {
-        self.vm.plug(&entry(value)).map_err(|error| error.desc)
+        self.vm
+            .plug(&entry(value), Chardevs::default())
+            .map_err(|error| error.desc)
     }
 
     fn unplug(&self, id: &str) -> Result<Vec<RemovedDevice>, String> {
