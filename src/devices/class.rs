@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::characters::{Input, Sink};
 use super::pci::{PciPlace, SharedFunction};
+use super::virtio::console::PortBus;
 use super::virtio::rng::EntropySource;
 use super::{Clock, Notifier, SharedDevice};
 use crate::io::Handle;
@@ -34,12 +35,53 @@ pub enum Realize {
     Isa(RealizeIsa),
     /// A function in a place of a PCI bus.
     Pci(RealizePci),
+    /// A port on the bus of a virtio-serial device.
+    Port(RealizePort),
 }
 
 /// Makes a card of the ISA bus from the values of its properties.
 pub type RealizeIsa = fn(&Values, &mut dyn Site) -> Result<SharedDevice, RealizeError>;
 /// Makes a function in its place from the values of its properties.
 pub type RealizePci = fn(&Values, PciPlace, &mut dyn Site) -> Result<SharedFunction, RealizeError>;
+
+/// Makes a port in its place from the values of its properties.
+pub type RealizePort = fn(&Values, PortPlace<'_>, &mut dyn Site) -> Result<SharedDevice, RealizeError>;
+
+/// Where a port is plugged in.
+#[derive(Clone, Copy)]
+pub struct PortPlace<'a> {
+    /// The bus.
+    pub bus: &'a Arc<PortBus>,
+    /// The port's id.
+    pub id: Option<&'a str>,
+    /// Whether some port of the machine has this name.
+    pub has_name: &'a dyn Fn(&str) -> bool,
+}
+
+/// A bus that a device has for others.
+#[derive(Clone)]
+pub enum ChildBus {
+    /// For ports.
+    Ports(Arc<PortBus>),
+}
+
+impl ChildBus {
+    /// Its type.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Ports(_) => "virtio-serial-bus",
+        }
+    }
+
+    /// What it is below of its device, in the tree of objects.
+    #[must_use]
+    pub fn below(&self) -> &'static str {
+        match self {
+            Self::Ports(_) => "virtio-backend",
+        }
+    }
+}
 
 impl DeviceClass {
     /// A class whose devices come with the machine.

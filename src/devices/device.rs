@@ -1,16 +1,18 @@
 //! What every device offers, as capability views instead of one wide trait.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use super::class::ChildBus;
 use super::drain::Drain;
 use crate::accel::debug::DebugStop;
 use crate::qom::Object;
 use crate::vmstate::{StateError, Visitor};
 
 /// Something a device asks of the machine as a whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The guest asked for a reset.
     ResetRequest,
@@ -40,7 +42,55 @@ pub enum Notice {
     SlotReleased,
     /// The guest set its clock; the new offset from the configured base in seconds.
     RtcChange(i64),
+    /// The guest opened or closed a port.
+    PortChange(PortNews),
 }
+
+/// Whether the guest has a port open, for those who manage it. However often the guest changes that before anybody looks, it is
+/// one notice. Clones are of the same port.
+#[derive(Clone, Debug)]
+pub struct PortNews(Arc<PortState>);
+
+#[derive(Debug)]
+struct PortState {
+    id: String,
+    open: AtomicBool,
+    told: AtomicBool,
+}
+
+impl PortNews {
+    /// Of the port that is the device of this id.
+    #[must_use]
+    pub fn new(id: String) -> Self {
+        Self(Arc::new(PortState {
+            id,
+            open: AtomicBool::new(false),
+            told: AtomicBool::new(true),
+        }))
+    }
+
+    /// The guest opened or closed it. What there is to tell, if nobody is about to look anyway.
+    #[must_use]
+    pub fn changed(&self, open: bool) -> Option<Self> {
+        self.0.open.store(open, Ordering::SeqCst);
+        self.0.told.swap(false, Ordering::SeqCst).then(|| self.clone())
+    }
+
+    /// The id of the port, and whether it is open now.
+    #[must_use]
+    pub fn look(&self) -> (&str, bool) {
+        self.0.told.store(true, Ordering::SeqCst);
+        (&self.0.id, self.0.open.load(Ordering::SeqCst))
+    }
+}
+
+impl PartialEq for PortNews {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for PortNews {}
 
 /// Where notices go. Never blocks; may be called on a vCPU thread.
 pub type Notifier = Arc<dyn Fn(Notice) + Send + Sync>;
@@ -129,6 +179,10 @@ pub trait Device: Send {
     /// Devices that it is made of, which the tree of objects shows below it by these names.
     fn parts(&self) -> Vec<(&'static str, Arc<dyn Object>)> {
         Vec::new()
+    }
+    /// The bus that it has for other devices, unless that is a bus of PCI.
+    fn child_bus(&self) -> Option<ChildBus> {
+        None
     }
     /// How firmware's tables tell of it, if they do.
     fn acpi(&self) -> Option<AcpiDevice> {

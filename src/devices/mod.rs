@@ -31,7 +31,7 @@ pub mod virtio;
 pub use crate::io::Clock;
 pub use crate::irq::IrqLine;
 use class::DeviceClass;
-pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice, ResetKind};
+pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice, PortNews, ResetKind};
 pub use shared::{SharedDevice, ports, registers};
 
 use crate::qom::{PropertyInfo, TypeInfo};
@@ -76,6 +76,11 @@ static X86_64: &[&DeviceClass] = &[
     &virtio::rng::CLASSES[0],
     &virtio::rng::CLASSES[1],
     &virtio::rng::CLASSES[2],
+    &virtio::console::CLASSES[0],
+    &virtio::console::CLASSES[1],
+    &virtio::console::CLASSES[2],
+    &virtio::console::PORT_CLASSES[0],
+    &virtio::console::PORT_CLASSES[1],
     &DeviceClass::built_in(&fw_cfg::FW_CFG),
     &DeviceClass::built_in(&pit::KVM_PIT),
     &DeviceClass::built_in(&pit::ISA_PIT),

@@ -16,7 +16,7 @@ use crate::machine::types::MachineType;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     DeviceDeletedEvent, Event, GuestPanicInformation, GuestPanicInformationHyperV, RtcChangeEvent, RunState,
-    ShutdownAction, ShutdownCause, WatchdogAction, WatchdogEvent,
+    ShutdownAction, ShutdownCause, VserportChangeEvent, WatchdogAction, WatchdogEvent,
 };
 use crate::qom::Registry;
 use crate::qom::tree::Tree;
@@ -357,6 +357,13 @@ impl Core {
             Notice::RtcChange(offset) => {
                 let qom_path = self.path_of("mc146818rtc").unwrap_or_default();
                 self.emit(Event::RtcChange(RtcChangeEvent { offset, qom_path }));
+            }
+            Notice::PortChange(news) => {
+                let (id, open) = news.look();
+                self.emit(Event::VserportChange(VserportChangeEvent {
+                    id: id.to_owned(),
+                    open,
+                }));
             }
         }
     }

@@ -11,6 +11,7 @@
  *   b       busy loop             d  N: debug-exit with N (0xf4)     o  power off (ACPI S5)
  *   y TEXT  print TEXT on COM2            i  print the next line typed on COM2
  *   f N     print N KiB of the alphabet  g N  the same on the debug console (0xe9)
+ *   v       serve the ports of virtio-serial, until something is typed: answers like a guest agent, else echoes lines
  *   a       from now on, take interrupts through the I/O APIC: those of COM1 and ACPI level-triggered
  *
  * A command line that begins with "run " has the rest carried out first. The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
@@ -389,6 +390,147 @@ static void flood(u16 port, u32 count)
     }
 }
 
+/* ---- virtio-serial through its legacy interface ------------------------------------------------ */
+
+enum { VIRTIO_SERIAL = 0x10031af4, MULTIPORT = 2, RING_SIZE = 8192, PORTS = 4, QUEUES = 2 * PORTS + 2, BUFFER = 512 };
+enum { FEATURES = 4, QUEUE_PFN = 8, QUEUE_SIZE = 12, QUEUE_SELECT = 14, QUEUE_NOTIFY = 16, STATUS = 18 };
+enum { DEVICE_READY = 0, PORT_ADD = 1, PORT_REMOVE = 2, PORT_READY = 3, CONSOLE_PORT = 4, PORT_OPEN = 6, PORT_NAME = 7 };
+
+struct descriptor { u64 addr; u32 len; u16 flags, next; };
+struct queue { struct descriptor *table; volatile u16 *available, *used; u16 size, offered, seen; };
+static u8 rings[QUEUES][RING_SIZE] __attribute__((aligned(4096)));
+static u8 buffers[QUEUES][BUFFER];
+static struct queue queues[QUEUES];
+static char lines[PORTS][4096];
+static u32 lengths[PORTS];
+static u16 serial;
+
+static u32 queue_of(u32 port) { return port ? 2 * port + 2 : 0; }
+
+static void offer(u32 index, u32 length, u16 flags)
+{
+    struct queue *queue = &queues[index];
+    queue->table[0] = (struct descriptor){ (u32)buffers[index], length, flags, 0 };
+    queue->available[2 + queue->offered++ % queue->size] = 0;
+    queue->available[1] = queue->offered;
+    outw((u16)(serial + QUEUE_NOTIFY), (u16)index);
+}
+
+/* The bytes that came in a buffer, or nothing; the buffer is in the guest's hands again then. */
+static int came(u32 index, u32 *length)
+{
+    struct queue *queue = &queues[index];
+    if (queue->used[1] == queue->seen) return 0;
+    *length = *(volatile u32 *)(queue->used + 2 + 4 * (queue->seen++ % queue->size) + 2);
+    return 1;
+}
+
+static void say(u32 index, const void *bytes, u32 length)
+{
+    u32 taken;
+    for (u32 i = 0; i < length; i++) buffers[index][i] = ((const u8 *)bytes)[i];
+    offer(index, length, 0);
+    while (!came(index, &taken)) { }
+}
+
+static void tell(u32 port, u16 event, u16 value)
+{
+    struct { u32 port; u16 event, value; } message = { port, event, value };
+    say(3, &message, sizeof message);
+}
+
+static void answer(u32 port, const char *line, u32 length)
+{
+    static const char pong[] = "{\"return\": {}}\n";
+    u32 out = queue_of(port) + 1, at;
+    for (at = 0; at + 12 < length; at++) {
+        if (same(line + at, "guest-ping", 10)) {
+            say(out, pong, sizeof pong - 1);
+            return;
+        }
+        if (!same(line + at, "guest-sync", 10)) continue;
+        char reply[32] = "{\"return\": ";
+        u32 end = 11;
+        while (at < length && (line[at] < '0' || line[at] > '9')) at++;
+        while (at < length && line[at] >= '0' && line[at] <= '9' && end < 28) reply[end++] = line[at++];
+        reply[end++] = '}', reply[end++] = '\n';
+        say(out, reply, end);
+        return;
+    }
+    for (at = 0; at < length; at += BUFFER) say(out, line + at, length - at < BUFFER ? length - at : BUFFER);
+}
+
+static void take_characters(u32 port)
+{
+    u32 in = queue_of(port), length;
+    if (!came(in, &length)) return;
+    for (u32 i = 0; i < length; i++) {
+        if (lengths[port] < sizeof lines[port]) lines[port][lengths[port]++] = (char)buffers[in][i];
+        if (buffers[in][i] != '\n') continue;
+        answer(port, lines[port], lengths[port]);
+        lengths[port] = 0;
+    }
+    offer(in, BUFFER, 2);
+}
+
+static void take_news(void)
+{
+    struct { u32 port; u16 event, value; char name[BUFFER - 8]; } *message = (void *)buffers[2];
+    u32 length;
+    if (!came(2, &length)) return;
+    u32 port = message->port, event = message->event, value = message->value;
+    print("PORT "), decimal(port);
+    if (event == PORT_ADD) print(" added");
+    if (event == PORT_REMOVE) print(" removed");
+    if (event == CONSOLE_PORT) print(" console");
+    if (event == PORT_OPEN) print(value ? " connected" : " disconnected");
+    if (event == PORT_NAME) message->name[length - 8] = 0, print(" name "), print(message->name);
+    print("\n");
+    offer(2, BUFFER, 2);
+    if (event == PORT_ADD && port < PORTS) tell(port, PORT_READY, 1), tell(port, PORT_OPEN, 1);
+}
+
+static int find_serial(void)
+{
+    for (u32 function = 0; function < 256; function++) {
+        if (pci_read(function, 0) != VIRTIO_SERIAL) continue;
+        serial = 0xd000;
+        pci_read(function, 0x10), outl(PCI + 4, serial);
+        pci_read(function, 4), outw(PCI + 4, 7);
+        return 1;
+    }
+    return 0;
+}
+
+static void serve_ports(void)
+{
+    if (!find_serial()) {
+        print("NO PORTS\n");
+        return;
+    }
+    outb((u16)(serial + STATUS), 0), outb((u16)(serial + STATUS), 3);
+    outl((u16)(serial + FEATURES), MULTIPORT);
+    for (u32 index = 0; index < QUEUES; index++) {
+        struct queue *queue = &queues[index];
+        for (u32 i = 0; i < RING_SIZE; i++) rings[index][i] = 0;
+        outw((u16)(serial + QUEUE_SELECT), (u16)index);
+        u32 size = inw((u16)(serial + QUEUE_SIZE)), used = (size * 18 + 6 + 4095) & ~4095u;
+        *queue = (struct queue){ (void *)rings[index], (void *)(rings[index] + size * 16), (void *)(rings[index] + used), (u16)size, 0, 0 };
+        outl((u16)(serial + QUEUE_PFN), (u32)rings[index] >> 12);
+    }
+    for (u32 port = 0; port < PORTS; port++) lengths[port] = 0;
+    outb((u16)(serial + STATUS), 7);
+    for (u32 index = 0; index < QUEUES; index += 2) offer(index, BUFFER, 2);
+    print("PORTS\n");
+    tell(0xffffffff, DEVICE_READY, 1);
+    while (input_head == input_tail) {
+        take_news();
+        for (u32 port = 0; port < PORTS; port++) take_characters(port);
+    }
+    outb((u16)(serial + STATUS), 0);
+    print("NO MORE PORTS\n");
+}
+
 static void run(const char *line)
 {
     switch (line[0]) {
@@ -397,6 +539,7 @@ static void run(const char *line)
     case 'm': print_memory(); break;
     case 'l': list_pci(); break;
     case 'a': apic_on(); break;
+    case 'v': serve_ports(); break;
     case 'c': print_clock(); break;
     case 'w': count_ticks(); break;
     case 'n': print("NMIS "), decimal(nmis), print("\n"); break;

@@ -1,5 +1,6 @@
 """Devices that a domain has from the start, and those that virsh attaches."""
 
+import json
 import pathlib
 import xml.etree.ElementTree as tree
 
@@ -46,3 +47,45 @@ def attach_and_detach():
             path.unlink()
         expect(domain.state() == "running", "it runs")
         domain.talk("without a generator")
+
+
+# On the root bus it has the legacy interface, which the test guest knows.
+SERIAL = "<controller type='virtio-serial' index='0'><address type='pci' bus='0' slot='5'/></controller>"
+AGENT = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+SECOND = "<channel type='pty'><target type='virtio' name='org.example.second'/></channel>"
+
+
+def channels(domain):
+    """The domain's channels by name, and whether the guest has them open, as they are now."""
+    devices = tree.fromstring(virsh("dumpxml", domain.name)).find("devices")
+    targets = [channel.find("target") for channel in devices.findall("channel")]
+    return {target.get("name"): target.get("state") for target in targets}
+
+
+@check("channel: the guest's agent answers, before and after a reset; a second channel is attached and detached")
+def agent_channel():
+    with booted(DEVICES=PORTS + SERIAL + AGENT) as domain:
+        path = pathlib.Path(f"/run/{domain.name}-channel.xml")
+        path.write_text(SECOND)
+        agent = "org.qemu.guest_agent.0"
+        try:
+            expect_equal(channels(domain), {agent: "disconnected"}, "channels of a guest without an agent")
+            for number in range(2):
+                domain.console.type("v")
+                domain.console.expect("PORT 1 connected")
+                eventually("the agent is there", 20, lambda: channels(domain)[agent] == "connected")
+                for _ in range(3):
+                    answer = virsh("qemu-agent-command", domain.name, json.dumps({"execute": "guest-ping"}))
+                    expect_equal(json.loads(answer), {"return": {}}, "answer of the agent")
+                virsh("attach-device", domain.name, str(path), "--live")
+                domain.console.expect("PORT 2 name org.example.second")
+                eventually("the guest has it open", 20, lambda: channels(domain)["org.example.second"] == "connected")
+                targets = tree.fromstring(virsh("dumpxml", domain.name)).findall("devices/channel")
+                virsh("detach-device-alias", domain.name, targets[1].find("alias").get("name"), "--live")
+                domain.console.expect("PORT 2 removed")
+                eventually("the channel is gone", 20, lambda: list(channels(domain)) == [agent])
+                virsh("reset", domain.name)
+                domain.console.expect("READY")
+                eventually("the agent is gone", 20, lambda: channels(domain)[agent] == "disconnected")
+        finally:
+            path.unlink()

@@ -14,7 +14,7 @@ from protocol.cmdline import QUIET, run, warnings_of
 GUEST = ["-machine", "q35,accel=kvm", "-cpu", "host"]
 
 
-def error_of(monitor, command, **arguments):
+def error_of(monitor, command, /, **arguments):
     """The text of a command's error."""
     try:
         monitor.command(command, **arguments)

@@ -23,6 +23,7 @@ from protocol import (  # noqa: E402, F401
     monitors,
     names,
     options,
+    ports,
     processes,
     processors,
     replay,

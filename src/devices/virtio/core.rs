@@ -124,10 +124,12 @@ impl Core {
         }
         self.link.set_status(wanted);
         if now_set(status::DRIVER_OK, wanted) {
+            self.device.driver_ready(self.accepted);
             self.wake();
         }
         if before & !wanted & status::DRIVER_OK != 0 {
             self.settle();
+            self.device.driver_gone();
         }
     }
 
@@ -135,8 +137,12 @@ impl Core {
     pub(super) fn set_disabled(&self, disabled: bool) {
         self.link.hold_disabled(disabled);
         if disabled {
+            let was_ready = self.link.status() & status::DRIVER_OK != 0;
             self.link.set_status(self.link.status() & !status::DRIVER_OK);
             self.settle();
+            if was_ready {
+                self.device.driver_gone();
+            }
         } else {
             self.wake();
         }
@@ -160,6 +166,7 @@ impl Core {
         // What was under way on a loop may have found the ring broken before it was taken away.
         self.link.clear_status();
         self.accepted = Features::NONE;
+        self.device.driver_gone();
     }
 
     /// Takes the ring of a queue away, so that the driver may set up another.

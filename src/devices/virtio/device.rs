@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{Features, Link, Virtqueue};
+use crate::devices::class::ChildBus;
 
 /// A kind of device: what drivers and saved states know it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,29 @@ pub trait VirtioDevice: Send + Sync {
     }
     /// Starts to work on these queues, until it is dropped.
     fn connect(&self, link: &Arc<Link>, queues: Vec<Arc<Virtqueue>>);
+    /// The driver is there, and wants these features.
+    fn driver_ready(&self, features: Features) {
+        let _ = features;
+    }
+    /// The driver is gone: nothing it set up holds any more.
+    fn driver_gone(&self) {}
+    /// What it makes of a property beyond the value that it was given, as [`Device::property`](crate::devices::Device::property).
+    fn property(&self, name: &str) -> Option<Value> {
+        let _ = name;
+        None
+    }
+    /// Changes a property of the living device, as [`Device::set_property`](crate::devices::Device::set_property).
+    ///
+    /// # Errors
+    /// The device does not take the value.
+    fn set_property(&self, name: &str, value: &Value) -> Option<Result<(), String>> {
+        let _ = (name, value);
+        None
+    }
+    /// The bus that it has for other devices.
+    fn child_bus(&self) -> Option<ChildBus> {
+        None
+    }
     /// Forgets what it was doing for a queue whose ring was taken away.
     fn reset_queue(&self, queue: u16);
 }

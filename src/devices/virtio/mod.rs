@@ -10,6 +10,7 @@
 //!
 //! The locks are taken from top to bottom; a device never takes its transport's.
 
+pub mod console;
 mod core;
 mod device;
 mod features;
@@ -40,9 +41,13 @@ static VIRTIO_DEVICE: TypeInfo = TypeInfo {
 };
 
 /// Types that functions inherit from, and of what is behind them.
-pub(super) static TYPES: [&TypeInfo; 4] = [
+pub(super) static TYPES: [&TypeInfo; 8] = [
     &VIRTIO_DEVICE,
     &transport::pci::VIRTIO_PCI,
     &rng::RNG_PCI_BASE,
     &rng::RNG_DEVICE,
+    &console::SERIAL_PCI_BASE,
+    &console::SERIAL_DEVICE,
+    console::PORT_TYPES[0],
+    console::PORT_TYPES[1],
 ];

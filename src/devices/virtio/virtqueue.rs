@@ -95,6 +95,33 @@ impl Virtqueue {
         }
     }
 
+    /// Bytes that the next buffer has room for; 0 without one, or while the device may not work.
+    pub fn room(&self) -> u64 {
+        let state = self.lock();
+        if !self.link.is_live() {
+            return 0;
+        }
+        let Some(ring) = &state.ring else { return 0 };
+        match ring.peek(&self.link.ram()) {
+            Ok(element) => element.map_or(0, |element| element.writable_len()),
+            Err(error) => {
+                self.fail(error);
+                0
+            }
+        }
+    }
+
+    /// Reads from byte `offset` on of what the driver has written into a buffer, as much as there is room for in `data`. Returns how
+    /// much that was; none while the device may not work, or where the ring is gone.
+    pub fn read(&self, taken: &Taken, offset: u64, data: &mut [u8]) -> Option<usize> {
+        let state = self.lock();
+        if taken.epoch != state.epoch || !self.link.is_live() {
+            return None;
+        }
+        let read = taken.element.read(&self.link.ram(), offset, data);
+        read.map_err(|error| self.fail(error)).ok()
+    }
+
     /// Gives a buffer back with `data` in it, as far as it fits, and interrupts if the driver wants that.
     pub fn finish(&self, taken: Taken, data: Vec<u8>) {
         let mut state = self.lock();

@@ -52,7 +52,7 @@ fn stopping(notifier: Notifier) -> Notifier {
             | Notice::InternalError
             | Notice::DebugExit(_) => stop_current_vcpu(),
             // The vCPU of a debugger has parked itself.
-            Notice::WakeupRequest | Notice::SlotReleased | Notice::DebugStop(..) => {}
+            Notice::WakeupRequest | Notice::SlotReleased | Notice::DebugStop(..) | Notice::PortChange(_) => {}
             Notice::GuestCrashLoaded | Notice::RtcChange(_) => delay_current_vcpu(pace.event(Instant::now())),
         }
         notifier(notice);

@@ -252,7 +252,7 @@ fn what_the_guest_asks_for_and_fails_breaks_it() {
         bench.fate.start.set(what == "start");
         bench.fate.pause.set(what == "pause");
         bench.fate.reset.set(what == "reset");
-        bench.core.notice(notice);
+        bench.core.notice(notice.clone());
         assert_eq!(bench.seen(), (vec!["STOP"], Some(broken), broken), "{notice:?}");
         assert!(!bench.fate.runs.get());
     }

@@ -54,6 +54,36 @@ impl Element {
         self.writable.iter().map(|part| u64::from(part.len)).sum()
     }
 
+    /// Bytes that the device may read.
+    #[must_use]
+    pub fn readable_len(&self) -> u64 {
+        self.readable.iter().map(|part| u64::from(part.len)).sum()
+    }
+
+    /// Reads from readable byte `offset` on, as much as there is room for in `data`. Returns how much that was.
+    ///
+    /// # Errors
+    /// What was RAM is none any more.
+    pub fn read(&self, ram: &GuestRam, offset: u64, data: &mut [u8]) -> Result<usize, RingError> {
+        let (mut skip, mut done) = (offset, 0);
+        for part in &self.readable {
+            let len = u64::from(part.len);
+            if skip >= len {
+                skip -= len;
+                continue;
+            }
+            let rest = data.get_mut(done..).unwrap_or_default();
+            let here = usize::try_from(len - skip).unwrap_or(usize::MAX).min(rest.len());
+            if here == 0 {
+                break;
+            }
+            ram.read_slice(&mut rest[..here], GuestAddress(part.addr + skip))
+                .map_err(|_| RingError::Buffer)?;
+            (skip, done) = (0, done + here);
+        }
+        Ok(done)
+    }
+
     /// Writes as much of `data` as there is room for, from the first writable byte on. Returns how much that was.
     ///
     /// # Errors

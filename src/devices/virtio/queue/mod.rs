@@ -63,10 +63,10 @@ pub struct RingPosition {
 }
 
 /// A ring, from the device's side.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ring(Kind);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     Split(SplitRing),
     Packed(PackedRing),
@@ -91,6 +91,15 @@ impl Ring {
             Kind::Split(ring) => ring.pop(ram),
             Kind::Packed(ring) => ring.pop(ram),
         }
+    }
+
+    /// The next buffer that the driver offers, without taking it.
+    ///
+    /// # Errors
+    /// As those of [`Self::pop`].
+    pub fn peek(&self, ram: &GuestRam) -> Result<Option<Element>, RingError> {
+        // What a ring knows of itself is in the value; the driver is at most asked to ring for what it offers next.
+        self.clone().pop(ram)
     }
 
     /// Gives a buffer back of which `written` bytes were written.

@@ -27,7 +27,7 @@ const AT_INDEX: u16 = 2;
 /// The wrap counter in an index of a wish.
 const WRAP: u16 = 1 << 15;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PackedRing {
     layout: RingLayout,
     rules: RingRules,

@@ -23,7 +23,7 @@ const NO_INTERRUPT: u16 = 1;
 /// Flag of the used ring: the device needs no notification.
 const NO_NOTIFY: u16 = 1;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct SplitRing {
     layout: RingLayout,
     rules: RingRules,

@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use super::fixture::bus;
-use crate::devices::class::DeviceClass;
+use crate::devices::class::{ChildBus, DeviceClass};
+use crate::devices::virtio::console::PortBus;
 use crate::devices::{AcpiDevice, SharedDevice};
 use crate::machine::guest::{GuestObject, RemovedDevice};
 use crate::machine::pc::pci::Place;
@@ -27,8 +28,8 @@ pub(super) struct Instance {
     pub(super) parts: Vec<(&'static str, Arc<dyn Object>)>,
     /// Where it is, if that is on a PCI bus.
     pub(super) place: Option<Place>,
-    /// Name of the bus behind it, if there is one.
-    pub(super) bus_behind: Option<String>,
+    /// The bus behind it, if there is one.
+    pub(super) bus_behind: Option<OwnBus>,
     /// The guest has been asked to let it go, and may be asked again at this time of its clock, in nanoseconds.
     pub(super) unplugging: Option<u64>,
     /// What the guest reaches it by, beside base address registers.
@@ -37,7 +38,30 @@ pub(super) struct Instance {
     pub(super) _connections: Vec<Connection>,
 }
 
+/// A bus that a device has for others.
+pub(super) struct OwnBus {
+    pub(super) name: String,
+    /// Its type.
+    pub(super) kind: &'static str,
+    /// Its path in the tree of objects.
+    pub(super) path: String,
+    /// The bus itself, unless it is one of PCI.
+    pub(super) child: Option<ChildBus>,
+}
+
 impl Instance {
+    /// The bus behind it, if that is of this name.
+    pub(super) fn own_bus(&self, name: &str) -> Option<&OwnBus> {
+        self.bus_behind.as_ref().filter(|own| own.name == name)
+    }
+
+    /// The ports' bus behind it.
+    pub(super) fn port_bus(&self) -> Option<&Arc<PortBus>> {
+        let child = self.bus_behind.as_ref()?.child.as_ref()?;
+        let ChildBus::Ports(bus) = child;
+        Some(bus)
+    }
+
     /// How firmware's tables tell of it.
     pub(super) fn acpi(&self) -> Option<AcpiDevice> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner).acpi()
@@ -54,7 +78,10 @@ impl Instance {
             object: Arc::clone(&self.object),
         };
         let parts = self.parts.iter().map(|(name, part)| below(name, part));
-        let behind = self.bus_behind.iter().map(|name| below(name, &bus("PCIE")));
+        let behind = self.bus_behind.iter().map(|own| GuestObject {
+            path: own.path.clone(),
+            object: bus(own.kind),
+        });
         std::iter::once(itself).chain(parts).chain(behind).collect()
     }
 

@@ -9,13 +9,14 @@ use serde_json::{Map, Value, json};
 use super::Assembly;
 use super::error::PlugError;
 use super::fixture::Numbers;
-use super::instance::Instance;
+use super::instance::{Instance, OwnBus};
 use super::object::{DeviceObject, Origin};
 use super::site::{DeviceSite, Wiring};
 use super::unplug::no_hotplug;
-use crate::devices::class::{Realize, RealizePci};
+use crate::devices::class::{ChildBus, PortPlace, Realize, RealizePci};
 use crate::devices::pci::PciPlace;
 use crate::devices::pm::Pm;
+use crate::devices::virtio::console::PortBus;
 use crate::devices::{SharedDevice, class};
 use crate::machine::chardevs::Chardevs;
 use crate::machine::config::FIRMWARE_FOLDERS;
@@ -103,7 +104,8 @@ impl Plugging<'_> {
         let invalid = || DriverError::Unknown(driver.to_string());
         let class = class(Target::X86_64, &driver).ok_or_else(invalid)?;
         let bus = self.bus(&driver, entry)?;
-        if self.hotplug && !self.pci.takes_hotplug(&bus) {
+        let is_of_device = self.own_bus(&bus).is_some_and(|own| own.child.is_some());
+        if self.hotplug && !is_of_device && !self.pci.takes_hotplug(&bus) {
             return Err(no_hotplug(&bus));
         }
         if self.hotplug && !class.info.hotpluggable {
@@ -126,6 +128,18 @@ impl Plugging<'_> {
                 realize(&values, &mut site).map_err(|error| PlugError::of(&driver, error))?,
                 None,
             ),
+            Realize::Port(realize) => {
+                let has_name = |name: &str| self.port_buses().any(|bus| bus.has_name(name));
+                let found = self.others.iter().find(|other| other.own_bus(&bus).is_some());
+                let found = found.and_then(Instance::port_bus);
+                let place = PortPlace {
+                    bus: found.ok_or_else(|| PlugError::NoBus(bus.clone()))?,
+                    id,
+                    has_name: &has_name,
+                };
+                let port = realize(&values, place, &mut site).map_err(|error| PlugError::of(&driver, error))?;
+                (port, None)
+            }
             Realize::Pci(realize) => {
                 let want = placement(class.info.name, entry, &values, self.hotplug);
                 let (device, place) = self.plug_into_pci(&want, &values, realize, &mut site)?;
@@ -139,15 +153,26 @@ impl Plugging<'_> {
             hotplugged: self.hotplug,
             addr: place.map(|(_, addr)| addr.byte()),
         };
-        let parts = device.lock().unwrap_or_else(PoisonError::into_inner).parts();
+        let path = path.unwrap_or_else(|| self.path(id));
+        let (parts, child) = {
+            let device = device.lock().unwrap_or_else(PoisonError::into_inner);
+            (device.parts(), device.child_bus())
+        };
+        let behind = place.and_then(|place| self.pci.bus_behind(place)).map(|name| OwnBus {
+            path: format!("{path}/{name}"),
+            name,
+            kind: "PCIE",
+            child: None,
+        });
+        let child = child.map(|child| self.child_bus(id, &path, child));
         Ok(Instance {
             class,
-            path: path.unwrap_or_else(|| self.path(id)),
+            path,
             id: id.map(str::to_owned),
             object: Arc::new(DeviceObject::new(registry, class.info.name, &values, origin, &device)),
             parts,
             bus,
-            bus_behind: place.and_then(|place| self.pci.bus_behind(place)),
+            bus_behind: behind.or(child),
             values,
             device,
             place,
@@ -215,12 +240,34 @@ impl Plugging<'_> {
     /// Path of a bus in the tree of objects.
     fn bus_path(&self, bus: &str) -> String {
         let own = self.numbers.bus(bus);
-        let behind = || {
-            let mut others = self.others.iter();
-            let port = others.find(|other| other.bus_behind.as_deref() == Some(bus))?;
-            Some(format!("{}/{bus}", port.path))
-        };
+        let behind = || self.own_bus(bus).map(|own| own.path.clone());
         own.or_else(behind).unwrap_or_default()
+    }
+
+    /// The bus of this name that a device has.
+    fn own_bus(&self, bus: &str) -> Option<&OwnBus> {
+        self.others.iter().find_map(|other| other.own_bus(bus))
+    }
+
+    /// The buses for ports.
+    fn port_buses(&self) -> impl Iterator<Item = &Arc<PortBus>> {
+        self.others.iter().filter_map(Instance::port_bus)
+    }
+
+    /// The bus of the device with this id, at this path.
+    fn child_bus(&self, id: Option<&str>, path: &str, child: ChildBus) -> OwnBus {
+        let name = id.map(|id| format!("{id}.0")).unwrap_or_else(|| {
+            let name = |index: usize| format!("{}.{index}", child.kind());
+            let mut names = (0..=self.others.len()).map(name);
+            let free = names.find(|name| self.own_bus(name).is_none());
+            free.unwrap_or_else(|| name(self.others.len()))
+        });
+        OwnBus {
+            path: format!("{path}/{}/{name}", child.below()),
+            name,
+            kind: child.kind(),
+            child: Some(child),
+        }
     }
 
     /// The bus that `entry` names, or the first that there is of the kind that the device plugs into.
@@ -229,17 +276,24 @@ impl Plugging<'_> {
         let wanted = registry.bus(driver).unwrap_or("System");
         let Some(name) = entry.get("bus").and_then(Value::as_str) else {
             let own = BUSES.into_iter().find(|(_, kind)| registry.is_a(kind, wanted));
+            // Of the buses that devices have, the latest is the first that is found.
+            let mut behind = self.others.iter().rev().filter_map(|other| other.bus_behind.as_ref());
+            let behind = behind.find(|own| own.child.is_some() && own.kind == wanted);
             let missing = || PlugError::NoBusOfKind {
                 wanted: wanted.to_owned(),
                 driver: driver.to_owned(),
             };
-            return own.map(|(name, _)| name.to_owned()).ok_or_else(missing);
+            let found = own.map(|(name, _)| name.to_owned());
+            return found.or_else(|| behind.map(|own| own.name.clone())).ok_or_else(missing);
         };
         let own = BUSES.into_iter().find(|(own, _)| *own == name);
         let kind = match own {
             Some((_, kind)) => kind,
             None if self.pci.has_bus(name) => "PCIE",
-            None => return Err(PlugError::NoBus(name.to_owned())),
+            None => {
+                let missing = || PlugError::NoBus(name.to_owned());
+                self.own_bus(name).map(|own| own.kind).ok_or_else(missing)?
+            }
         };
         match registry.is_a(kind, wanted) {
             true => Ok(name.to_owned()),

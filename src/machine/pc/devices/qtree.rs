@@ -93,7 +93,7 @@ fn of_instance(instance: &Instance) -> Node<'_> {
         id: instance.id.as_deref().unwrap_or_default(),
         object: &instance.object,
         place: instance.place,
-        behind: instance.bus_behind.as_deref().map(|name| (name, "PCIE")),
+        behind: instance.bus_behind.as_ref().map(|own| (own.name.as_str(), own.kind)),
     }
 }
 

@@ -6,6 +6,7 @@ use super::Devices;
 use super::error::PlugError;
 use super::instance::Instance;
 use crate::devices::Clock;
+use crate::devices::class::Realize;
 use crate::devices::pci::Unplug;
 use crate::devices::pm::Pm;
 use crate::machine::guest::RemovedDevice;
@@ -21,6 +22,10 @@ impl Devices {
             let fixture = self.fixtures.iter().find(|fixture| fixture.path == path);
             return Err(no_hotplug(fixture.map_or("main-system-bus", |fixture| fixture.bus)));
         };
+        if matches!(instance.class.realize, Realize::Port(_)) {
+            // The guest need not agree: it loses a port as it loses a line.
+            return Ok(self.take_out(&mut instances, |instance| instance.path == path));
+        }
         let place = instance.place.filter(|_| self.pci.takes_hotplug(&instance.bus));
         let place = place.ok_or_else(|| no_hotplug(&instance.bus))?;
         let now = self.wiring.clock.nanoseconds();
@@ -69,9 +74,13 @@ impl Devices {
     }
 
     fn take_out(&self, instances: &mut Vec<Instance>, which: impl Fn(&Instance) -> bool) -> Vec<RemovedDevice> {
-        let (gone, rest) = std::mem::take(instances).into_iter().partition(which);
+        let (mut gone, rest): (Vec<Instance>, Vec<Instance>) = std::mem::take(instances).into_iter().partition(which);
+        // What is plugged into a device goes with it, and before it.
+        let is_below = |other: &Instance| gone.iter().any(|one| one.own_bus(&other.bus).is_some());
+        let (mut below, rest): (Vec<Instance>, Vec<Instance>) = rest.into_iter().partition(is_below);
         *instances = rest;
-        let gone: Vec<Instance> = gone;
+        below.append(&mut gone);
+        let gone = below;
         let end = |instance: Instance| {
             if let Some(place) = instance.place {
                 self.pci.remove(place);

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use super::super::core::Core;
 use super::super::{Features, Interrupt, Link, VirtioDevice};
+use crate::devices::class::ChildBus;
 use crate::devices::drain::Drain;
 use crate::devices::pci::{ConfigSpace, Endpoint, Msix, PciFunction, PowerManagement};
 use crate::devices::{Device, IrqLine};
@@ -31,6 +32,8 @@ use crate::vmstate::{StateError, Visitor};
 /// Offset of the command register, and of the status register behind it.
 const COMMAND: usize = 4;
 const STATUS: usize = 6;
+/// Offset of class and subclass.
+const CLASS: usize = 0x0a;
 /// Command: the function may start transfers.
 const BUS_MASTER: u8 = 1 << 2;
 /// Status: the function asks for an interrupt by pin.
@@ -213,8 +216,17 @@ impl Device for VirtioPci {
         match name {
             "disable-legacy" => Some(json!(if self.legacy { "off" } else { "on" })),
             "vectors" => Some(json!(self.msix.as_ref().map_or(0, |msix| msix.vectors().len()))),
-            _ => None,
+            "class" => Some(json!(self.config.u16(CLASS))),
+            _ => self.core.device().property(name),
         }
+    }
+
+    fn set_property(&mut self, name: &str, value: &Value) -> Option<Result<(), String>> {
+        self.core.device().set_property(name, value)
+    }
+
+    fn child_bus(&self) -> Option<ChildBus> {
+        self.core.device().child_bus()
     }
 
     fn parts(&self) -> Vec<(&'static str, Arc<dyn Object>)> {
