@@ -18,6 +18,7 @@ pub mod machine;
 pub mod mem;
 pub mod migration;
 pub mod monitor;
+pub mod net;
 pub mod qapi;
 pub mod qom;
 pub mod report;

@@ -37,6 +37,8 @@ pub enum HelpRequest {
     Accel(String),
     /// `-audiodev help`.
     AudioDrivers,
+    /// `-netdev help`.
+    Netdevs,
     /// `-L help`, with the folders given before.
     DataDirs(Vec<PathBuf>),
     /// `-trace help`.
@@ -172,15 +174,23 @@ impl Config {
         }
     }
 
-    /// The numbers of the inherited descriptors that belong to the monitor: those of character devices and of fd
-    /// sets. Where a guest comes from elsewhere, it may be any.
+    /// The numbers of the inherited descriptors that belong to the monitor: those of character devices, of fd sets and of
+    /// back ends of network cards. Where a guest comes from elsewhere, it may be any.
     #[must_use]
     pub fn monitor_fds(&self) -> Vec<i32> {
         let chardevs = self
             .chardevs
             .iter()
             .filter_map(|chardev| chardev.options.get("fd")?.as_str()?.parse().ok());
-        self.fds.iter().map(|add| add.fd).chain(chardevs).collect()
+        let netdevs = self.machine.netdevs.iter();
+        let netdevs = netdevs.flat_map(|netdev| netdev.config.descriptors());
+        let netdevs = netdevs.filter_map(|text| text.parse().ok());
+        self.fds
+            .iter()
+            .map(|add| add.fd)
+            .chain(chardevs)
+            .chain(netdevs)
+            .collect()
     }
 
     /// The character devices of monitors that are servers on a listening socket which was handed down.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::option::{OptionInfo, Section};
 use super::table::options;
 use crate::machine::config::FIRMWARE_FOLDERS;
+use crate::qapi::qmp::NetClientDriver;
 use crate::target::Target;
 
 /// What `-version` prints: the version of QEMU that is spoken, and our own.
@@ -73,6 +74,13 @@ pub fn parameters(option: &OptionInfo) -> String {
 #[must_use]
 pub fn audio_drivers() -> String {
     "Available audio drivers:\nnone\n".to_owned()
+}
+
+/// What `-netdev help` prints.
+#[must_use]
+pub fn netdevs() -> String {
+    let kinds = NetClientDriver::ALL.iter().map(|kind| format!("{kind}\n"));
+    format!("Available netdev backend types:\n{}", kinds.collect::<String>())
 }
 
 /// What `-L help` prints: the folders given, then those that are always looked into.

@@ -100,7 +100,7 @@ mod tests {
         ] {
             assert_eq!(names.iter().filter(|name| **name == wanted).count(), 1, "{wanted}");
         }
-        for unwanted in ["drive", "spice", "fsdev", "netdev", "vnc"] {
+        for unwanted in ["drive", "spice", "fsdev", "vnc"] {
             assert!(!names.contains(&unwanted), "{unwanted}");
         }
         let machine = reply.iter().find(|entry| entry["option"] == "machine").unwrap();

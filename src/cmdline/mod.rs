@@ -18,6 +18,7 @@ pub mod keyval;
 mod legacy_chardev;
 mod machine;
 mod memory;
+mod netdev;
 mod objects;
 mod option;
 mod opts;

@@ -56,7 +56,7 @@ pub(super) fn apply_device(builder: &mut Builder, mut map: Map<String, Value>) -
 }
 
 /// Whether the option being read has its argument in JSON.
-fn is_json(builder: &Builder) -> bool {
+pub(super) fn is_json(builder: &Builder) -> bool {
     builder
         .location
         .split_once(' ')

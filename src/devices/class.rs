@@ -15,6 +15,7 @@ use super::{Clock, Notifier, SharedDevice};
 use crate::io::Handle;
 use crate::irq::{IrqLine, MsiSource, NoSuchLine};
 use crate::mem::{AddressSpace, MapError, Region};
+use crate::net::Networks;
 use crate::qapi;
 use crate::qom::{TypeInfo, Values};
 
@@ -129,6 +130,12 @@ pub trait Site {
     fn set_input(&mut self, connection: usize, input: Box<dyn Input>);
     /// The source of random bytes that is the object of this id.
     fn entropy(&self, id: &str) -> Option<EntropySource>;
+    /// The back ends of network cards, and the list of the cards.
+    fn networks(&self) -> &Networks;
+    /// The device's id, if it has one.
+    fn id(&self) -> Option<&str>;
+    /// The device's path in the tree of objects.
+    fn path(&self) -> &str;
     /// The loop that devices work on which have no thread of their own.
     fn event_loop(&self) -> Handle;
     /// How many devices of this type there are already.

@@ -40,6 +40,8 @@ pub enum Notice {
     InternalError,
     /// The guest let go of a device in a slot, which may now be taken out.
     SlotReleased,
+    /// Something happened in the networks of its cards.
+    NetworkNews,
     /// The guest set its clock; the new offset from the configured base in seconds.
     RtcChange(i64),
     /// The guest opened or closed a port.

@@ -14,7 +14,7 @@ use super::event_loop::Handle;
 use super::task::{Signal, came, ring};
 use super::watch::{Ready, Watch};
 
-/// A descriptor that a future reads from.
+/// A descriptor that a future reads from, or writes to.
 pub struct Readable {
     watch: Watch,
     signal: Arc<Mutex<Signal>>,
@@ -59,7 +59,19 @@ impl Readable {
     /// # Errors
     /// What the system said.
     pub async fn wait(&self) -> io::Result<()> {
-        self.watch.wait_once(Ready::EPOLLIN)?;
+        self.wait_for(Ready::EPOLLIN).await
+    }
+
+    /// Waits until something can be written, or the end. Nobody may wait for something to read at the same value meanwhile.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub async fn wait_writable(&self) -> io::Result<()> {
+        self.wait_for(Ready::EPOLLOUT).await
+    }
+
+    async fn wait_for(&self, interest: Ready) -> io::Result<()> {
+        self.watch.wait_once(interest)?;
         came(&self.signal).await;
         Ok(())
     }

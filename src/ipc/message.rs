@@ -171,6 +171,8 @@ messages! {
         /// What a guest arrives through, in the same form. Answered once the source can reach it, with a socket on which the
         /// descriptor comes when it does.
         ListenMigration(String),
+        /// The descriptor that `getfd` gave this name, or that was handed down under this number. It is the worker's then.
+        TakeDescriptor(String),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value, json};
 
 use crate::accel::hostfile;
+use crate::net::NetdevConfig;
 use crate::qapi::Error;
 use crate::qom::GlobalValue;
 use crate::qom::objects::is_memory_backend;
@@ -41,6 +42,8 @@ pub struct MachineConfig {
     pub objects: Vec<Map<String, Value>>,
     /// `-device` in the order given; every entry has `driver`.
     pub devices: Vec<Map<String, Value>>,
+    /// `-netdev` in the order given.
+    pub netdevs: Vec<NetdevOption>,
     /// `-serial` in the order given: ids of character devices, or `none` for a port left out.
     pub serials: Vec<String>,
     /// `-debugcon`, as `-device` would say it.
@@ -100,6 +103,15 @@ impl MachineConfig {
             object.entry("prealloc-threads").or_insert(json!(threads));
         }
     }
+}
+
+/// A back end of a network card.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetdevOption {
+    /// The option as it was given: what messages about it begin with.
+    pub location: String,
+    /// What it says.
+    pub config: NetdevConfig,
 }
 
 /// One use of an option that may be given several times.

@@ -6,6 +6,7 @@ use super::entropy::EntropySources;
 use super::guest::Guest;
 use crate::accel::choice;
 use crate::devices::Notifier;
+use crate::net::Networks;
 use crate::qapi::{Error, QmpError};
 use crate::target::Target;
 
@@ -23,7 +24,8 @@ pub(super) enum CreateError {
 impl QmpError for CreateError {}
 
 /// Makes the guest that `config` describes; with `only_migratable`, only if it could move to another host. `chardevs`
-/// holds the guest's side of the character devices, `entropy` its sources of random bytes.
+/// holds the guest's side of the character devices, `entropy` its sources of random bytes,
+/// `networks` the back ends of its network cards.
 ///
 /// # Errors
 /// Names the option, object, file or host resource that does not work.
@@ -33,6 +35,7 @@ pub fn create(
     only_migratable: bool,
     chardevs: Chardevs,
     entropy: &EntropySources,
+    networks: &Networks,
     notifier: &Notifier,
 ) -> Result<Box<dyn Guest>, Error> {
     check_accelerators(target, config)?;
@@ -42,13 +45,14 @@ pub fn create(
             let resources = super::pc::Resources {
                 chardevs,
                 entropy: entropy.clone(),
+                networks: networks.clone(),
                 ..super::pc::Resources::default()
             };
             Ok(Box::new(super::pc::Vm::new(config, resources, notifier)?))
         }
         #[cfg(not(target_arch = "x86_64"))]
         Target::X86_64 => {
-            let _ = (chardevs, entropy, notifier);
+            let _ = (chardevs, entropy, networks, notifier);
             Err(CreateError::NoAccelerator(vec!["invalid accelerator kvm".to_owned()]).into())
         }
         Target::S390x => Ok(Box::new(super::s390_ccw::S390Ccw::new(config, only_migratable)?)),

@@ -283,6 +283,9 @@ impl Guest {
             MonitorRequest::ListenMigration(address) => {
                 link.answer(id, passage::arrive(&address, self.chardevs.fds()).await);
             }
+            MonitorRequest::TakeDescriptor(name) => {
+                link.answer(id, self.chardevs.fds().resolve(&name).map_err(Into::into))
+            }
         }
     }
 }

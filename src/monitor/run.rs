@@ -256,6 +256,12 @@ fn without_guest(
     let registry = machine::registry(config.target, with_host_cpu);
     machine::check_properties(&registry, machine, &config.machine.machine_props)?;
     machine::refuse_devices(&registry, &config.machine.devices)?;
+    if let Some(netdev) = config.machine.netdevs.first() {
+        return Err(Error::generic(format!(
+            "{}: this machine has no guest",
+            netdev.location
+        )));
+    }
     let news = Rc::new(News::default());
     let heard = Rc::clone(&news);
     let outbox = Box::new(move |message| {

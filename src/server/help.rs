@@ -34,6 +34,7 @@ pub(super) fn text(target: Target, request: &HelpRequest) -> Result<String, Erro
             registry().machine_help(&format!("{name}-accel"))
         }
         HelpRequest::AudioDrivers => help::audio_drivers(),
+        HelpRequest::Netdevs => help::netdevs(),
         HelpRequest::DataDirs(given) => help::data_dirs(given),
         HelpRequest::TraceEvents => items::event_help(),
         HelpRequest::Devices => registry().devices_help(),

@@ -13,6 +13,7 @@ use crate::ipc::message::{FromWorker, MonitorRequest};
 use crate::machine::entropy::EntropySources;
 use crate::machine::guest::{Guest, GuestObject, RemovedDevice};
 use crate::machine::types::MachineType;
+use crate::net::Networks;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     DeviceDeletedEvent, Event, GuestPanicInformation, GuestPanicInformationHyperV, RtcChangeEvent, RunState,
@@ -57,6 +58,8 @@ pub struct Core {
     pub watchdog: Cell<WatchdogAction>,
     /// Whether and how the guest moves.
     pub migration: Migration,
+    /// The back ends of the guest's network cards, and the list of the cards; nothing where there is no guest.
+    pub networks: OnceCell<Networks>,
     /// How the monitor is asked; nothing in a process without a worker.
     pub asker: OnceCell<Asker>,
     machine: RefCell<Machine>,
@@ -101,6 +104,7 @@ impl Core {
             registry,
             config,
             guest,
+            networks: OnceCell::new(),
             outbox,
             exit: Cell::new(None),
         };
@@ -154,6 +158,15 @@ impl Core {
         let mut properties = self.config.machine.machine_props.iter();
         let backend = properties.rfind(|(name, _)| matches!(name.as_str(), "memory-backend" | "memory_backend"));
         backend.map(|(_, id)| id.as_str()).filter(|_| self.guest.is_none())
+    }
+
+    /// The back ends of the guest's network cards, and the list of the cards.
+    ///
+    /// # Errors
+    /// There is no guest.
+    pub fn networks(&self) -> Result<&Networks, Error> {
+        let networks = self.networks.get();
+        networks.ok_or_else(|| Error::generic("this machine has no guest"))
     }
 
     /// Says something to the monitor.
@@ -353,6 +366,11 @@ impl Core {
             Notice::SlotReleased => {
                 let released = self.guest.as_deref().map(Guest::take_released);
                 self.forget(released.unwrap_or_default());
+            }
+            Notice::NetworkNews => {
+                let news = self.networks.get().map(Networks::take_news);
+                let events = news.into_iter().flatten().map(super::networks::event);
+                events.for_each(|event| self.emit(event));
             }
             Notice::RtcChange(offset) => {
                 let qom_path = self.path_of("mc146818rtc").unwrap_or_default();

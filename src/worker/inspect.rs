@@ -93,6 +93,8 @@ pub enum Inspect {
     },
     /// What the guest finds as ROM: an array of [`RomInfo`](crate::machine::info::RomInfo).
     Roms,
+    /// The network cards and their back ends: a text.
+    Networks,
     /// The memory blocks: an array of objects with name, offset, size and host address.
     RamBlocks,
 }
@@ -109,6 +111,7 @@ pub(crate) const MAX_LEN: u64 = 1 << 20;
 pub(super) fn answer(core: &Core, question: &Inspect) -> Result<Value, Error> {
     let guest = core.guest()?;
     Ok(match question.clone() {
+        Inspect::Networks => json!(core.networks()?.info()),
         Inspect::Registers { cpu } => json!(guest.dump_registers(cpu)?),
         Inspect::RegisterValues { cpu } => {
             let values = guest.register_values(cpu)?.into_iter();

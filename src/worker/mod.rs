@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod link;
 pub mod mainloop;
 pub mod migration;
+mod networks;
 mod objects;
 mod run;
 pub mod runstate;

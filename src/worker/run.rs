@@ -18,7 +18,9 @@ use crate::ipc::channel::ChannelError;
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
 use crate::machine::chardevs::{Chardevs, User};
+use crate::machine::config::NetdevOption;
 use crate::machine::entropy::EntropySources;
+use crate::net::{Networks, Opened};
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
@@ -155,7 +157,17 @@ impl Worker {
             let _ = sender.send(notice);
             woken.wake();
         });
-        let (chardevs, unheard) = connect_chardevs(&config, &link, main.handle())?;
+        let (chardevs, mut unheard) = connect_chardevs(&config, &link, main.handle())?;
+        let networks = Networks::default();
+        let (alarm, bell) = (main.handle(), Arc::clone(&notifier));
+        networks.on_news(move || bell(Notice::NetworkNews));
+        for netdev in &config.machine.netdevs {
+            let added = add_netdev(netdev, &networks, &link, alarm, &mut unheard);
+            added.map_err(|reason| match reason.is_empty() {
+                true => reason,
+                false => format!("{}: {reason}", netdev.location),
+            })?;
+        }
         let machine = machine::types::of(config.target, config.machine.machine_type.as_deref())
             .map_err(|error| error.to_string())?;
         let mut registry = machine::registry(config.target, true);
@@ -169,6 +181,7 @@ impl Worker {
             config.only_migratable,
             chardevs,
             &entropy,
+            &networks,
             &notifier,
         )
         .map_err(|error| error.desc)?;
@@ -185,6 +198,7 @@ impl Worker {
         let asker: Asker = Box::new(move |request| asked.ask(request));
         // The core is made once.
         drop(core.asker.set(asker));
+        drop(core.networks.set(networks));
         let core = Rc::new(core);
         core.migration.set_runs_on_arrival(!core.config.stopped);
         core.migration.connect(Surroundings {
@@ -394,6 +408,31 @@ fn connect_chardevs(config: &Config, link: &Link, main: &Handle) -> Result<(Char
         chardevs.add(user.chardev(), Ok(line));
     }
     Ok((chardevs, unheard))
+}
+
+/// Adds a back end of the command line, with the descriptors that the monitor has for it.
+fn add_netdev(
+    netdev: &NetdevOption,
+    networks: &Networks,
+    link: &Link,
+    main: &Handle,
+    unheard: &mut Vec<ToWorker>,
+) -> Result<(), String> {
+    let mut fds = Vec::new();
+    for name in netdev.config.descriptors() {
+        let asked = link.ask(MonitorRequest::TakeDescriptor(name.to_owned()));
+        let answer = link.wait_for(asked, main).map_err(|error| no_monitor(&error))?;
+        // As where character devices are asked for.
+        let Some((answer, others)) = answer else {
+            return Err(String::new());
+        };
+        unheard.extend(others);
+        fds.push(answer.map_err(|error| error.desc)?);
+    }
+    let opened = Opened::new(&netdev.config, fds);
+    opened
+        .and_then(|opened| networks.add(opened))
+        .map_err(|error| error.to_string())
 }
 
 fn no_monitor(error: &ChannelError) -> String {

@@ -12,17 +12,15 @@
  *   y TEXT  print TEXT on COM2            i  print the next line typed on COM2
  *   f N     print N KiB of the alphabet  g N  the same on the debug console (0xe9)
  *   v       serve the ports of virtio-serial, until something is typed: answers like a guest agent, else echoes lines
+ *   x ...   do something with a network card: see net.c
  *   a       from now on, take interrupts through the I/O APIC: those of COM1 and ACPI level-triggered
  *
  * A command line that begins with "run " has the rest carried out first. The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
  * RDMSR, so that it runs on any KVM, a software one included.
  */
-typedef unsigned char u8;
-typedef unsigned short u16;
-typedef unsigned int u32;
-typedef unsigned long long u64;
+#include "guest.h"
 
-enum { COM1 = 0x3f8, COM2 = 0x2f8, DEBUG_CONSOLE = 0xe9, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64, PCI = 0xcf8 };
+enum { COM1 = 0x3f8, COM2 = 0x2f8, DEBUG_CONSOLE = 0xe9, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64 };
 enum { RESET_CONTROL = 0xcf9, DEBUG_EXIT = 0xf4, PVPANIC = 0x505, PVPANIC_PANICKED = 1 };
 enum { IRQ_BASE = 32, IRQ_TIMER = 0, IRQ_COM1 = 4, IRQ_SCI = 9, VECTOR_NMI = 2 };
 enum { IO_APIC = 0xfec00000, LOCAL_APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_SPURIOUS = 0xf0, APIC_LINT0 = 0x350 };
@@ -43,20 +41,13 @@ static volatile char input[256];
 static u16 pm1_event, pm1_control;
 static u16 sleep_type;
 
-static void outb(u16 port, u8 value) { __asm__ volatile("outb %0, %1" : : "a"(value), "Nd"(port)); }
-static void outw(u16 port, u16 value) { __asm__ volatile("outw %0, %1" : : "a"(value), "Nd"(port)); }
-static void outl(u16 port, u32 value) { __asm__ volatile("outl %0, %1" : : "a"(value), "Nd"(port)); }
-static u8 inb(u16 port) { u8 v; __asm__ volatile("inb %1, %0" : "=a"(v) : "Nd"(port)); return v; }
-static u16 inw(u16 port) { u16 v; __asm__ volatile("inw %1, %0" : "=a"(v) : "Nd"(port)); return v; }
-static u32 inl(u16 port) { u32 v; __asm__ volatile("inl %1, %0" : "=a"(v) : "Nd"(port)); return v; }
-
-static void put(char c)
+void put(char c)
 {
     while (!(inb(COM1 + 5) & 0x20)) { }
     outb(COM1, (u8)c);
 }
 
-static void print(const char *text)
+void print(const char *text)
 {
     for (; *text; text++) {
         if (*text == '\n') put('\r');
@@ -64,7 +55,7 @@ static void print(const char *text)
     }
 }
 
-static void hex(u32 value, int digits)
+void hex(u32 value, int digits)
 {
     while (digits--) put("0123456789abcdef"[(value >> (digits * 4)) & 15]);
 }
@@ -75,7 +66,7 @@ static void field(const char *name, u32 value)
     hex(value, 8);
 }
 
-static void decimal(u32 value)
+void decimal(u32 value)
 {
     char text[11];
     int at = 10;
@@ -298,10 +289,16 @@ static void print_memory(void)
     print("MEM-END\n");
 }
 
-static u32 pci_read(u32 function, u32 offset)
+u32 pci_read(u32 function, u32 offset)
 {
     outl(PCI, 0x80000000u | function << 8 | offset);
     return inl(PCI + 4);
+}
+
+void pci_write(u32 function, u32 offset, u32 value)
+{
+    outl(PCI, 0x80000000u | function << 8 | offset);
+    outl(PCI + 4, value);
 }
 
 static void list_pci(void)
@@ -352,7 +349,7 @@ static void triple_fault(void)
     __asm__ volatile("lidt %0; ud2" : : "m"(nothing));
 }
 
-static u32 number(const char *text)
+u32 number(const char *text)
 {
     u32 value = 0;
     while (*text == ' ') text++;
@@ -553,6 +550,7 @@ static void run(const char *line)
     case 'i': second_line(); break;
     case 'f': print("FLOOD\n"), flood(COM1, number(line + 1)), print("\nDONE\n"); break;
     case 'g': flood(DEBUG_CONSOLE, number(line + 1)), print("DONE\n"); break;
+    case 'x': run_net(line[1] ? line + 2 : line + 1); break;
     case 'b': print("BUSY\n"); for (;;) { } break;
     case 's': print("SLEEP\n"); for (;;) __asm__ volatile("cli; hlt"); break;
     case 0: break;
@@ -560,12 +558,14 @@ static void run(const char *line)
     }
 }
 
+int is_typed(void) { return input_head != input_tail; }
+
 static char next_char(void)
 {
     for (;;) {
         __asm__ volatile("cli");
         if (power_button) power_button = 0, print("POWER-BUTTON\n"), power_off();
-        if (input_head != input_tail) break;
+        if (is_typed()) break;
         __asm__ volatile("sti; hlt");
     }
     char c = input[input_tail % sizeof input];

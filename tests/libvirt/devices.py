@@ -2,12 +2,13 @@
 
 import json
 import pathlib
+import socket
 import xml.etree.ElementTree as tree
 
 from harness.checks import check, eventually, expect, expect_equal
 
 from .domain import booted
-from .host import virsh
+from .host import run, virsh
 
 HOST = None
 
@@ -89,3 +90,68 @@ def agent_channel():
                 eventually("the agent is gone", 20, lambda: channels(domain)[agent] == "disconnected")
         finally:
             path.unlink()
+
+
+BRIDGE = "remuda0"
+MAC = "52:54:00:00:00:0{}"
+
+
+def interface(number):
+    """An interface on the bridge of the tests."""
+    return f"<interface type='bridge'><mac address='{MAC.format(number)}'/><source bridge='{BRIDGE}'/><model type='virtio'/></interface>"
+
+
+def make_bridge():
+    """Makes the bridge of the tests, once."""
+    if BRIDGE not in [name for _, name in socket.if_nameindex()]:
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "link", "set", BRIDGE, "up")
+
+
+def interfaces(domain):
+    """The host's name of each of the domain's interfaces, by its address."""
+    devices = tree.fromstring(virsh("dumpxml", domain.name)).find("devices")
+    return {entry.find("mac").get("address"): entry.find("target").get("dev") for entry in devices.findall("interface")}
+
+
+def take_card(domain, number):
+    """Has the guest take its first network card, which is to have this address."""
+    domain.console.type("x i 0")
+    domain.console.expect(f"CARD {MAC.format(number)} ")
+
+
+@check("interface: two domains on a bridge from the start; their cables and what passed through them")
+def bridged():
+    make_bridge()
+    with booted(DEVICES=PORTS + interface(1)) as one, booted(DEVICES=PORTS + interface(2)) as other:
+        take_card(one, 1)
+        take_card(other, 2)
+        one.console.type("x e")
+        one.console.expect("ECHOING")
+        other.console.type("x p 10 1000")
+        other.console.expect("PINGS 10 wrong 0")
+        name = interfaces(other)[MAC.format(2)]
+        counted = dict(line.split()[1:] for line in virsh("domifstat", other.name, name).splitlines())
+        expect(int(counted["rx_packets"]) >= 10 and int(counted["tx_packets"]) >= 10, f"what was counted: {counted}")
+        for state, wanted in [("down", 0), ("up", 1)]:
+            virsh("domif-setlink", other.name, name, state)
+            expect_equal(virsh("domif-getlink", other.name, name).split()[-1], state, "state of the cable")
+            other.console.type("x t")
+            other.console.expect(f"STATUS 0f config {wanted}")
+        other.console.type("x p 10 1000")
+        other.console.expect("PINGS 10 wrong 0")
+
+
+@check("interface: attach-interface and detach-interface, three times")
+def attach_and_detach_interface():
+    make_bridge()
+    with booted(DEVICES=PORTS) as domain:
+        for number in range(3):
+            arguments = ["--type", "bridge", "--source", BRIDGE, "--model", "virtio", "--mac", MAC.format(3), "--live"]
+            virsh("attach-interface", domain.name, *arguments)
+            expect_equal(list(interfaces(domain)), [MAC.format(3)], f"interfaces, round {number}")
+            take_card(domain, 3)
+            virsh("detach-interface", domain.name, "bridge", "--mac", MAC.format(3), "--live")
+            virsh("reset", domain.name)
+            eventually("the interface is gone", 20, lambda: not interfaces(domain))
+            domain.talk("without an interface")

@@ -163,7 +163,7 @@ def words(value):
 
 # Errors that need no name, in QEMU's words: there is only one thing that they can be about.
 ENOUGH = ("No file descriptor supplied via SCM_RIGHTS", "is not supported on this target", "hotswap", "does not support hotplugging",
-          "expects uint16_t")
+          "expects uint16_t", "exactly one of listen=, connect=, mcast=, udp=, or fd= is required")
 
 
 def unnamed(reply, arguments):
@@ -187,7 +187,7 @@ def sweep(subject, schema, command, type_name, complaints):
 
 def undo(subject, command, arguments):
     """Takes back what a command has made."""
-    back = {"object-add": "object-del", "chardev-add": "chardev-remove", "device_add": "device_del"}.get(command)
+    back = {"object-add": "object-del", "chardev-add": "chardev-remove", "device_add": "device_del", "netdev_add": "netdev_del"}.get(command)
     if back and arguments.get("id"):
         subject.ask(back, {"id": arguments["id"]})
 

@@ -22,6 +22,7 @@ from protocol import (  # noqa: E402, F401
     migration,
     monitors,
     names,
+    networks,
     options,
     ports,
     processes,

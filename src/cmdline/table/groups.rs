@@ -19,6 +19,9 @@ pub(super) const SMBIOS: Group = Group {
 /// `-audiodev`.
 pub(super) const AUDIODEV: Group = open("audiodev", "driver");
 
+/// `-netdev`. Its parameters depend on the kind of back end.
+pub(super) const NETDEV: Group = open("netdev", "type");
+
 const fn open(name: &'static str, implied: &'static str) -> Group {
     Group {
         name,

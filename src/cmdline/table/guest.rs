@@ -2,7 +2,7 @@
 
 use super::groups;
 use crate::cmdline::option::{OptionInfo, Section};
-use crate::cmdline::{absent, accel, boot, machine, memory, process, rtc, smbios};
+use crate::cmdline::{absent, accel, boot, machine, memory, netdev, process, rtc, smbios};
 use crate::target::Target;
 
 /// Standard, display, x86 and boot options.
@@ -178,6 +178,19 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "add no network card",
         absent::apply_network,
     ),
+    OptionInfo::keyval(
+        "netdev",
+        "[type=]tap|socket|stream|dgram,id=id[,prop=value][,...] | {json}",
+        Section::Standard,
+        "add a back end for a network card, which names it with netdev=id\n\
+         tap: fd=n | fds=n:n... | ifname=name,script=no,downscript=no[,queues=n]; [,vnet_hdr=on|off][,sndbuf=n]\n\
+         stream: addr.type=unix|inet|fd,addr...[,server=on|off][,reconnect-ms=n]\n\
+         dgram: local.type=unix|inet|fd,local...[,remote.type=unix|inet,remote...]\n\
+         socket: fd=n | listen=[host]:port | connect=host:port | mcast=group:port | udp=host:port,localaddr=host:port",
+        &groups::NETDEV,
+        netdev::apply,
+    )
+    .or_json(),
     OptionInfo::keyval(
         "audiodev",
         "[driver=]none,id=id",

@@ -3,7 +3,6 @@
 use crate::cmdline::option::OptionInfo;
 
 const NO_DRIVES: &str = "block devices are not supported";
-const NO_NETWORK: &str = "network devices are not supported";
 const NO_DISPLAY: &str = "displays are not supported";
 const NO_FILESYSTEMS: &str = "shared filesystems are not supported";
 const NO_EMULATION: &str = "this is for emulated processors, which are not supported";
@@ -27,7 +26,6 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
     OptionInfo::refused("snapshot", false, NO_DRIVES),
     OptionInfo::refused("loadvm", true, NO_DRIVES),
     OptionInfo::refused("iscsi", true, NO_DRIVES),
-    OptionInfo::refused("netdev", true, NO_NETWORK),
     OptionInfo::refused("fsdev", true, NO_FILESYSTEMS),
     OptionInfo::refused("virtfs", true, NO_FILESYSTEMS),
     OptionInfo::refused("spice", true, NO_DISPLAY),

@@ -13,7 +13,10 @@ pub(super) struct Core {
     link: Arc<Link>,
     offered: Features,
     accepted: Features,
+    /// All that there may be.
     queues: Vec<Slot>,
+    /// How many of them the driver sees.
+    shown: u16,
 }
 
 /// A queue as the driver sets it up.
@@ -44,17 +47,23 @@ impl Core {
                 enabled: false,
             })
         };
-        let slots = (0..).zip(device.queue_sizes()).map(slot);
+        let mut sizes = device.queue_sizes();
+        // Those that the driver does not see yet have no size.
+        sizes.resize(device.queue_limit().max(sizes.len()), 1);
+        let slots = (0..).zip(sizes).map(slot);
         let mut core = Self {
             offered: offered | device.features(),
             accepted: Features::NONE,
             queues: slots.collect::<io::Result<_>>()?,
+            shown: 0,
             link: Arc::clone(link),
             device,
         };
         core.forget();
         let queues = core.queues.iter().map(|slot| Arc::clone(&slot.queue)).collect();
         core.device.connect(link, queues);
+        core.device.reset();
+        core.arrange();
         Ok(core)
     }
 
@@ -66,8 +75,27 @@ impl Core {
         &self.link
     }
 
+    /// How many queues the driver sees.
     pub(super) fn queue_count(&self) -> u16 {
+        self.shown
+    }
+
+    /// How many queues there may be.
+    pub(super) fn most_queues(&self) -> u16 {
         u16::try_from(self.queues.len()).unwrap_or(u16::MAX)
+    }
+
+    /// The driver sees the queues that the device has with what it accepted.
+    fn arrange(&mut self) {
+        let sizes = self.device.queue_sizes();
+        for (slot, max) in self.queues.iter_mut().zip(&sizes) {
+            let max = (*max).min(MAX_SIZE);
+            if slot.max != max && !slot.enabled {
+                slot.max = max;
+                slot.layout.size = max;
+            }
+        }
+        self.shown = u16::try_from(sizes.len()).unwrap_or(u16::MAX).min(self.most_queues());
     }
 
     pub(super) fn queues(&self) -> impl Iterator<Item = &Arc<Virtqueue>> {
@@ -76,7 +104,7 @@ impl Core {
 
     /// The feature bits on offer to drivers of the modern interface.
     pub(super) fn offered_modern(&self) -> Features {
-        self.offered & !Features::LEGACY_ONLY
+        self.offered & !(Features::LEGACY_ONLY | self.device.legacy_features())
     }
 
     /// The feature bits on offer.
@@ -93,6 +121,7 @@ impl Core {
     pub(super) fn accept(&mut self, features: Features) {
         if self.link.status() & status::FEATURES_OK == 0 {
             self.accepted = features;
+            self.tell_accepted();
         }
     }
 
@@ -100,6 +129,12 @@ impl Core {
     pub(super) fn accept_legacy(&mut self, bits: u32) {
         let known = self.offered & !Features::MODERN_ONLY & !Features::BAD_FEATURE;
         self.accepted = Features::NONE.with_word(0, bits) & known;
+        self.tell_accepted();
+    }
+
+    fn tell_accepted(&mut self) {
+        self.device.accept(self.accepted & self.offered);
+        self.arrange();
     }
 
     /// Whether the device can work with what the driver wants.
@@ -160,13 +195,15 @@ impl Core {
     /// Returns to the state after power-on. When this returns, nothing of what was under way reaches the guest.
     pub(super) fn reset(&mut self) {
         self.link.clear_status();
-        for index in 0..self.queue_count() {
+        for index in 0..self.most_queues() {
             self.reset_queue(index);
         }
         // What was under way on a loop may have found the ring broken before it was taken away.
         self.link.clear_status();
         self.accepted = Features::NONE;
         self.device.driver_gone();
+        self.device.reset();
+        self.arrange();
     }
 
     /// Takes the ring of a queue away, so that the driver may set up another.
@@ -280,11 +317,11 @@ impl Core {
     }
 
     fn slot(&self, index: u16) -> Option<&Slot> {
-        self.queues.get(usize::from(index))
+        self.queues.get(usize::from(index)).filter(|_| index < self.shown)
     }
 
     fn unused_slot(&mut self, index: u16) -> Option<&mut Slot> {
-        let slot = self.queues.get_mut(usize::from(index))?;
+        let slot = self.queues.get_mut(usize::from(index)).filter(|_| index < self.shown)?;
         (!slot.enabled).then_some(slot)
     }
 }

@@ -30,8 +30,22 @@ pub trait VirtioDevice: Send + Sync {
     fn kind(&self) -> &'static Kind;
     /// The feature bits of its kind that it offers.
     fn features(&self) -> Features;
-    /// Sizes of its queues.
+    /// Sizes of its queues, as many as the driver sees.
     fn queue_sizes(&self) -> Vec<u16>;
+    /// The driver wants these features. What the device says of its queues may change with them.
+    fn accept(&self, features: Features) {
+        let _ = features;
+    }
+    /// The device returns to the state after power-on; no feature is accepted any more.
+    fn reset(&self) {}
+    /// How many queues there may be.
+    fn queue_limit(&self) -> usize {
+        self.queue_sizes().len()
+    }
+    /// Feature bits of its kind that only drivers of the legacy interface see.
+    fn legacy_features(&self) -> Features {
+        Features::NONE
+    }
     /// Its configuration as the driver sees it, little endian.
     fn config(&self) -> Vec<u8> {
         Vec::new()

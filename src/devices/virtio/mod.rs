@@ -15,6 +15,7 @@ mod core;
 mod device;
 mod features;
 mod link;
+pub mod net;
 pub mod queue;
 pub mod rng;
 mod status;
@@ -25,7 +26,7 @@ use crate::qom::TypeInfo;
 pub use device::{Kind, VirtioDevice};
 pub use features::Features;
 pub use link::{Interrupt, Link};
-pub use virtqueue::{Taken, Virtqueue};
+pub use virtqueue::{Delivery, Taken, Virtqueue};
 
 /// What all virtio devices without their transport inherit from.
 static VIRTIO_DEVICE: TypeInfo = TypeInfo {
@@ -41,7 +42,7 @@ static VIRTIO_DEVICE: TypeInfo = TypeInfo {
 };
 
 /// Types that functions inherit from, and of what is behind them.
-pub(super) static TYPES: [&TypeInfo; 8] = [
+pub(super) static TYPES: [&TypeInfo; 10] = [
     &VIRTIO_DEVICE,
     &transport::pci::VIRTIO_PCI,
     &rng::RNG_PCI_BASE,
@@ -50,4 +51,6 @@ pub(super) static TYPES: [&TypeInfo; 8] = [
     &console::SERIAL_DEVICE,
     console::PORT_TYPES[0],
     console::PORT_TYPES[1],
+    &net::NET_PCI_BASE,
+    &net::NET_DEVICE,
 ];

@@ -7,7 +7,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::link::Link;
 use super::queue::{Element, Ring, RingError, RingPosition};
-use crate::mem::Doorbell;
+use crate::mem::{Doorbell, GuestRam};
 
 /// A queue. Its methods may be called on any thread; none of them waits for the guest.
 ///
@@ -32,6 +32,17 @@ struct State {
 struct Finished {
     element: Element,
     data: Vec<u8>,
+}
+
+/// What became of data that were to go into buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// They are there.
+    Done,
+    /// There are not enough buffers, or the device may not work now. The doorbell rings when that may have changed.
+    NoRoom,
+    /// They do not fit into as many buffers as they may take; those were left to the driver.
+    TooLong,
 }
 
 /// A buffer, and the ring that it is from.
@@ -122,6 +133,58 @@ impl Virtqueue {
         read.map_err(|error| self.fail(error)).ok()
     }
 
+    /// Takes as many buffers as `data` need, `at_most` at most, and gives them back with the data in them. `prepare` is told
+    /// how many they are, and may change the data before they are written.
+    pub fn deliver(&self, data: &mut [u8], at_most: usize, prepare: impl FnOnce(&mut [u8], u16)) -> Delivery {
+        let mut state = self.lock();
+        if !self.link.is_live() {
+            return Delivery::NoRoom;
+        }
+        let ram = self.link.ram();
+        let Some(ring) = state.ring.as_mut() else {
+            return Delivery::NoRoom;
+        };
+        match deliver(ring, &ram, data, at_most, prepare) {
+            Ok((delivery, interrupts)) => {
+                if interrupts {
+                    self.link.interrupt_queue(self.index);
+                }
+                delivery
+            }
+            Err(error) => {
+                self.fail(error);
+                Delivery::NoRoom
+            }
+        }
+    }
+
+    /// Whether there is a buffer to take now. The doorbell rings for the next one only if there is none.
+    pub fn has_buffer(&self) -> bool {
+        let mut state = self.lock();
+        if !self.link.is_live() {
+            return false;
+        }
+        let ram = self.link.ram();
+        let Some(ring) = state.ring.as_mut() else { return false };
+        has_buffer(ring, &ram).unwrap_or_else(|error| {
+            self.fail(error);
+            false
+        })
+    }
+
+    /// Asks the driver to ring for what it offers, or not to. After asking for it, look whether something came meanwhile.
+    pub fn set_notification(&self, on: bool) {
+        let mut state = self.lock();
+        if !self.link.is_live() {
+            return;
+        }
+        let ram = self.link.ram();
+        let Some(ring) = state.ring.as_mut() else { return };
+        if let Err(error) = ring.set_notification(&ram, on) {
+            self.fail(error);
+        }
+    }
+
     /// Gives a buffer back with `data` in it, as far as it fits, and interrupts if the driver wants that.
     pub fn finish(&self, taken: Taken, data: Vec<u8>) {
         let mut state = self.lock();
@@ -203,6 +266,58 @@ impl Virtqueue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What became of the data, and whether the driver wants an interrupt.
+fn deliver(
+    ring: &mut Ring,
+    ram: &GuestRam,
+    data: &mut [u8],
+    at_most: usize,
+    prepare: impl FnOnce(&mut [u8], u16),
+) -> Result<(Delivery, bool), RingError> {
+    let (start, in_flight) = (ring.position(), ring.in_flight());
+    let mut elements = Vec::with_capacity(1);
+    let mut room = 0;
+    while room < data.len() {
+        if elements.len() == at_most {
+            ring.rewind(start, in_flight);
+            return Ok((Delivery::TooLong, false));
+        }
+        let Some(element) = ring.pop(ram)? else {
+            // For what comes after those that are not enough.
+            ring.set_notification(ram, true)?;
+            if !ring.is_empty(ram)? {
+                continue;
+            }
+            ring.rewind(start, in_flight);
+            return Ok((Delivery::NoRoom, false));
+        };
+        if element.writable().is_empty() {
+            return Err(RingError::NothingToWrite);
+        }
+        room += usize::try_from(element.writable_len()).unwrap_or(data.len());
+        elements.push(element);
+    }
+    prepare(data, u16::try_from(elements.len()).unwrap_or(u16::MAX));
+    let mut rest: &[u8] = data;
+    let mut written = Vec::with_capacity(elements.len());
+    for element in &elements {
+        let count = element.write(ram, rest)?;
+        rest = &rest[usize::try_from(count).unwrap_or(rest.len()).min(rest.len())..];
+        written.push((element, count));
+    }
+    ring.push_all(ram, &written)?;
+    Ok((Delivery::Done, ring.wants_interrupt(ram)?))
+}
+
+fn has_buffer(ring: &mut Ring, ram: &GuestRam) -> Result<bool, RingError> {
+    if !ring.is_empty(ram)? {
+        ring.set_notification(ram, false)?;
+        return Ok(true);
+    }
+    ring.set_notification(ram, true)?;
+    Ok(!ring.is_empty(ram)?)
 }
 
 /// Writes to a descriptor that counts.

@@ -52,7 +52,11 @@ fn stopping(notifier: Notifier) -> Notifier {
             | Notice::InternalError
             | Notice::DebugExit(_) => stop_current_vcpu(),
             // The vCPU of a debugger has parked itself.
-            Notice::WakeupRequest | Notice::SlotReleased | Notice::DebugStop(..) | Notice::PortChange(_) => {}
+            Notice::WakeupRequest
+            | Notice::SlotReleased
+            | Notice::DebugStop(..)
+            | Notice::NetworkNews
+            | Notice::PortChange(_) => {}
             Notice::GuestCrashLoaded | Notice::RtcChange(_) => delay_current_vcpu(pace.event(Instant::now())),
         }
         notifier(notice);

@@ -40,6 +40,7 @@ use crate::machine::registry::blame_device;
 use crate::machine::streams::Streams;
 use crate::machine::types::{self, MachineType};
 use crate::mem::{MapError, Mapping, Region};
+use crate::net::Networks;
 use crate::qapi::Error;
 use crate::qom::{PropertyError, Registry, Type, Values};
 use crate::target::Target;
@@ -87,9 +88,10 @@ pub(crate) struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     /// What devices are connected to for as long as the machine lives.
-    fn wiring(&self, entropy: EntropySources) -> Wiring {
+    fn wiring(&self, entropy: EntropySources, networks: Networks) -> Wiring {
         Wiring {
             entropy,
+            networks,
             io: self.io.clone(),
             registry: self.registry.clone(),
             globals: self.config.globals.clone(),

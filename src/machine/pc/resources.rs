@@ -2,6 +2,7 @@
 
 use crate::machine::chardevs::Chardevs;
 use crate::machine::entropy::EntropySources;
+use crate::net::Networks;
 
 use crate::accel::x86_64::Accelerator;
 
@@ -12,6 +13,8 @@ pub struct Resources {
     pub chardevs: Chardevs,
     /// Where devices get random bytes from.
     pub entropy: EntropySources,
+    /// The back ends of its network cards, and the list of the cards.
+    pub networks: Networks,
     /// An accelerator that was opened ahead, if the guest is to run on it.
     pub accelerator: Option<Box<dyn Accelerator>>,
 }

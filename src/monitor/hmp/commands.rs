@@ -7,7 +7,7 @@ use super::table::{self, COMMANDS, Run, TOPICS};
 use super::{Failure, HmpHost, MonitorState, controllers, info, log, paging, pci, stats};
 use crate::chardev::ChardevOptions;
 use crate::cmdline::{boot, debugger, keyval};
-use crate::qapi::qmp::ObjectOptions;
+use crate::qapi::qmp::{Netdev, ObjectOptions};
 use crate::qapi::{Error, visit};
 use crate::worker::inspect::Inspect;
 
@@ -29,6 +29,9 @@ pub(super) async fn run(
         Run::QomSet => qom_set(host, arguments).await?,
         Run::ObjectAdd => object_add(host, text(&arguments, "args")).await?,
         Run::DeviceAdd => device_add(host, text(&arguments, "args")).await?,
+        Run::NetdevAdd => netdev_add(host, text(&arguments, "args")).await?,
+        Run::SetLink => set_link(host, text(&arguments, "name"), text(&arguments, "up")).await?,
+        Run::ShowNetwork => text_of(&host.inspect(Inspect::Networks).await?),
         Run::ChardevAdd => chardev_add(host, text(&arguments, "args")).await?,
         Run::ChardevChange => chardev_change(host, text(&arguments, "id"), text(&arguments, "args")).await?,
         Run::RingbufRead => ringbuf_read(host, arguments).await?,
@@ -163,6 +166,30 @@ async fn object_add(host: &impl HmpHost, text: &str) -> Result<String, Failure> 
         return Err(Error::generic("the options of an object are not an object").into());
     };
     Ok(silently(host.qmp("object-add", arguments).await?))
+}
+
+async fn netdev_add(host: &impl HmpHost, text: &str) -> Result<String, Failure> {
+    let (map, _) = keyval::parse(text, Some("type")).map_err(|error| Error::generic(error.to_string()))?;
+    let options: Netdev = visit::decode_keyval(map)?;
+    let encoded = serde_json::from_slice(&visit::encoded(&options));
+    let Ok(Value::Object(arguments)) = encoded else {
+        return Err(Error::generic("the options of a back end are not an object").into());
+    };
+    Ok(silently(host.qmp("netdev_add", arguments).await?))
+}
+
+async fn set_link(host: &impl HmpHost, name: &str, up: &str) -> Result<String, Failure> {
+    let up = match up {
+        "on" => true,
+        "off" => false,
+        _ => return Err(Failure::Usage("Expected 'on' or 'off'\n".into())),
+    };
+    let arguments = object([("name", name.into()), ("up", up.into())]);
+    Ok(silently(host.qmp("set_link", arguments).await?))
+}
+
+fn text_of(reply: &Value) -> String {
+    reply.as_str().unwrap_or_default().to_owned()
 }
 
 async fn device_add(host: &impl HmpHost, text: &str) -> Result<String, Failure> {

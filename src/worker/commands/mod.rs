@@ -11,19 +11,20 @@ use crate::logging::{self, events};
 use crate::machine::guest::Guest;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
-    BlockDeviceInfo, BlockInfo, BlockStats, CpuInfoFast, DeviceDelArgs, HotpluggableCPU, IOThreadInfo, JobInfo, Memdev,
-    MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateArgs, MigrateContinueArgs, MigrateIncomingArgs,
-    MigrateSetCapabilitiesArgs, MigrationCapabilityStatus, MigrationInfo, MigrationParameters, ObjectDelArgs,
-    ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo, PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs,
-    QomListGetArgs, QomSetArgs, QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryStatsSchemasArgs, SetActionArgs,
-    ShutdownCause, StatsFilter, StatsResult, StatsSchema, TraceEventGetStateArgs, TraceEventInfo, TraceEventState,
-    WatchdogSetActionArgs, WorkerCommands,
+    AnnounceParameters, BlockDeviceInfo, BlockInfo, BlockStats, CpuInfoFast, DeviceDelArgs, HotpluggableCPU,
+    IOThreadInfo, JobInfo, Memdev, MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateArgs, MigrateContinueArgs,
+    MigrateIncomingArgs, MigrateSetCapabilitiesArgs, MigrationCapabilityStatus, MigrationInfo, MigrationParameters,
+    Netdev, NetdevDelArgs, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo, PciInfo,
+    PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs, QueryBlockstatsArgs, QueryNamedBlockNodesArgs,
+    QueryRxFilterArgs, QueryStatsSchemasArgs, RxFilterInfo, SetActionArgs, SetLinkArgs, ShutdownCause, StatsFilter,
+    StatsResult, StatsSchema, TraceEventGetStateArgs, TraceEventInfo, TraceEventState, WatchdogSetActionArgs,
+    WorkerCommands,
 };
 use crate::qapi::visit::{Any, encoded};
 
 use super::core::Core;
-use super::objects;
 use super::runstate::Actions;
+use super::{networks, objects};
 use crate::io::run_blocking;
 
 /// Checks the name of an event; a pattern may fit none.
@@ -262,6 +263,29 @@ impl WorkerCommands for Core {
 
     async fn device_add(&self, (): &(), args: Map<String, Value>) -> Result<(), Error> {
         devices::add(self, &args).await
+    }
+
+    async fn netdev_add(&self, (): &(), args: Netdev) -> Result<(), Error> {
+        networks::add(self, &args).await
+    }
+
+    async fn netdev_del(&self, (): &(), args: NetdevDelArgs) -> Result<(), Error> {
+        let removed = self.networks()?.remove(&args.id);
+        removed.map_err(|error| networks::refusal(&error))
+    }
+
+    async fn set_link(&self, (): &(), args: SetLinkArgs) -> Result<(), Error> {
+        let set = self.networks()?.set_link(&args.name, args.up);
+        set.map_err(|error| networks::refusal(&error))
+    }
+
+    async fn query_rx_filter(&self, (): &(), args: QueryRxFilterArgs) -> Result<Vec<RxFilterInfo>, Error> {
+        networks::rx_filters(self, args.name.as_deref())
+    }
+
+    async fn announce_self(&self, (): &(), args: AnnounceParameters) -> Result<(), Error> {
+        self.networks()?.announce(networks::schedule(args));
+        Ok(())
     }
 
     async fn device_del(&self, (): &(), args: DeviceDelArgs) -> Result<(), Error> {

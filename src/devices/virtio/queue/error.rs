@@ -35,6 +35,9 @@ pub enum RingError {
     /// A buffer with more parts than there may be.
     #[error("virtio: too many descriptors in a chain")]
     TooMany,
+    /// A buffer that has nothing to be written, where there has to be.
+    #[error("a buffer for the device to write to has no such part")]
+    NothingToWrite,
     /// More buffers are under way than the ring holds.
     #[error("Virtqueue size exceeded")]
     Exceeded,

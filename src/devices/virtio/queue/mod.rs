@@ -107,9 +107,26 @@ impl Ring {
     /// # Errors
     /// The ring does not lie in RAM.
     pub fn push(&mut self, ram: &GuestRam, element: &Element, written: u32) -> Result<(), RingError> {
+        self.push_all(ram, &[(element, written)])
+    }
+
+    /// Gives buffers back with as many bytes written as stand beside each. The driver sees all of them or none.
+    ///
+    /// # Errors
+    /// The ring does not lie in RAM.
+    pub fn push_all(&mut self, ram: &GuestRam, elements: &[(&Element, u32)]) -> Result<(), RingError> {
         match &mut self.0 {
-            Kind::Split(ring) => ring.push(ram, element, written),
-            Kind::Packed(ring) => ring.push(ram, element, written),
+            Kind::Split(ring) => ring.push_all(ram, elements),
+            Kind::Packed(ring) => ring.push_all(ram, elements),
+        }
+    }
+
+    /// Takes back that buffers were taken: those since it was here, with so many under way. Nothing may have been given back
+    /// since.
+    pub fn rewind(&mut self, to: RingPosition, in_flight: u16) {
+        match &mut self.0 {
+            Kind::Split(ring) => ring.rewind(to, in_flight),
+            Kind::Packed(ring) => ring.rewind(to, in_flight),
         }
     }
 
@@ -132,6 +149,17 @@ impl Ring {
         match &mut self.0 {
             Kind::Split(ring) => ring.set_notification(ram, on),
             Kind::Packed(ring) => ring.set_notification(ram, on),
+        }
+    }
+
+    /// Whether the driver offers nothing more.
+    ///
+    /// # Errors
+    /// The ring does not lie in RAM.
+    pub fn is_empty(&self, ram: &GuestRam) -> Result<bool, RingError> {
+        match &self.0 {
+            Kind::Split(ring) => ring.is_empty(ram),
+            Kind::Packed(ring) => Ok(!ring.is_available(ram)?),
         }
     }
 

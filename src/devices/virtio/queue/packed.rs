@@ -91,7 +91,7 @@ impl PackedRing {
         Ok(Some(element))
     }
 
-    fn is_available(&self, ram: &GuestRam) -> Result<bool, RingError> {
+    pub(super) fn is_available(&self, ram: &GuestRam) -> Result<bool, RingError> {
         let flags = at(self.descriptor(self.available)?, FLAGS)?;
         let flags = load(ram, flags, Ordering::Acquire)?;
         let (available, used) = (flags & AVAILABLE != 0, flags & USED != 0);
@@ -128,20 +128,28 @@ impl PackedRing {
         }
     }
 
-    pub(super) fn push(&mut self, ram: &GuestRam, element: &Element, written: u32) -> Result<(), RingError> {
-        let descriptor = self.descriptor(self.used)?;
-        write(ram, at(descriptor, LENGTH)?, &written.to_le_bytes())?;
-        write(ram, at(descriptor, ID)?, &element.id.to_le_bytes())?;
-        let flags = if self.used.wrap { AVAILABLE | USED } else { 0 };
-        let flags = flags | if written > 0 { WRITE } else { 0 };
-        store(ram, at(descriptor, FLAGS)?, flags, Ordering::Release)?;
-        let (used, has_wrapped) = self.used.after(element.descriptors, self.layout.size);
-        self.used = used;
-        self.in_flight = self.in_flight.saturating_sub(element.descriptors);
-        if has_wrapped {
-            self.signalled = None;
+    pub(super) fn push_all(&mut self, ram: &GuestRam, elements: &[(&Element, u32)]) -> Result<(), RingError> {
+        // The driver looks at one after the other: it sees none of them before the flags of the first.
+        let mut first = None;
+        for (element, written) in elements {
+            let descriptor = self.descriptor(self.used)?;
+            write(ram, at(descriptor, LENGTH)?, &written.to_le_bytes())?;
+            write(ram, at(descriptor, ID)?, &element.id.to_le_bytes())?;
+            let flags = if self.used.wrap { AVAILABLE | USED } else { 0 };
+            let flags = flags | if *written > 0 { WRITE } else { 0 };
+            let place = at(descriptor, FLAGS)?;
+            match first {
+                None => first = Some((place, flags)),
+                Some(_) => store(ram, place, flags, Ordering::Release)?,
+            }
+            let (used, has_wrapped) = self.used.after(element.descriptors, self.layout.size);
+            self.used = used;
+            self.in_flight = self.in_flight.saturating_sub(element.descriptors);
+            if has_wrapped {
+                self.signalled = None;
+            }
         }
-        Ok(())
+        first.map_or(Ok(()), |(place, flags)| store(ram, place, flags, Ordering::Release))
     }
 
     pub(super) fn wants_interrupt(&mut self, ram: &GuestRam) -> Result<bool, RingError> {
@@ -179,6 +187,14 @@ impl PackedRing {
         store(ram, at(self.layout.device, EVENT_FLAGS)?, AT_INDEX, Ordering::Release)?;
         fence(Ordering::SeqCst);
         Ok(())
+    }
+
+    pub(super) fn rewind(&mut self, to: RingPosition, in_flight: u16) {
+        self.available = Place {
+            index: to.available,
+            wrap: to.available_wrap,
+        };
+        self.in_flight = in_flight;
     }
 
     pub(super) fn position(&self) -> RingPosition {

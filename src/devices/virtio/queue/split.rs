@@ -79,6 +79,11 @@ impl SplitRing {
         Ok(Some(element))
     }
 
+    pub(super) fn is_empty(&self, ram: &GuestRam) -> Result<bool, RingError> {
+        let index = load(ram, at(self.layout.driver, INDEX)?, Ordering::Acquire)?;
+        Ok(index == self.available)
+    }
+
     /// The buffer that starts with descriptor `head`.
     fn chain(&self, ram: &GuestRam, head: u16) -> Result<Element, RingError> {
         let mut limits = Limits::new(self.layout.descriptors, self.layout.size.into());
@@ -107,15 +112,17 @@ impl SplitRing {
         }
     }
 
-    pub(super) fn push(&mut self, ram: &GuestRam, element: &Element, written: u32) -> Result<(), RingError> {
-        let slot = u64::from(self.used % self.layout.size);
-        let entry = at(self.layout.device, ENTRIES + slot * USED_ENTRY)?;
-        let [a, b, c, d] = u32::from(element.id).to_le_bytes();
-        let [e, f, g, h] = written.to_le_bytes();
-        write(ram, entry, &[a, b, c, d, e, f, g, h])?;
-        self.used = self.used.wrapping_add(1);
+    pub(super) fn push_all(&mut self, ram: &GuestRam, elements: &[(&Element, u32)]) -> Result<(), RingError> {
+        for (element, written) in elements {
+            let slot = u64::from(self.used % self.layout.size);
+            let entry = at(self.layout.device, ENTRIES + slot * USED_ENTRY)?;
+            let [a, b, c, d] = u32::from(element.id).to_le_bytes();
+            let [e, f, g, h] = written.to_le_bytes();
+            write(ram, entry, &[a, b, c, d, e, f, g, h])?;
+            self.used = self.used.wrapping_add(1);
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
         store(ram, at(self.layout.device, INDEX)?, self.used, Ordering::Release)?;
-        self.in_flight = self.in_flight.saturating_sub(1);
         // An index that has gone half around what was signalled cannot be compared with it any more.
         let used = self.used;
         self.signalled = self
@@ -168,6 +175,10 @@ impl SplitRing {
         store(ram, at(self.layout.device, end)?, index, Ordering::Relaxed)?;
         fence(Ordering::SeqCst);
         Ok(())
+    }
+
+    pub(super) fn rewind(&mut self, to: RingPosition, in_flight: u16) {
+        (self.available, self.in_flight) = (to.available, in_flight);
     }
 
     pub(super) fn position(&self) -> RingPosition {

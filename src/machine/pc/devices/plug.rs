@@ -114,10 +114,13 @@ impl Plugging<'_> {
         let id = entry.get("id").and_then(Value::as_str);
         self.check_id(id)?;
         let values = registry.values(&driver, entry, self.wiring.globals())?;
+        let path = path.unwrap_or_else(|| self.path(id));
         let mut site = DeviceSite {
             wiring: self.wiring,
             streams: self.streams,
             chardevs,
+            id,
+            path: &path,
             others: self.others,
             mappings: Vec::new(),
             connections: Vec::new(),
@@ -153,7 +156,6 @@ impl Plugging<'_> {
             hotplugged: self.hotplug,
             addr: place.map(|(_, addr)| addr.byte()),
         };
-        let path = path.unwrap_or_else(|| self.path(id));
         let (parts, child) = {
             let device = device.lock().unwrap_or_else(PoisonError::into_inner);
             (device.parts(), device.child_bus())
@@ -167,6 +169,8 @@ impl Plugging<'_> {
         let child = child.map(|child| self.child_bus(id, &path, child));
         Ok(Instance {
             class,
+            _mappings: site.mappings,
+            _connections: site.connections,
             path,
             id: id.map(str::to_owned),
             object: Arc::new(DeviceObject::new(registry, class.info.name, &values, origin, &device)),
@@ -177,8 +181,6 @@ impl Plugging<'_> {
             device,
             place,
             unplugging: None,
-            _mappings: site.mappings,
-            _connections: site.connections,
         })
     }
 

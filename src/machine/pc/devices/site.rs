@@ -16,6 +16,7 @@ use crate::machine::entropy::EntropySources;
 use crate::machine::pc::board::Board;
 use crate::machine::streams::{Connection, Streams};
 use crate::mem::{AddressSpace, Mapping, Region};
+use crate::net::Networks;
 use crate::qom::{GlobalValue, Registry};
 
 /// The parts of a machine that devices are connected to.
@@ -30,6 +31,7 @@ pub(super) struct Wiring {
     pub(super) router: Arc<Router>,
     pub(super) clock: Arc<GuestClock>,
     pub(super) entropy: EntropySources,
+    pub(super) networks: Networks,
     /// The loop of devices that have none of their own.
     pub(super) io: Handle,
 }
@@ -51,6 +53,9 @@ pub(super) struct DeviceSite<'a> {
     pub(super) wiring: &'a Wiring,
     pub(super) streams: &'a Streams,
     pub(super) chardevs: &'a mut Chardevs,
+    /// The device's id and its path in the tree of objects.
+    pub(super) id: Option<&'a str>,
+    pub(super) path: &'a str,
     /// The devices there are.
     pub(super) others: &'a [Instance],
     /// What the guest will reach the device by.
@@ -114,6 +119,18 @@ impl Site for DeviceSite<'_> {
 
     fn entropy(&self, id: &str) -> Option<EntropySource> {
         self.wiring.entropy.get(id)
+    }
+
+    fn networks(&self) -> &Networks {
+        &self.wiring.networks
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.id
+    }
+
+    fn path(&self) -> &str {
+        self.path
     }
 
     fn event_loop(&self) -> Handle {

@@ -119,7 +119,7 @@ impl VirtioPci {
         let core = Core::new(device, &link, offered)?;
         let laid_out = layout::configuration(&config, &core, links.msi);
         let vectors = laid_out.msix.as_ref().map(Msix::vectors).unwrap_or_default();
-        let interrupts = Interrupts::new(vectors.to_vec(), core.queue_count(), links.intx);
+        let interrupts = Interrupts::new(vectors.to_vec(), core.most_queues(), links.intx);
         link.set_interrupt(Arc::clone(&interrupts) as Arc<dyn Interrupt>);
         let mut function = Self {
             type_name: config.type_name,
