@@ -2,7 +2,8 @@
 //! out. Whatever was sent, the session must come back and answer.
 
 use remuda::qapi::qmp::{self, Call, CommandId};
-use remuda::qapi::session::{Config, Output, Session};
+use remuda::qapi::session::{Compat, Config, Output, Session};
+use remuda::qapi::visit::Policy;
 use remuda::target::Target;
 
 /// One client.
@@ -16,6 +17,7 @@ pub(crate) fn run(bytes: &[u8]) {
         version: b"{}".to_vec(),
         oob: size % 2 == 0,
         pretty: false,
+        compat: Compat::default(),
     });
     converse(&mut session, b"{'execute': 'qmp_capabilities'}");
     for chunk in input.chunks(usize::from(size).max(1)) {
@@ -38,7 +40,8 @@ fn converse(session: &mut Session<CommandId>, bytes: &[u8]) -> Vec<u8> {
                 sent.extend(message);
             }
             Output::Run(request) => {
-                let result = Call::decode(request.command.id, request.arguments).map(|_| b"{}".to_vec());
+                let result =
+                    Call::decode(request.command.id, request.arguments, Policy::ACCEPT_ALL).map(|_| b"{}".to_vec());
                 session.complete(request.ticket, result);
             }
         }

@@ -17,7 +17,7 @@ use super::{FdAddress, FdTable};
 use crate::ipc::socket;
 use crate::qapi::Error;
 use crate::qapi::qmp::{FileMigrationArgs, MigrationAddress, SocketAddress as QmpAddress};
-use crate::qapi::visit::decode_arguments;
+use crate::qapi::visit::{Policy, decode_arguments};
 use crate::report::reason;
 
 /// Opens what a guest leaves through: a `MigrationAddress` in JSON.
@@ -75,7 +75,7 @@ async fn hand_over(listener: Listener, to: UnixStream) {
 
 fn decode(address: &str) -> Result<MigrationAddress, Error> {
     match serde_json::from_str(address) {
-        Ok(Value::Object(members)) => decode_arguments(members),
+        Ok(Value::Object(members)) => decode_arguments(members, Policy::ACCEPT_ALL),
         _ => Err(Error::generic("an address that cannot be understood")),
     }
 }

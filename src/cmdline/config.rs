@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::option::OptionInfo;
 use crate::machine::config::MachineConfig;
 use crate::qapi::qmp::{MigrationAddress, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
+use crate::qapi::session::Compat;
 use crate::target::Target;
 
 /// What the parser makes of a command line.
@@ -105,6 +106,8 @@ pub struct Config {
     pub fds: Vec<AddFd>,
     /// `-sandbox`.
     pub sandbox: Sandbox,
+    /// `-compat`: what QMP clients are to do without.
+    pub compat: Compat,
     /// `-D`, `-d`, `-trace`, `-msg`.
     pub log: LogConfig,
     /// What to tell the user although nothing is wrong.
@@ -169,6 +172,7 @@ impl Config {
             debugger: None,
             fds: Vec::new(),
             sandbox: Sandbox::default(),
+            compat: Compat::default(),
             log: LogConfig::default(),
             warnings: Vec::new(),
         }

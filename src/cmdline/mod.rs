@@ -9,6 +9,7 @@ mod accel;
 pub(crate) mod boot;
 mod builder;
 mod character;
+mod compat;
 mod config;
 pub(crate) mod debugger;
 mod error;

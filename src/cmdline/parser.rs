@@ -166,7 +166,8 @@ fn warn_all(builder: &mut Builder, opts: &Opts) {
     }
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, Error> {
+/// The object that JSON text says.
+pub(super) fn object(text: &str) -> Result<Map<String, Value>, Error> {
     match json::from_text(text).map_err(|error| Error::new(error.desc))? {
         Value::Object(members) => Ok(members),
         _ => Err(Error::new("JSON parse error, not an object")),

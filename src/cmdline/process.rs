@@ -11,7 +11,7 @@ use crate::logging::items::{self, Item};
 use crate::migration::parse_uri;
 use crate::qapi::qmp::{MigrationChannel, PanicAction, RebootAction, ShutdownAction, WatchdogAction};
 use crate::qapi::text;
-use crate::qapi::visit::decode_arguments;
+use crate::qapi::visit::{Policy, decode_arguments};
 
 /// `-h`, `-help`.
 pub(super) fn apply_help(builder: &mut Builder) -> Result<(), Error> {
@@ -44,7 +44,8 @@ pub(super) fn apply_incoming(builder: &mut Builder, place: &str) -> Result<(), E
         "defer" => Incoming::Deferred,
         json if json.starts_with('{') => {
             let members = serde_json::from_str(json).map_err(|error| wrong(&error))?;
-            let channel: MigrationChannel = decode_arguments(members).map_err(|error| wrong(&error))?;
+            let channel: MigrationChannel =
+                decode_arguments(members, Policy::ACCEPT_ALL).map_err(|error| wrong(&error))?;
             Incoming::From(channel.addr)
         }
         uri => Incoming::From(parse_uri(uri).map_err(|error| wrong(&error))?),

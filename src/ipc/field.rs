@@ -8,7 +8,7 @@ use tokio_util::bytes::{BufMut, BytesMut};
 
 use crate::host::process::{Fate, Process};
 use crate::qapi::qmp::{Event, RunState, ShutdownCause, WorkerCall, find_command};
-use crate::qapi::visit::WireEvent;
+use crate::qapi::visit::{Policy, WireEvent};
 use crate::qapi::{Error, ErrorClass};
 use crate::target::Target;
 
@@ -311,7 +311,7 @@ impl Field for WorkerCall {
         let mut targets = [Target::X86_64, Target::S390x].into_iter();
         let command = targets.find_map(|target| find_command(target, name));
         let command = command.ok_or_else(|| unknown("command", name))?;
-        Self::decode(command.id, arguments).map_err(|error| content(name, error.desc))
+        Self::decode(command.id, arguments, Policy::ACCEPT_ALL).map_err(|error| content(name, error.desc))
     }
 }
 

@@ -11,6 +11,7 @@ use crate::chardev::{
 use crate::cmdline::{Config, MonitorConfig, MonitorMode};
 use crate::ipc::message::{FromWorker, LogChange, MonitorRequest, ToWorker, WorkerRequest};
 use crate::qapi::qmp::{Call, Event, RunState, ShutdownCause, WorkerCall, dispatch_monitor, dispatch_worker};
+use crate::qapi::session::Compat;
 use crate::qapi::{Error, QmpError};
 use crate::qom::Registry;
 use crate::report::{self, Voice};
@@ -99,6 +100,12 @@ impl Guest {
             quit: Notify::new(),
             clients: RefCell::default(),
         }
+    }
+
+    /// What clients are to do without.
+    #[must_use]
+    pub fn compat(&self) -> Compat {
+        self.config.compat
     }
 
     /// The architecture that is emulated.

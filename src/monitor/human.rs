@@ -12,6 +12,7 @@ use crate::logging;
 use crate::qapi::Error;
 use crate::qapi::command::Run;
 use crate::qapi::qmp::{Call, Event, commands_json, find_command, schema_json};
+use crate::qapi::visit::Policy;
 
 use super::VersionTriple;
 use super::events::{EventReader, Happened};
@@ -28,7 +29,7 @@ impl HmpHost for Guest {
             (Run::Session, "query-commands") => commands_json(self.target()).to_vec(),
             (Run::Session, "query-qmp-schema") => schema_json(self.target()).to_vec(),
             _ => {
-                let call = Call::decode(spec.id, arguments)?;
+                let call = Call::decode(spec.id, arguments, Policy::ACCEPT_ALL)?;
                 // A command that asks for a human command again is bounded by the length of its line.
                 Box::pin(self.run(&CallContext::default(), call)).await?
             }

@@ -74,6 +74,7 @@ impl Service for QmpService {
             version: encoded(&super::version()),
             oob: true,
             pretty: self.pretty,
+            compat: self.guest.compat(),
         })
     }
 
@@ -89,7 +90,7 @@ impl Service for QmpService {
         let (guest, context) = (Rc::clone(&self.guest), context.clone());
         let ticket = request.ticket;
         Box::pin(async move {
-            let result = match Call::decode(request.command.id, request.arguments) {
+            let result = match Call::decode(request.command.id, request.arguments, guest.compat().input) {
                 Ok(call) => guest.run(&context, call).await,
                 Err(error) => Err(error),
             };

@@ -1,5 +1,6 @@
 //! What generated code says about commands.
 
+use super::visit::Feature;
 use crate::target::Target;
 
 /// Where a command runs.
@@ -28,6 +29,8 @@ pub struct CommandSpec<Id: 'static> {
     pub allow_preconfig: bool,
     /// Whether it answers at all when it succeeds.
     pub success_response: bool,
+    /// What makes its use a matter of policy.
+    pub features: &'static [Feature],
     /// The targets that have it.
     pub targets: &'static [Target],
 }

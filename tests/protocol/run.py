@@ -11,6 +11,7 @@ from harness import checks  # noqa: E402
 from protocol import (  # noqa: E402, F401
     client,
     cmdline,
+    compat,
     cpu,
     debugger,
     descriptors,

@@ -54,7 +54,6 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
     OptionInfo::refused("dtb", true, "device trees are not supported"),
     OptionInfo::refused("shim", true, NOT_HERE),
     OptionInfo::refused("option-rom", true, "option ROMs are not supported"),
-    OptionInfo::refused("compat", true, NOT_HERE),
     OptionInfo::refused("runas", true, NO_PRIVILEGES),
     OptionInfo::refused("chroot", true, NO_PRIVILEGES),
     OptionInfo::refused("async-teardown", false, NOT_HERE),

@@ -2,7 +2,7 @@
 
 use super::groups;
 use crate::cmdline::option::{OptionInfo, Section};
-use crate::cmdline::{character, debugger, machine, objects, process, readconfig, run_with};
+use crate::cmdline::{character, compat, debugger, machine, objects, process, readconfig, run_with};
 use crate::target::Target;
 
 /// Character device, run, log and debug options.
@@ -171,6 +171,15 @@ pub(super) static OPTIONS: &[OptionInfo] = &[
         "say what messages start with",
         &groups::MSG,
         process::apply_msg,
+    )
+    .in_probe(),
+    OptionInfo::text(
+        "compat",
+        "[deprecated-input=accept|reject|crash][,deprecated-output=accept|hide][,unstable-input=accept|reject|crash]\
+         [,unstable-output=accept|hide]",
+        Section::Debug,
+        "say what QMP clients may use and are told of what will go away or may change",
+        compat::apply,
     )
     .in_probe(),
     OptionInfo::text(

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::gen_types::{doc_comment, rust_type};
+use super::gen_types::{doc_comment, policed, rust_type};
 use super::names::{camel, snake};
 use super::schema::{Arch, Command, Data, Run, Schema};
 
@@ -56,13 +56,17 @@ pub type CommandSpec = crate::qapi::command::CommandSpec<CommandId>;
         let _ = writeln!(
             out,
             "    CommandSpec {{ name: {:?}, id: CommandId::{}, run: crate::qapi::command::Run::{:?}, allow_oob: {}, \
-             allow_preconfig: {}, success_response: {}, targets: {} }},",
+             allow_preconfig: {}, success_response: {}, features: &[{}], targets: {} }},",
             command.name,
             camel(&command.name),
             command.run,
             command.allow_oob,
             command.allow_preconfig,
             command.success_response,
+            policed(&command.features)
+                .map(|feature| feature.replace("visit", "crate::qapi::visit"))
+                .collect::<Vec<_>>()
+                .join(", "),
             targets(&command.archs),
         );
     }
@@ -214,7 +218,7 @@ fn call_impl(out: &mut String, here: &[&Command], elsewhere: &[&Command], run: R
             }
             Some(_) => writeln!(
                 decode,
-                "            CommandId::{variant} => visit::decode_arguments(arguments).map(Self::{variant}),"
+                "            CommandId::{variant} => visit::decode_arguments(arguments, policy).map(Self::{variant}),"
             ),
         };
         let ignored = arguments(command).map_or("", |_| "(_)");
@@ -250,8 +254,13 @@ fn call_impl(out: &mut String, here: &[&Command], elsewhere: &[&Command], run: R
     /// Checks the arguments of a command.
     ///
     /// # Errors
-    /// The command does not run in the {place}, or the first argument that is missing, unexpected or of the wrong kind.
-    pub fn decode(id: CommandId, arguments: serde_json::Map<String, serde_json::Value>) -> Result<Self, Error> {{
+    /// The command does not run in the {place}, or the first argument that is missing, unexpected, of the wrong kind or
+    /// against `policy`.
+    pub fn decode(
+        id: CommandId,
+        arguments: serde_json::Map<String, serde_json::Value>,
+        policy: visit::Policy,
+    ) -> Result<Self, Error> {{
         match id {{
 {decode}        }}
     }}
@@ -319,7 +328,7 @@ fn any_call(out: &mut String, commands: &[&Command]) {
             .collect();
         let _ = writeln!(
             arms,
-            "            {} => {run:?}Call::decode(id, arguments).map(Self::{run:?}),",
+            "            {} => {run:?}Call::decode(id, arguments, policy).map(Self::{run:?}),",
             ids.join(" | ")
         );
     }
@@ -349,8 +358,13 @@ impl Call {{
     /// Checks the arguments of a command.
     ///
     /// # Errors
-    /// The session answers the command itself, or the first argument that is missing, unexpected or of the wrong kind.
-    pub fn decode(id: CommandId, arguments: serde_json::Map<String, serde_json::Value>) -> Result<Self, Error> {{
+    /// The session answers the command itself, or the first argument that is missing, unexpected, of the wrong kind or
+    /// against `policy`.
+    pub fn decode(
+        id: CommandId,
+        arguments: serde_json::Map<String, serde_json::Value>,
+        policy: visit::Policy,
+    ) -> Result<Self, Error> {{
         match id {{
 {arms}        }}
     }}

@@ -40,7 +40,7 @@ pub enum Event {
         let _ = match payload {
             Some(_) => writeln!(
                 decode,
-                "            {:?} => visit::decode_arguments(data).map(Self::{variant}),",
+                "            {:?} => visit::decode_arguments(data, visit::Policy::ACCEPT_ALL).map(Self::{variant}),",
                 event.name
             ),
             None => writeln!(

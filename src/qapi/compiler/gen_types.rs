@@ -139,10 +139,29 @@ fn has_default(schema: &Schema, member: &Member) -> bool {
 /// The expression that takes a member out of `fields`.
 pub(super) fn decode_member(member: &Member) -> String {
     let way = if member.optional { "optional" } else { "required" };
-    match decoder(&member.ty) {
+    let mut checks = String::new();
+    for feature in policed(&member.features) {
+        let _ = write!(
+            checks,
+            "fields.check_policy({:?}, {feature}).and_then(|()| ",
+            member.name
+        );
+    }
+    let taken = match decoder(&member.ty) {
         Some(decoder) => format!("fields.{way}_with({:?}, {decoder})", member.name),
         None => format!("fields.{way}({:?})", member.name),
-    }
+    };
+    let ends = ")".repeat(policed(&member.features).count());
+    format!("{checks}{taken}{ends}")
+}
+
+/// Those of some features whose use clients may be forbidden.
+pub(super) fn policed(features: &[String]) -> impl Iterator<Item = &'static str> {
+    features.iter().filter_map(|feature| match feature.as_str() {
+        "deprecated" => Some("visit::Feature::Deprecated"),
+        "unstable" => Some("visit::Feature::Unstable"),
+        _ => None,
+    })
 }
 
 /// The function that decodes a type, where its Rust type alone does not say it.
@@ -182,6 +201,7 @@ fn enumeration(out: &mut String, name: &str, doc: &str, values: &[EnumValue]) {
         .iter()
         .map(|value| format!("            Self::{} => {:?},\n", camel(&value.name), value.name))
         .collect();
+    let decoded = decoded_value(values);
     let _ = write!(
         out,
         "impl {name} {{
@@ -208,7 +228,7 @@ impl std::fmt::Display for {name} {{
 }}
 impl visit::Decode for {name} {{
     fn decode(value: serde_json::Value, at: &visit::At<'_>) -> Result<Self, Error> {{
-        visit::decode_enum(value, at, Self::from_wire)
+        {decoded}
     }}
 }}
 impl visit::Encode for {name} {{
@@ -219,4 +239,30 @@ impl visit::Encode for {name} {{
 ",
         all.join(", ")
     );
+}
+
+/// The body that decodes a value of an enumeration.
+fn decoded_value(values: &[EnumValue]) -> String {
+    let mut checks = String::new();
+    for value in values {
+        for feature in policed(&value.features) {
+            let _ = write!(
+                checks,
+                "
+        if decoded == Self::{} {{
+            at.check_policy({feature}, \"value\", {:?})?;
+        }}",
+                camel(&value.name),
+                value.name
+            );
+        }
+    }
+    let decoded = "visit::decode_enum(value, at, Self::from_wire)";
+    if checks.is_empty() {
+        return decoded.to_owned();
+    }
+    format!(
+        "let decoded = {decoded}?;{checks}
+        Ok(decoded)"
+    )
 }

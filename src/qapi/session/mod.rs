@@ -18,6 +18,7 @@
 mod message;
 mod queue;
 mod request;
+mod schema;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use super::Error;
 use super::command::{Api, CommandSpec, Run};
 use super::json::Stream;
 use super::qmp::{QMPCapability, QmpCapabilitiesArgs};
-use super::visit::{self, WireEvent};
+use super::visit::{self, Policy, WireEvent};
 use crate::target::Target;
 use queue::{Pending, Queue};
 use request::Parsed;
@@ -46,6 +47,27 @@ pub struct Config<Id: 'static> {
     pub oob: bool,
     /// Whether messages are broken into lines and indented.
     pub pretty: bool,
+    /// What the client may use, and is told of.
+    pub compat: Compat,
+}
+
+/// `-compat`: what clients are to do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compat {
+    /// What they may use.
+    pub input: Policy,
+    /// Whether they are told nothing that will go away. Of what is served here, that is in the reply of `query-qmp-schema`
+    /// alone.
+    pub hides_deprecated: bool,
+}
+
+impl Default for Compat {
+    fn default() -> Self {
+        Self {
+            input: Policy::ACCEPT_ALL,
+            hides_deprecated: false,
+        }
+    }
 }
 
 /// Names a command that was handed out to be run.
@@ -251,6 +273,9 @@ impl<Id: Copy> Session<Id> {
         if oob && !command.allow_oob {
             return Err(Error::generic(format!("The command {name} does not support OOB")));
         }
+        for feature in command.features {
+            self.config.compat.input.check(*feature, "command", name)?;
+        }
         Ok(command)
     }
 
@@ -264,14 +289,18 @@ impl<Id: Copy> Session<Id> {
             }
             "query-qmp-schema" => {
                 visit::no_arguments(arguments)?;
-                Ok((self.config.api.schema_json)(self.config.target).to_vec())
+                let schema = (self.config.api.schema_json)(self.config.target);
+                match self.config.compat.hides_deprecated {
+                    true => schema::without_deprecated(schema),
+                    false => Ok(schema.to_vec()),
+                }
             }
             other => Err(visit::command_not_found(other)),
         }
     }
 
     fn negotiate(&mut self, arguments: Map<String, Value>) -> Result<Vec<u8>, Error> {
-        let QmpCapabilitiesArgs { enable } = visit::decode_arguments(arguments)?;
+        let QmpCapabilitiesArgs { enable } = visit::decode_arguments(arguments, self.config.compat.input)?;
         if self.phase != Phase::Negotiation {
             return Err(Error::command_not_found(
                 "Capabilities negotiation is already complete, command ignored",

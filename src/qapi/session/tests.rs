@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::{Config, Output, Request, Session, Ticket};
+use super::{Compat, Config, Output, Request, Session, Ticket};
 use crate::qapi::Error;
 use crate::qapi::command::{Api, CommandSpec, Run};
 use crate::qapi::qmp::{self, CommandId};
@@ -20,6 +20,7 @@ fn session() -> Session<CommandId> {
         allow_oob: true,
         allow_preconfig: true,
         success_response: true,
+        features: &[],
         targets: &[Target::X86_64],
     };
     let find_command = |target: Target, name: &str| match name {
@@ -42,6 +43,7 @@ fn session() -> Session<CommandId> {
         }),
         oob: true,
         pretty: false,
+        compat: Compat::default(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::policy::{Feature, Policy};
 use crate::qapi::Error;
 
 /// What kind of text the values come from.
@@ -26,6 +27,7 @@ pub struct At<'a> {
     parent: Option<&'a At<'a>>,
     step: Step<'a>,
     mode: Mode,
+    policy: Policy,
 }
 
 impl<'a> At<'a> {
@@ -36,7 +38,14 @@ impl<'a> At<'a> {
             parent: None,
             step: Step::Root,
             mode,
+            policy: Policy::ACCEPT_ALL,
         }
+    }
+
+    /// The same, of a client that may use what `policy` allows.
+    #[must_use]
+    pub const fn held_against(self, policy: Policy) -> Self {
+        Self { policy, ..self }
     }
 
     /// The member `name` of the object here.
@@ -46,6 +55,7 @@ impl<'a> At<'a> {
             parent: Some(self),
             step: Step::Member(name),
             mode: self.mode,
+            policy: self.policy,
         }
     }
 
@@ -56,6 +66,7 @@ impl<'a> At<'a> {
             parent: Some(self),
             step: Step::Item(index),
             mode: self.mode,
+            policy: self.policy,
         }
     }
 
@@ -91,6 +102,14 @@ impl<'a> At<'a> {
             Step::Member(name) => name,
             Step::Root | Step::Item(_) => "null",
         }
+    }
+
+    /// Checks the use of a member or value with this feature.
+    ///
+    /// # Errors
+    /// It is not to be used.
+    pub fn check_policy(&self, feature: Feature, kind: &str, name: &str) -> Result<(), Error> {
+        self.policy.check(feature, kind, name)
     }
 
     /// The value is missing.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 
 use super::at::{At, Mode};
 use super::decode::{Decode, DecodeMembers};
+use super::policy::{Feature, Policy};
 use crate::qapi::Error;
 
 /// The members of an object that nobody has taken yet.
@@ -21,6 +22,17 @@ impl<'a> Fields<'a> {
         match fields.members.keys().next() {
             Some(name) => Err(at.member(name).unexpected()),
             None => Ok(value),
+        }
+    }
+
+    /// Checks the use of a member that has a feature, if it is there.
+    ///
+    /// # Errors
+    /// It is not to be used.
+    pub fn check_policy(&self, name: &str, feature: Feature) -> Result<(), Error> {
+        match self.members.contains_key(name) {
+            true => self.at.check_policy(feature, "parameter", name),
+            false => Ok(()),
         }
     }
 
@@ -76,9 +88,9 @@ impl<'a> Fields<'a> {
 /// Reads the arguments of a command, or the data of an event.
 ///
 /// # Errors
-/// The first member that is missing, unexpected or not of its type.
-pub fn decode_arguments<T: DecodeMembers>(arguments: Map<String, Value>) -> Result<T, Error> {
-    Fields::decode_all(arguments, &At::root(Mode::Json))
+/// The first member that is missing, unexpected, not of its type or against `policy`.
+pub fn decode_arguments<T: DecodeMembers>(arguments: Map<String, Value>, policy: Policy) -> Result<T, Error> {
+    Fields::decode_all(arguments, &At::root(Mode::Json).held_against(policy))
 }
 
 /// Reads an option of the command line, where numbers and booleans may be strings.

@@ -8,12 +8,14 @@ mod at;
 mod decode;
 mod encode;
 mod fields;
+mod policy;
 
 pub use any::Any;
 pub use at::{At, Mode};
 pub use decode::{Decode, DecodeMembers, Null, decode_enum, decode_list, decode_size};
 pub use encode::{Encode, EncodeMembers, ObjectWriter, encode_str, encoded, encoded_nothing};
 pub use fields::{Fields, command_not_found, decode_arguments, decode_keyval, no_arguments};
+pub use policy::{Feature, Policy, Reaction};
 
 /// What every generated event type offers.
 pub trait WireEvent {

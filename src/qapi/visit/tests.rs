@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{At, Decode, Mode, WireEvent, decode_arguments, decode_keyval, encoded};
+use super::{At, Decode, Feature, Mode, Policy, Reaction, WireEvent, decode_arguments, decode_keyval, encoded};
 use crate::qapi::qmp::{self, Call, CommandId, Event, MonitorCall, WorkerCall};
 use crate::qapi::{Error, ErrorClass};
 
@@ -15,7 +15,7 @@ fn object(value: Value) -> Map<String, Value> {
 
 /// What is said about the arguments of a command.
 fn complaint(id: CommandId, arguments: Value) -> String {
-    match Call::decode(id, object(arguments)) {
+    match Call::decode(id, object(arguments), Policy::ACCEPT_ALL) {
         Ok(call) => format!("{call:?} is accepted"),
         Err(error) => error.desc,
     }
@@ -130,27 +130,30 @@ fn a_call_survives_the_way_to_the_worker() {
         "qom-type": "memory-backend-file", "id": "pc.ram", "size": 1_073_741_824u64, "mem-path": "/dev/shm/a\"b",
         "share": true, "policy": "bind", "host-nodes": [0, 1], "offset": 4096,
     }));
-    let call = WorkerCall::decode(CommandId::ObjectAdd, arguments).unwrap();
+    let call = WorkerCall::decode(CommandId::ObjectAdd, arguments, Policy::ACCEPT_ALL).unwrap();
     assert_eq!(call.command(), CommandId::ObjectAdd);
     let mut bytes = Vec::new();
     call.encode_arguments(&mut bytes);
     let again = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(WorkerCall::decode(CommandId::ObjectAdd, again), Ok(call));
+    assert_eq!(
+        WorkerCall::decode(CommandId::ObjectAdd, again, Policy::ACCEPT_ALL),
+        Ok(call)
+    );
 }
 
 #[test]
 fn calls_are_told_apart_by_where_they_run() {
     let empty = Map::new();
     assert_eq!(
-        Call::decode(CommandId::QueryKvm, empty.clone()),
+        Call::decode(CommandId::QueryKvm, empty.clone(), Policy::ACCEPT_ALL),
         Ok(Call::Monitor(MonitorCall::QueryKvm))
     );
     assert_eq!(
-        Call::decode(CommandId::Stop, empty.clone()),
+        Call::decode(CommandId::Stop, empty.clone(), Policy::ACCEPT_ALL),
         Ok(Call::Worker(WorkerCall::Stop))
     );
     assert_eq!(
-        WorkerCall::decode(CommandId::QueryKvm, empty),
+        WorkerCall::decode(CommandId::QueryKvm, empty, Policy::ACCEPT_ALL),
         Err(Error::new(
             ErrorClass::CommandNotFound,
             "The command query-kvm has not been found"
@@ -162,7 +165,7 @@ fn calls_are_told_apart_by_where_they_run() {
 fn arguments_of_device_add_pass_as_they_are() {
     let arguments = object(json!({"driver": "virtio-blk-pci", "addr": "0x2.0x1", "bootindex": 1}));
     assert_eq!(
-        WorkerCall::decode(CommandId::DeviceAdd, arguments.clone()),
+        WorkerCall::decode(CommandId::DeviceAdd, arguments.clone(), Policy::ACCEPT_ALL),
         Ok(WorkerCall::DeviceAdd(arguments))
     );
 }
@@ -215,7 +218,7 @@ fn text_that_cannot_be_read_is_named() {
 #[test]
 fn text_is_no_number_in_json() {
     let members = object(json!({"qom-type": "memory-backend-ram", "id": "m0", "size": "1G"}));
-    let result: Result<qmp::ObjectOptions, _> = decode_arguments(members);
+    let result: Result<qmp::ObjectOptions, _> = decode_arguments(members, Policy::ACCEPT_ALL);
     assert_eq!(
         result,
         Err(Error::generic("Invalid parameter type for 'size', expected: integer"))
@@ -318,4 +321,49 @@ fn every_name_of_a_command_finds_it_where_it_exists() {
             assert_eq!(found, command.targets.contains(&target).then_some(command.id));
         }
     }
+}
+
+#[test]
+fn what_a_client_is_to_do_without_is_refused_by_name() {
+    let with = |deprecated, unstable| Policy { deprecated, unstable };
+    let strict = with(Reaction::Reject, Reaction::Accept);
+    let add = |backend| object(json!({"id": "c", "backend": backend}));
+    let decode = |backend, policy| Call::decode(CommandId::ChardevAdd, add(backend), policy);
+    let old_value = json!({"type": "memory", "data": {}});
+    let address = json!({"type": "unix", "data": {"path": "/a"}});
+    let old_member = json!({"type": "socket", "data": {"addr": address, "reconnect": 1}});
+    let new = json!({"type": "socket", "data": {"addr": address}});
+
+    let error = |backend, policy| decode(backend, policy).unwrap_err().desc;
+    assert_eq!(
+        error(old_value.clone(), strict),
+        "Deprecated value memory disabled by policy"
+    );
+    assert_eq!(
+        error(old_member.clone(), strict),
+        "Deprecated parameter reconnect disabled by policy"
+    );
+    for policy in [Policy::ACCEPT_ALL, with(Reaction::Accept, Reaction::Reject)] {
+        assert!(decode(old_value.clone(), policy).is_ok());
+        assert!(decode(old_member.clone(), policy).is_ok());
+    }
+    assert!(decode(new, strict).is_ok());
+
+    let arguments = || {
+        object(
+            json!({"qom-type": "memory-backend-ram", "id": "m", "size": 4096, "x-use-canonical-path-for-ramblock-id": true}),
+        )
+    };
+    let add = |policy| Call::decode(CommandId::ObjectAdd, arguments(), policy);
+    assert!(add(strict).is_ok());
+    assert_eq!(
+        add(with(Reaction::Accept, Reaction::Reject)).unwrap_err().desc,
+        "Unstable parameter x-use-canonical-path-for-ramblock-id disabled by policy"
+    );
+
+    let command = strict.check(Feature::Deprecated, "command", "old").unwrap_err();
+    assert_eq!(
+        command,
+        Error::command_not_found("Deprecated command old disabled by policy")
+    );
 }

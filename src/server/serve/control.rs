@@ -15,8 +15,8 @@ use crate::qapi::remuda::{
     API, ClosefdArgs, CommandId, Event, GetfdArgs, GuestCreateArgs, GuestDestroyArgs, GuestInfo, MonitorCall,
     MonitorCommands, VersionInfo, VersionTriple, dispatch_monitor,
 };
-use crate::qapi::session::{Config, Request, Session};
-use crate::qapi::visit::encoded;
+use crate::qapi::session::{Compat, Config, Request, Session};
+use crate::qapi::visit::{Policy, encoded};
 
 use super::registry::Registry;
 
@@ -55,6 +55,7 @@ impl Service for ControlService {
             version: encoded(&version()),
             oob: false,
             pretty: false,
+            compat: Compat::default(),
         })
     }
 
@@ -69,7 +70,7 @@ impl Service for ControlService {
     fn start(&self, context: &CallContext, request: Request<CommandId>) -> Task<Done> {
         let (service, context, ticket) = (self.clone(), context.clone(), request.ticket);
         Box::pin(async move {
-            let result = match MonitorCall::decode(request.command.id, request.arguments) {
+            let result = match MonitorCall::decode(request.command.id, request.arguments, Policy::ACCEPT_ALL) {
                 Ok(call) => dispatch_monitor(&service, &context, call).await,
                 Err(error) => Err(error),
             };
