@@ -38,13 +38,27 @@ pub(crate) fn run(bytes: &[u8]) {
     };
     let mut ring = Ring::new(layout, rules);
     for _ in 0..=*repeat {
-        let Ok(Some(element)) = ring.pop(&ram) else { break };
-        assert!(element.readable().len() + element.writable().len() <= usize::from(MAX_SIZE));
-        let Ok(written) = element.write(&ram, &[0x5a; 64]) else {
+        // As for a frame that may take several buffers: all of them, or none.
+        let (start, in_flight) = (ring.position(), ring.in_flight());
+        let mut elements = Vec::new();
+        while elements.len() <= usize::from(*repeat % 3) {
+            let Ok(Some(element)) = ring.pop(&ram) else { break };
+            assert!(element.readable().len() + element.writable().len() <= usize::from(MAX_SIZE));
+            elements.push(element);
+        }
+        if elements.len() <= usize::from(*repeat % 3) {
+            ring.rewind(start, in_flight);
             break;
-        };
-        assert!(u64::from(written) <= element.writable_len());
-        if ring.push(&ram, &element, written).is_err() || ring.wants_interrupt(&ram).is_err() {
+        }
+        let mut finished = Vec::new();
+        for element in &elements {
+            let Ok(written) = element.write(&ram, &[0x5a; 64]) else {
+                break;
+            };
+            assert!(u64::from(written) <= element.writable_len());
+            finished.push((element, written));
+        }
+        if ring.push_all(&ram, &finished).is_err() || ring.wants_interrupt(&ram).is_err() {
             break;
         }
     }

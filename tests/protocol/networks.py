@@ -78,9 +78,8 @@ def by_stream():
             expect(say(first, "x s 60 0", "SENT "), "a frame for nobody is sent all the same")
 
 
-@check("net: packed rings, where they are asked for")
-def by_packed_rings():
-    # The guest knows split rings only: it takes a card that offers both as one of those.
+@check("net: split rings all the same where packed ones are on offer, and without event indices")
+def beside_packed_rings():
     with tempfile.TemporaryDirectory() as folder:
         address = f"addr.type=unix,addr.path={folder}/s"
         ends = f"stream,id=n0,server=on,{address}", f"stream,id=n0,{address}"
@@ -229,6 +228,19 @@ def several_queues():
                         expect_equal(len(receive(frames)), 100, f"what came by pair {queue}")
                     frames.send(frame(MACS[0], MACS[1], b"x" * 86))
                     expect(say(emulator, "x r", "FRAME ").startswith("100 to "), "what came in")
+
+
+@check("net: older machines offer no segments of UDP")
+def older_machines():
+    need_kvm()
+    udp = 1 << 22 | 1 << 23 | 1 << 24
+    with private_network():
+        for machine, wanted in [("pc-q35-8.1", 0), ("pc-q35-8.2", udp)]:
+            (file,) = tap("tap0", header=True)
+            with Emulator("-netdev", f"tap,id=n0,fd={file.fileno()}", *card(0), "-cpu", "qemu64", machine=machine, pass_fds=[file]) as emulator:
+                emulator.console.expect("READY\r\n")
+                features = start(emulator).split("features ")[1]
+                expect_equal(int(features.split(".")[0], 16) & udp, wanted, f"what {machine} offers")
 
 
 @check("net: what the guest filters, as clients are told of it")

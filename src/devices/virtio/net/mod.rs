@@ -14,6 +14,8 @@ mod control;
 mod filter;
 mod receive;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

@@ -43,6 +43,24 @@ fn buffers_come_and_go_in_a_split_ring_around_its_end() {
 }
 
 #[test]
+fn several_buffers_are_given_back_at_once_or_left() {
+    let (mut driver, mut ring) = split(RingRules::default());
+    for _ in 0..20 {
+        let ids = [0; 2].map(|_| driver.offer(&[(BUFFERS, 4, WRITE)]));
+        let ram = driver.space.ram();
+        let (start, in_flight) = (ring.position(), ring.in_flight());
+        let left = ring.pop(&ram).unwrap().unwrap();
+        ring.rewind(start, in_flight);
+        let taken = [0; 2].map(|_| ring.pop(&ram).unwrap().unwrap());
+        assert_eq!(taken[0], left, "the same again");
+        assert_eq!(ring.is_empty(&ram), Ok(true));
+        ring.push_all(&ram, &[(&taken[0], 4), (&taken[1], 2)]).unwrap();
+        assert_eq!(driver.used(), [(ids[0].into(), 4), (ids[1].into(), 2)]);
+        assert_eq!(ring.in_flight(), 0);
+    }
+}
+
+#[test]
 fn a_table_stands_for_a_chain() {
     let (mut driver, mut ring) = split(RingRules::default());
     for index in 0..20 {
@@ -254,6 +272,42 @@ fn buffers_come_and_go_in_a_packed_ring_around_its_end() {
         assert_eq!((driver.u16(entry + 8), driver.u16(entry + 12)), (3, id));
         let expected = if start_wrap { 1 << 7 | 1 << 15 } else { 0 };
         assert_eq!(driver.u16(entry + 14) & (1 << 7 | 1 << 15), expected);
+        assert_eq!(ring.in_flight(), 0);
+    }
+}
+
+#[test]
+fn several_buffers_of_a_packed_ring_are_given_back_at_once_or_left() {
+    let (driver, mut ring) = split(RingRules {
+        packed: true,
+        ..RingRules::default()
+    });
+    let ram = driver.space.ram();
+    let (mut at, mut wrap) = (0, true);
+    for _ in 0..15 {
+        let mut places = Vec::new();
+        for id in 0..3 {
+            offer_packed(&driver, at, wrap, (BUFFERS, 4, id, WRITE));
+            places.push((at, wrap));
+            at += 1;
+            if at == SIZE {
+                (at, wrap) = (0, !wrap);
+            }
+        }
+        let (start, in_flight) = (ring.position(), ring.in_flight());
+        let left = ring.pop(&ram).unwrap().unwrap();
+        ring.rewind(start, in_flight);
+        let taken = [0; 3].map(|_| ring.pop(&ram).unwrap().unwrap());
+        assert_eq!(taken[0], left, "the same again");
+        assert_eq!(ring.is_empty(&ram), Ok(true));
+        ring.push_all(&ram, &[(&taken[0], 4), (&taken[1], 4), (&taken[2], 2)])
+            .unwrap();
+        for ((place, wrap), written) in places.into_iter().zip([4, 4, 2]) {
+            let entry = driver.layout.descriptors + u64::from(place) * 16;
+            let expected = if wrap { 1 << 7 | 1 << 15 } else { 0 };
+            assert_eq!(driver.u16(entry + 8), written);
+            assert_eq!(driver.u16(entry + 14) & (1 << 7 | 1 << 15), expected);
+        }
         assert_eq!(ring.in_flight(), 0);
     }
 }
