@@ -216,6 +216,25 @@ impl Fields<'_, '_> {
         }
     }
 
+    /// A struct that descriptions name, and say nothing more of.
+    ///
+    /// # Errors
+    /// Those of the struct.
+    pub fn opaque(
+        &mut self,
+        name: &'static str,
+        kind: &'static str,
+        state: &mut dyn VmState,
+    ) -> Result<(), StateError> {
+        self.structure(name, state)?;
+        if let Mode::Write { described, .. } = &mut self.mode {
+            if let Some(last) = described.last_mut() {
+                (last.kind, last.structure) = (kind, None);
+            }
+        }
+        Ok(())
+    }
+
     /// An array of structs without conditions: all have the same fields, which are described once.
     ///
     /// # Errors

@@ -1,10 +1,12 @@
 """Guests that are saved and come back."""
 
+import json
 import pathlib
 import tempfile
 
-from harness.checks import check, expect, expect_equal
+from harness.checks import check, eventually, expect, expect_equal
 
+from .devices import AGENT, BUILTIN, PORTS, RANDOM, SERIAL, channels
 from .domain import booted
 from .host import virsh
 
@@ -44,3 +46,20 @@ def managed_save():
         domain.expect_state("running (restored)")
         domain.talk("after")
         expect("READY" not in domain.console.seen.decode(), "it has not started anew")
+
+
+@check("save, restore: with random number generators and an agent, which answers before and after")
+def save_with_devices():
+    devices = PORTS + RANDOM + BUILTIN + SERIAL + AGENT
+    with booted(DEVICES=devices) as domain, tempfile.TemporaryDirectory() as folder:
+        ping = json.dumps({"execute": "guest-ping"})
+        domain.console.type("v")
+        domain.console.expect("PORT 1 connected")
+        eventually("the agent is there", 20, lambda: channels(domain)["org.qemu.guest_agent.0"] == "connected")
+        expect_equal(json.loads(virsh("qemu-agent-command", domain.name, ping)), {"return": {}}, "answer before")
+        domain.close_console()
+        virsh("save", domain.name, f"{folder}/image")
+        virsh("restore", f"{folder}/image")
+        domain.expect_state("running (restored)")
+        eventually("the agent is there again", 20, lambda: channels(domain)["org.qemu.guest_agent.0"] == "connected")
+        expect_equal(json.loads(virsh("qemu-agent-command", domain.name, ping)), {"return": {}}, "answer after")

@@ -46,8 +46,7 @@ MALFORMED = {
     "kernel that is not there": ["-machine", "q35", "-accel", "kvm", "-kernel", "/nonexistent/vmlinuz"],
     "initrd without a kernel": ["-machine", "q35", "-accel", "kvm", "-initrd", "/dev/null"],
     "guest that cannot migrate and has to": [
-        "-machine", "q35", "-accel", "kvm", "-only-migratable", "-object", "rng-builtin,id=r",
-        "-device", "virtio-rng-pci,rng=r",
+        "-machine", "q35", "-accel", "kvm", "-only-migratable", "-device", "virtio-net-pci",
     ],
     "guest from nowhere": ["-machine", "q35", "-accel", "kvm", "-incoming", "pigeon:1"],
     "bad clock base": ["-rtc", "base=yesterday"],

@@ -12,6 +12,7 @@ import tempfile
 from harness.checks import Skip, check, eventually, expect, expect_equal
 from harness.emulator import Emulator, need_kvm, test_guest
 from harness.qmp import QmpError
+from protocol.ports import Client, is_open
 
 QEMU = "/usr/bin/qemu-system-x86_64"
 
@@ -44,10 +45,14 @@ def beats(emulator, count=3):
     return last_beat(emulator)
 
 
+def beats_in(text):
+    return [int(number, 16) for number in re.findall(r"B([0-9a-f]{8})\n", text)]
+
+
 def last_beat(emulator):
     text = emulator.console.seen.decode()
     expect("X" not in text, f"the guest lost something: {text[-60:]!r}")
-    numbers = [int(number, 16) for number in re.findall(r"B([0-9a-f]{8})\n", text)]
+    numbers = beats_in(text)
     expect(numbers, "no beat")
     expect_equal(numbers, list(range(numbers[0], numbers[0] + len(numbers))), "beats in sequence")
     return numbers[-1]
@@ -56,7 +61,14 @@ def last_beat(emulator):
 def check_sequence(source, target):
     """The beats of both, one after the other, are in sequence."""
     beats(target)
-    drain(source)
+
+    def is_whole():
+        drain(source)
+        numbers = beats_in((source.console.seen + target.console.seen).decode())
+        return numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+    # What the source said last may still be on its way.
+    eventually("the beats of both are in sequence", 20, is_whole)
     source.console.seen += target.console.seen
     last_beat(source)
 
@@ -364,3 +376,104 @@ def with_qemu():
                 target.monitor.command("migrate-incoming", uri=f"exec:cat {folder}/saved")
                 ended(target)
                 check_sequence(source, target)
+
+
+def serving(path, *arguments, program=None, **options):
+    """An emulator with the test guest, a source of random bytes, and a port of virtio-serial whose host's end is at `path`."""
+    need_kvm()
+    devices = ["-cpu", "qemu64", "-object", "rng-builtin,id=source", "-device", "pcie-root-port,id=root,chassis=1,addr=4"]
+    devices += ["-device", "virtio-rng-pci,rng=source,bus=root", "-device", "virtio-rng-pci,rng=source,addr=6"]
+    devices += ["-chardev", f"socket,id=port,path={path},server=on,wait=off", "-device", "virtio-serial-pci,id=vs,addr=5"]
+    devices += ["-device", "virtserialport,bus=vs.0,chardev=port,id=p1,nr=1,name=org.example.port"]
+    emulator = Emulator(*devices, *arguments, machine="pc-q35-7.2", program=program, **options)
+    try:
+        emulator.monitor = emulator.qmp()
+    except BaseException:
+        emulator.stop()
+        raise
+    return emulator
+
+
+def moved_while_serving(source_program, target_program):
+    """Moves a guest that has a port open, between these two, and talks to it at both ends."""
+    with tempfile.TemporaryDirectory() as folder, serving(f"{folder}/a", program=source_program) as source:
+        source.console.expect("READY")
+        source.console.type("v")
+        source.console.expect("PORT 1 name org.example.port")
+        client = Client(f"{folder}/a")
+        client.say(b"before\n")
+        expect_equal(client.line(), b"before\n", "echo at the source")
+        with serving(f"{folder}/b", "-incoming", "defer", program=target_program) as target:
+            target.monitor.command("migrate-incoming", uri=f"unix:{folder}/socket")
+            source.monitor.command("migrate", uri=f"unix:{folder}/socket")
+            ended(source)
+            ended(target)
+            client.close()
+            eventually("the port is open at the target", 20, lambda: is_open(target.monitor, "port"))
+            client = Client(f"{folder}/b")
+            client.say(b"after\n")
+            expect_equal(client.line(), b"after\n", "echo at the target")
+            for number in range(10):
+                line = f"{number} ".encode() + b"x" * 2000 + b"\n"
+                client.say(line)
+                expect_equal(client.line(), line, "a long echo at the target")
+            target.console.type("")
+            target.console.expect("NO MORE PORTS")
+            # The driver starts anew there.
+            target.console.type("v")
+            target.console.expect("PORT 1 name org.example.port")
+
+
+@check("migration: a driver of virtio-serial goes on with its port open")
+def with_ports():
+    moved_while_serving(None, None)
+
+
+@check("migration: a driver of virtio-serial goes on with its port open, from QEMU 7.2 and to it")
+def with_ports_of_qemu():
+    need_qemu()
+    moved_while_serving(QEMU, None)
+    moved_while_serving(None, QEMU)
+
+
+@check("migration: what a guest wrote and nobody has read yet is read at the target, once and whole")
+def with_a_slow_reader():
+    with tempfile.TemporaryDirectory() as folder, serving(f"{folder}/a") as source:
+        source.console.expect("READY")
+        source.console.type("v")
+        client = Client(f"{folder}/a")
+        source.console.expect("PORT 1 connected")
+        # Nobody reads the answers, so that they come to fill everything up to the guest's buffers.
+        said = b"".join(f"{number:07}".encode() + (b"\n" if number % 100 == 99 else b" ") for number in range(400_000))
+        client.socket.settimeout(2)
+        sent = 0
+        try:
+            while sent < len(said):
+                sent += client.socket.send(said[sent : sent + 65536])
+            expect(False, "all that was said found room")
+        except TimeoutError:
+            pass
+        with serving(f"{folder}/b", "-incoming", "defer") as target:
+            target.monitor.command("migrate-incoming", uri=f"unix:{folder}/socket")
+            source.monitor.command("migrate", uri=f"unix:{folder}/socket")
+            ended(source)
+            ended(target)
+            second = Client(f"{folder}/b")
+            # It ends the line that the guest has half of.
+            second.say(b"\nend\n")
+            heard = b""
+            while not heard.endswith(b"\nend\n"):
+                heard += second.line()
+            heard = heard.removesuffix(b"\nend\n")
+            expect(len(heard) > 16, f"the target said nothing of before: {heard}")
+            # Sixteen characters are nowhere else.
+            begins = said.index(heard[:16])
+            expect_equal(heard, said[begins : begins + len(heard)], "what the target said")
+            client.socket.settimeout(60)
+            got = b""
+            while len(got) < begins:
+                data = client.socket.recv(1 << 16)
+                expect(data, f"the source's end comes after {len(got)} of {begins} characters")
+                got += data
+            expect_equal(len(got), begins, "characters that the source said")
+            expect(got == said[:begins], "what the source said is in sequence")

@@ -69,6 +69,10 @@ pub trait PciFunction: Device {
     fn config_written(&mut self, at: u16, len: usize) {
         let _ = (at, len);
     }
+    /// Whether it asks for an interrupt by its pin, and may.
+    fn asks_by_pin(&self) -> bool {
+        false
+    }
     /// The same as a port, if it is one.
     fn as_port(&mut self) -> Option<&mut dyn Port> {
         None

@@ -182,7 +182,12 @@ impl Msix {
     pub fn state(&self) -> MsixState {
         MsixState {
             table: self.entries.clone(),
-            pending: self.pending.clone(),
+            pending: self
+                .pending
+                .iter()
+                .zip(&self.vectors)
+                .map(|(waits, vector)| *waits || vector.is_pending())
+                .collect(),
         }
     }
 

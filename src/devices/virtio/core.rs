@@ -3,9 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::queue::{MAX_SIZE, Ring, RingLayout, RingRules};
+use super::queue::{MAX_SIZE, Ring, RingLayout, RingPosition, RingRules};
+use super::saved::{Areas, QueueState, VirtioState};
 use super::{Features, Link, VirtioDevice, Virtqueue, status};
 use crate::mem::Doorbell;
+use crate::vmstate::{StateError, StateErrorKind};
 
 /// A device with its queues, as a transport drives it.
 pub(super) struct Core {
@@ -262,16 +264,93 @@ impl Core {
 
     /// Takes a queue into use as it is set up.
     pub(super) fn enable(&mut self, index: u16) {
-        let rules = RingRules {
-            packed: self.accepted.contains(Features::RING_PACKED),
-            event_index: self.accepted.contains(Features::EVENT_IDX),
-            notify_on_empty: self.accepted.contains(Features::NOTIFY_ON_EMPTY),
-        };
+        let rules = self.rules();
         let Some(slot) = self.unused_slot(index) else { return };
         slot.enabled = true;
         slot.queue.set_up(Ring::new(slot.layout, rules));
         // What was offered already is taken once the driver is ready.
         slot.queue.ring();
+    }
+
+    /// How the driver uses rings.
+    fn rules(&self) -> RingRules {
+        RingRules {
+            packed: self.accepted.contains(Features::RING_PACKED),
+            event_index: self.accepted.contains(Features::EVENT_IDX),
+            notify_on_empty: self.accepted.contains(Features::NOTIFY_ON_EMPTY),
+        }
+    }
+
+    /// The queues, for saving.
+    pub(super) fn queue_states(&self) -> Vec<QueueState> {
+        let redoes = self.device.redoes_buffers();
+        let is_modern = self.accepted.contains(Features::VERSION_1);
+        let state = |slot: &Slot| {
+            let position = slot.queue.position().unwrap_or(RingPosition::START);
+            let areas = Areas {
+                descriptors: slot.layout.descriptors,
+                driver: slot.layout.driver,
+                device: slot.layout.device,
+            };
+            let is_touched = slot.enabled || slot.layout.size != slot.max;
+            let written = match slot.enabled && !is_modern {
+                true => Default::default(),
+                false => (if is_touched { slot.layout.size } else { 0 }, slot.enabled, areas),
+            };
+            QueueState {
+                size: slot.layout.size.into(),
+                ring: if slot.enabled { areas } else { Areas::default() },
+                position: if redoes { position.rewound() } else { position },
+                in_flight: if redoes { 0 } else { slot.queue.in_flight().into() },
+                written,
+                ..QueueState::unused(slot.max)
+            }
+        };
+        self.queues.iter().take(self.shown.into()).map(state).collect()
+    }
+
+    /// Takes over device and queues as they were elsewhere, just after a reset. The guest's memory is there.
+    ///
+    /// # Errors
+    /// The driver has what the device does not offer, a ring cannot be, or the device cannot take its own part over.
+    pub(super) fn restore(&mut self, state: &VirtioState) -> Result<(), StateError> {
+        let refused = |why: String| StateError::new(StateErrorKind::Refused(why));
+        if !self.offered.contains(state.accepted) {
+            let (theirs, own) = (state.accepted, self.offered);
+            return Err(refused(format!(
+                "Features {theirs:?} unsupported. Allowed features: {own:?}"
+            )));
+        }
+        self.accepted = state.accepted;
+        self.tell_accepted();
+        let (rules, redoes) = (self.rules(), self.device.redoes_buffers());
+        let is_modern = self.accepted.contains(Features::VERSION_1);
+        for (slot, saved) in self.queues.iter_mut().zip(&state.queues) {
+            let size = u16::try_from(saved.size).unwrap_or(u16::MAX);
+            let areas = if saved.is_used() { saved.ring } else { saved.written.2 };
+            slot.layout = match saved.is_used() && !is_modern {
+                true => RingLayout::legacy(size, areas.descriptors),
+                false => RingLayout {
+                    size,
+                    descriptors: areas.descriptors,
+                    driver: areas.driver,
+                    device: areas.device,
+                },
+            };
+            if !saved.is_used() {
+                continue;
+            }
+            let position = (saved.position, saved.in_flight);
+            let resumed = slot.queue.resume_ring((slot.layout, rules), position, redoes);
+            resumed.map_err(|error| refused(format!("queue {}: {error}", slot.queue.index())))?;
+            slot.enabled = true;
+        }
+        let needs_reset = if state.broken { status::NEEDS_RESET } else { 0 };
+        self.link.set_status(state.status | needs_reset);
+        if state.status & status::DRIVER_OK != 0 {
+            self.device.driver_ready(self.accepted);
+        }
+        self.device.set_state(state.own.clone())
     }
 
     /// The driver rings for a queue.

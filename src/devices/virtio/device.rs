@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::saved::OwnState;
 use super::{Features, Link, Virtqueue};
 use crate::devices::class::ChildBus;
+use crate::vmstate::{Layout, StateError};
 
 /// A kind of device: what drivers and saved states know it by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +80,26 @@ pub trait VirtioDevice: Send + Sync {
     /// The bus that it has for other devices.
     fn child_bus(&self) -> Option<ChildBus> {
         None
+    }
+    /// Name and version of its section in a saved state; none if it cannot be saved.
+    fn section(&self) -> Option<Layout> {
+        None
+    }
+    /// Whether it begins anew with buffers that it has taken and not given back. Such a device gives them back in order.
+    fn redoes_buffers(&self) -> bool {
+        true
+    }
+    /// What only it has of a saved state.
+    fn state(&self) -> OwnState {
+        OwnState::None
+    }
+    /// Becomes what a state says. Its queues are what they were, and its driver is there if it was.
+    ///
+    /// # Errors
+    /// Names what it cannot be.
+    fn set_state(&self, state: OwnState) -> Result<(), StateError> {
+        let _ = state;
+        Ok(())
     }
     /// Forgets what it was doing for a queue whose ring was taken away.
     fn reset_queue(&self, queue: u16);

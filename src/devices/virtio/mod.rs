@@ -18,6 +18,7 @@ mod link;
 pub mod net;
 pub mod queue;
 pub mod rng;
+pub mod saved;
 mod status;
 pub mod transport;
 mod virtqueue;

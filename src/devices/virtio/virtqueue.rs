@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::link::Link;
-use super::queue::{Element, Ring, RingError, RingPosition};
+use super::queue::{Element, Part, Ring, RingError, RingLayout, RingPosition, RingRules};
 use crate::mem::{Doorbell, GuestRam};
 
 /// A queue. Its methods may be called on any thread; none of them waits for the guest.
@@ -185,6 +185,52 @@ impl Virtqueue {
         }
     }
 
+    /// Takes the next buffer and gives it back in one go, which no pause comes between. `serve` may read what the driver has
+    /// written, and says what the driver is given. Returns whether there was a buffer, and the device may work.
+    pub fn serve(&self, serve: impl FnOnce(&Element, &GuestRam) -> Result<Vec<u8>, RingError>) -> bool {
+        let mut state = self.lock();
+        if !self.link.is_live() {
+            return false;
+        }
+        let ram = self.link.ram();
+        let Some(ring) = state.ring.as_mut() else { return false };
+        let served = ring.pop(&ram).and_then(|element| {
+            let serve = |element| {
+                Ok(Finished {
+                    data: serve(&element, &ram)?,
+                    element,
+                })
+            };
+            element.map(serve).transpose()
+        });
+        match served {
+            Ok(Some(finished)) => self.give_back(&mut state, &finished),
+            Ok(None) => return false,
+            Err(error) => {
+                self.fail(error);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Gives a buffer back in which nothing was written; one that cannot be given back now stays with the caller.
+    pub fn give_back_read(&self, taken: Taken) -> Option<Taken> {
+        let mut state = self.lock();
+        if taken.epoch != state.epoch {
+            return None;
+        }
+        if !self.link.is_live() {
+            return Some(taken);
+        }
+        let finished = Finished {
+            element: taken.element,
+            data: Vec::new(),
+        };
+        self.give_back(&mut state, &finished);
+        None
+    }
+
     /// Gives a buffer back with `data` in it, as far as it fits, and interrupts if the driver wants that.
     pub fn finish(&self, taken: Taken, data: Vec<u8>) {
         let mut state = self.lock();
@@ -211,6 +257,37 @@ impl Virtqueue {
             epoch: state.epoch + 1,
             waiting: Vec::new(),
         };
+    }
+
+    /// Goes on with a ring where it was. Where the device gives buffers back in order and `redoes` them, those that were taken and
+    /// not given back are taken anew.
+    ///
+    /// # Errors
+    /// The ring does not lie in RAM, or there is no such position.
+    pub(super) fn resume_ring(
+        &self,
+        ring: (RingLayout, RingRules),
+        (position, in_flight): (RingPosition, u32),
+        redoes: bool,
+    ) -> Result<(), RingError> {
+        let ring = Ring::resumed(&self.link.ram(), ring, position, in_flight)?;
+        self.set_up(if redoes { ring.rewound() } else { ring });
+        Ok(())
+    }
+
+    /// A buffer that was taken from the ring elsewhere, as [`Element::resumed`].
+    ///
+    /// # Errors
+    /// As those of that.
+    pub(super) fn resume_taken(&self, id: u16, readable: &[Part], writable: &[Part]) -> Result<Taken, RingError> {
+        let epoch = self.lock().epoch;
+        let element = Element::resumed(&self.link.ram(), id, readable, writable)?;
+        Ok(Taken { element, epoch })
+    }
+
+    /// Buffers that were taken and not given back, as [`Ring::in_flight`].
+    pub(super) fn in_flight(&self) -> u16 {
+        self.lock().ring.as_ref().map_or(0, Ring::in_flight)
     }
 
     /// Forgets the ring and whatever is under way. When this returns, nothing more is written into guest memory.

@@ -243,6 +243,10 @@ impl Port for RootPort {
 }
 
 impl PciFunction for RootPort {
+    fn asks_by_pin(&self) -> bool {
+        self.pin.is_asked() && self.config.allows_intx()
+    }
+
     fn as_port(&mut self) -> Option<&mut dyn Port> {
         Some(self)
     }

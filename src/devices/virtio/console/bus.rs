@@ -8,10 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::control::{self, News, Told};
 use super::port::{Held, Port, PortConfig, PortError};
+use super::state::{HeldState, PortState, SerialState};
 use crate::devices::characters::{Input, Sink};
+use crate::devices::virtio::queue::RingError;
+use crate::devices::virtio::saved::SavedElement;
 use crate::devices::virtio::{Features, Virtqueue};
 use crate::devices::{Notice, Notifier, PortNews};
 use crate::report;
+use crate::vmstate::{StateError, StateErrorKind};
 
 /// Feature: several ports, and a pair of queues to speak of them.
 pub(super) const MULTIPORT: Features = Features::bit(1);
@@ -138,6 +142,8 @@ impl PortBus {
             host_open: config.is_console && is_connected,
             guest_open: false,
             throttled: false,
+            awaits_host: false,
+            late: Vec::new(),
             held: None,
         };
         state.ports.insert(number, port);
@@ -147,14 +153,17 @@ impl PortBus {
     /// Takes a port out. What the guest wrote and nobody has taken is lost; the guest is told.
     pub fn unplug(&self, number: u32) {
         let mut state = self.lock();
-        let Some(port) = state.ports.remove(&number) else {
+        let Some(mut port) = state.ports.remove(&number) else {
             return;
         };
         if port.guest_open && !port.is_console {
             port.sink.set_open(false);
         }
         state.news.retain(|(about, _)| *about != number);
-        self.discard(number, port.held);
+        self.discard(number, &mut port.held);
+        if let (Some(held), Some(queue)) = (port.held, self.queue(queue_of(number) + 1)) {
+            queue.finish(held.taken, Vec::new());
+        }
         self.tell(&mut state, number, News::Removed);
         drop(state);
     }
@@ -210,6 +219,7 @@ impl PortBus {
                 self.listen(&mut state);
             }
             Role::ToGuest(number) => {
+                self.give_late(&mut state, number);
                 if let Some(port) = state.ports.get(&number) {
                     port.sink.attend();
                 }
@@ -265,8 +275,9 @@ impl PortBus {
     fn flush_news(&self, state: &mut State) {
         let Some(queue) = self.queue(CONTROL_IN) else { return };
         while let Some((number, news)) = state.news.front() {
-            let Some(buffer) = queue.pop() else { return };
-            queue.finish(buffer, news.bytes(*number));
+            if !queue.serve(|_, _| Ok(news.bytes(*number))) {
+                return;
+            }
             state.news.pop_front();
         }
     }
@@ -278,12 +289,16 @@ impl PortBus {
             if state.news.len() >= MESSAGES + state.ports.len() {
                 return;
             }
-            let Some(buffer) = queue.pop() else { return };
-            let mut bytes = [0; control::LEN];
-            let told = queue.read(&buffer, 0, &mut bytes);
-            queue.finish(buffer, Vec::new());
+            let (mut bytes, mut len) = ([0; control::LEN], 0);
+            let is_told = queue.serve(|buffer, ram| {
+                len = buffer.read(ram, 0, &mut bytes)?;
+                Ok(Vec::new())
+            });
+            if !is_told {
+                return;
+            }
             // What is shorter than a message is none.
-            if told == Some(bytes.len()) {
+            if len == bytes.len() {
                 self.told(state, Told::new(bytes));
             }
         }
@@ -322,6 +337,7 @@ impl PortBus {
                 port.guest_open = told.value != 0;
                 self.say_open(port, port.guest_open);
                 port.sink.attend();
+                self.give_late(state, told.port);
             }
             _ => {}
         }
@@ -339,9 +355,15 @@ impl PortBus {
         let Some(queue) = self.queue(queue_of(number) + 1) else {
             return;
         };
-        let Some(port) = state.ports.get_mut(&number).filter(|port| port.host_open) else {
-            return self.discard(number, None);
+        let Some(port) = state.ports.get_mut(&number) else {
+            return self.discard(number, &mut None);
         };
+        if !port.host_open {
+            if port.held.is_none() || !port.awaits_host {
+                self.discard(number, &mut port.held);
+            }
+            return;
+        }
         if port.throttled {
             return;
         }
@@ -365,22 +387,30 @@ impl PortBus {
                     return;
                 }
             }
-            queue.finish(held.taken, Vec::new());
+            if let Some(taken) = queue.give_back_read(held.taken) {
+                port.held = Some(Held { taken, sent: end });
+                return;
+            }
         }
         queue.ring();
     }
 
-    /// Gives back what the guest has written to a port at which nobody listens.
-    fn discard(&self, number: u32, held: Option<Held>) {
+    /// Gives back what the guest has written to a port at which nobody listens. What is held stays so while it cannot be given back.
+    fn discard(&self, number: u32, held: &mut Option<Held>) {
         let Some(queue) = self.queue(queue_of(number) + 1) else {
             return;
         };
-        if let Some(held) = held {
-            queue.finish(held.taken, Vec::new());
+        if let Some(Held { taken, .. }) = held.take() {
+            let sent = taken.element().readable_len();
+            *held = queue.give_back_read(taken).map(|taken| Held { taken, sent });
+        }
+        if held.is_some() {
+            return;
         }
         for _ in 0..AT_ONCE {
-            let Some(buffer) = queue.pop() else { return };
-            queue.finish(buffer, Vec::new());
+            if !queue.serve(|_, _| Ok(Vec::new())) {
+                return;
+            }
         }
         queue.ring();
     }
@@ -393,41 +423,111 @@ impl PortBus {
         if port.is_console || port.host_open == open {
             return;
         }
-        port.host_open = open;
+        (port.host_open, port.awaits_host) = (open, false);
         if !open {
             port.throttled = false;
-            let held = port.held.take();
-            self.discard(number, held);
+            self.discard(number, &mut port.held);
         }
         self.tell(&mut state, number, News::Open(open));
+        if open {
+            self.send(&mut state, number);
+        }
     }
 
     /// How many bytes the guest has room for at a port.
     fn room(&self, number: u32) -> usize {
-        let state = self.lock();
-        let is_open = state.ports.get(&number).is_some_and(|port| port.guest_open);
-        if !is_open {
+        let mut state = self.lock();
+        if !self.give_late(&mut state, number) {
             return 0;
         }
         let room = self.queue(queue_of(number)).map_or(0, Virtqueue::room);
         usize::try_from(room.min(CHUNK)).unwrap_or_default()
     }
 
-    /// Gives the guest characters of a port.
+    /// Gives the guest characters of a port, for which it had room.
     fn receive(&self, number: u32, bytes: &[u8]) {
-        let _state = self.lock();
-        let Some(queue) = self.queue(queue_of(number)) else {
-            return;
-        };
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            // A guest that takes buffers back which it has offered loses what was meant for them.
-            let Some(buffer) = queue.pop() else { return };
-            let room = usize::try_from(buffer.element().writable_len()).unwrap_or(usize::MAX);
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            queue.finish(buffer, now.to_vec());
-            rest = later;
+        let mut state = self.lock();
+        if let Some(port) = state.ports.get_mut(&number) {
+            port.late.extend(bytes);
+            self.give_late(&mut state, number);
         }
+    }
+
+    /// Gives the guest what it has not had yet, if it has the port open. Returns whether it could have more.
+    fn give_late(&self, state: &mut State, number: u32) -> bool {
+        let port = state.ports.get_mut(&number).filter(|port| port.guest_open);
+        let (Some(port), Some(queue)) = (port, self.queue(queue_of(number))) else {
+            return false;
+        };
+        let mut given = 0;
+        while let Some(rest) = port.late.get(given..).filter(|rest| !rest.is_empty()) {
+            let mut count = 0;
+            let is_taken = queue.serve(|buffer, _| {
+                count = usize::try_from(buffer.writable_len())
+                    .unwrap_or(usize::MAX)
+                    .min(rest.len());
+                Ok(rest[..count].to_vec())
+            });
+            if !is_taken {
+                break;
+            }
+            given += count;
+        }
+        port.late.drain(..given);
+        port.late.is_empty()
+    }
+
+    /// The ports, for saving.
+    pub(super) fn state(&self) -> SerialState {
+        let state = self.lock();
+        let held = |held: &Held| HeldState {
+            sent: held.sent,
+            element: SavedElement::of(held.taken.element()),
+        };
+        let ports = state.ports.iter().map(|(number, port)| PortState {
+            number: *number,
+            guest_open: port.guest_open,
+            host_open: port.host_open,
+            held: port.held.as_ref().map(held),
+        });
+        SerialState {
+            max_ports: self.max_ports,
+            ports: ports.collect(),
+        }
+    }
+
+    /// Takes over what the driver knows of the ports. Where somebody came or went at this host, it is told.
+    pub(super) fn set_state(&self, saved: &SerialState) -> Result<(), StateError> {
+        let mut state = self.lock();
+        // A driver that has told of itself elsewhere does not do so again.
+        state.driver_ready = state.multiport;
+        for saved in &saved.ports {
+            let Some(port) = state.ports.get_mut(&saved.number) else {
+                return Err(StateError::out_of_range("id", saved.number));
+            };
+            if let Some(held) = &saved.held {
+                let queue = self.queue(queue_of(saved.number) + 1);
+                let queue = queue.ok_or_else(|| StateError::out_of_range("id", saved.number))?;
+                let SavedElement { id, readable, writable } = &held.element;
+                let taken = queue.resume_taken(*id, readable, writable);
+                let refused = |error: RingError| StateError::new(StateErrorKind::Refused(error.to_string()));
+                port.held = Some(Held {
+                    taken: taken.map_err(refused)?,
+                    sent: held.sent,
+                });
+                port.awaits_host = saved.host_open;
+            }
+            if saved.guest_open && !port.guest_open {
+                port.guest_open = true;
+                self.say_open(port, true);
+            }
+            port.sink.attend();
+            let (host_open, was_open) = (port.host_open, saved.host_open);
+            if host_open != was_open && !port.is_console {
+                self.tell(&mut state, saved.number, News::Open(host_open));
+            }
+        }
+        Ok(())
     }
 
     /// The back end of a port takes characters again.

@@ -5,6 +5,7 @@ mod class;
 mod control;
 mod port;
 mod port_class;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +16,13 @@ pub use bus::PortBus;
 pub use class::{CLASSES, SERIAL_DEVICE, SERIAL_PCI_BASE, SerialError};
 pub use port::{PortConfig, PortError};
 pub use port_class::{PORT_CLASSES, PORT_TYPES};
+pub use state::{HeldState, PortState, SerialState};
 
+use super::saved::OwnState;
 use super::{Features, Kind, Link, VirtioDevice, Virtqueue};
 use crate::devices::class::ChildBus;
 use crate::io::{Handle, Task};
+use crate::vmstate::{Layout, StateError};
 
 /// Feature: a byte can be said without a queue.
 const EMERGENCY_WRITE: Features = Features::bit(2);
@@ -119,6 +123,25 @@ impl VirtioDevice for Serial {
 
     fn reset_queue(&self, queue: u16) {
         self.bus.reset_queue(queue);
+    }
+
+    fn section(&self) -> Option<Layout> {
+        Some(Layout::new("virtio-console", 3))
+    }
+
+    fn redoes_buffers(&self) -> bool {
+        false
+    }
+
+    fn state(&self) -> OwnState {
+        OwnState::Serial(self.bus.state())
+    }
+
+    fn set_state(&self, state: OwnState) -> Result<(), StateError> {
+        match state {
+            OwnState::Serial(state) => self.bus.set_state(&state),
+            OwnState::None => Ok(()),
+        }
     }
 
     fn child_bus(&self) -> Option<ChildBus> {

@@ -48,6 +48,10 @@ pub(super) struct Port {
     pub(super) guest_open: bool,
     /// The back end takes no more for now.
     pub(super) throttled: bool,
+    /// What is held came with the guest, from where somebody was at the other end: it is kept until somebody is here.
+    pub(super) awaits_host: bool,
+    /// What the host said while the guest was about to be paused.
+    pub(super) late: Vec<u8>,
     /// A buffer of the guest that was sent in part.
     pub(super) held: Option<Held>,
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::control::{DEVICE_READY, News, PORT_OPEN, PORT_READY};
 use super::*;
 use crate::devices::characters::{Input, Sink};
-use crate::devices::virtio::queue::testing::{SplitDriver, memory};
+use crate::devices::virtio::queue::testing::{PAGES, SplitDriver, memory};
 use crate::devices::virtio::queue::{Ring, RingRules};
 use crate::devices::virtio::status::DRIVER_OK;
 use crate::devices::{Notice, Notifier};
@@ -49,6 +49,8 @@ impl Sink for Host {
 
 struct Bench {
     bus: Arc<PortBus>,
+    link: Arc<Link>,
+    queues: Vec<Arc<Virtqueue>>,
     drivers: Vec<SplitDriver>,
     notices: Arc<Mutex<Vec<Notice>>>,
 }
@@ -79,7 +81,13 @@ impl Bench {
         }
         bus.connect(&queues);
         bus.driver_ready(MULTIPORT);
-        Self { bus, drivers, notices }
+        Self {
+            bus,
+            link,
+            queues,
+            drivers,
+            notices,
+        }
     }
 
     fn plug(&self, number: u32, name: Option<&str>, is_console: bool) -> (Host, Box<dyn Input>) {
@@ -248,6 +256,70 @@ fn a_slow_back_end_loses_nothing_and_a_guest_without_one_writes_to_nobody() {
     assert!(bench.drivers[5].used().is_empty());
     input.closed();
     assert_eq!(bench.drivers[5].used().len(), 1, "whoever listened is gone");
+}
+
+#[test]
+fn a_pause_in_between_loses_nothing() {
+    let mut bench = Bench::new();
+    let (host, mut input) = bench.plug(1, None, false);
+    input.opened();
+    bench.tell(1, PORT_OPEN, 1);
+    bench.offer(4, 3);
+    assert_eq!(input.room(), 3);
+    bench.link.hold_paused(true);
+    input.receive(b"abc");
+    assert_eq!((bench.taken(4), input.room()), (None, 0));
+    bench.say(5, b"hello");
+    bench.say(3, &[1, 0, 0, 0, 6, 0, 0, 0]);
+    assert!(host.taken.lock().unwrap().is_empty());
+    host.room.store(100, Ordering::Relaxed);
+    bench.link.hold_paused(false);
+    // What is said of the port, that the guest closes it, comes last here.
+    [4, 5, 3].into_iter().for_each(|queue| bench.bus.rung(queue));
+    assert_eq!(bench.taken(4), Some(b"abc".to_vec()));
+    assert_eq!(*host.taken.lock().unwrap(), b"hello");
+    assert_eq!(*host.opened.lock().unwrap(), [true, false]);
+}
+
+#[test]
+fn ports_go_on_elsewhere_in_the_middle_of_a_buffer() {
+    let mut bench = Bench::new();
+    let (host, mut input) = bench.plug(1, None, false);
+    input.opened();
+    bench.tell(1, PORT_OPEN, 1);
+    host.room.store(2, Ordering::Relaxed);
+    bench.say(5, b"hello");
+    bench.link.hold_paused(true);
+    let state = bench.bus.state();
+    let mut other = Bench::new();
+    let (there, mut input) = other.plug(1, None, false);
+    let mut ram = vec![0; usize::try_from(PAGES * 4096).unwrap()];
+    bench.drivers[0].space.read_memory(0, &mut ram).unwrap();
+    other.drivers[0].space.write_memory(0, &ram).unwrap();
+    for (queue, from) in other.queues.iter().zip(&bench.queues) {
+        let ring = (bench.drivers[usize::from(queue.index())].layout, RingRules::default());
+        let position = (from.position().unwrap(), from.in_flight().into());
+        queue.resume_ring(ring, position, false).unwrap();
+    }
+    let space = Arc::clone(&other.drivers[0].space);
+    other.drivers = bench.drivers;
+    other
+        .drivers
+        .iter_mut()
+        .for_each(|driver| driver.space = Arc::clone(&space));
+    other.bus.set_state(&state).unwrap();
+    assert_eq!(other.changes(), [("port1".to_owned(), true)], "the guest has it open");
+    assert_eq!(*there.opened.lock().unwrap(), [true]);
+    // Somebody was there at the first host. What the guest wrote is for whoever comes here.
+    assert_eq!(other.news(), Some(News::Open(false).bytes(1)));
+    other.bus.rung(5);
+    assert!(other.drivers[5].used().is_empty());
+    there.room.store(100, Ordering::Relaxed);
+    input.opened();
+    input.ready();
+    assert_eq!(*there.taken.lock().unwrap(), b"llo");
+    assert_eq!(other.drivers[5].used().len(), 1);
+    assert_eq!(other.news(), Some(News::Open(true).bytes(1)));
 }
 
 #[test]

@@ -36,6 +36,32 @@ pub struct Element {
 }
 
 impl Element {
+    /// A buffer of a split ring that was taken elsewhere.
+    ///
+    /// # Errors
+    /// It has too many parts, or one that is no RAM.
+    pub fn resumed(ram: &GuestRam, id: u16, readable: &[Part], writable: &[Part]) -> Result<Self, RingError> {
+        let mut element = Self { id, ..Self::default() };
+        for (parts, flags) in [(readable, 0), (writable, WRITE)] {
+            for part in parts {
+                let descriptor = RawDescriptor {
+                    addr: part.addr,
+                    len: part.len,
+                    third: 0,
+                    fourth: 0,
+                };
+                element.add(ram, descriptor, flags)?;
+            }
+        }
+        Ok(element)
+    }
+
+    /// What the driver knows it by.
+    #[must_use]
+    pub fn id(&self) -> u16 {
+        self.id
+    }
+
     /// What the device reads.
     #[must_use]
     pub fn readable(&self) -> &[Part] {

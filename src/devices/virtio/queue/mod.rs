@@ -38,6 +38,23 @@ pub struct RingLayout {
     pub device: u64,
 }
 
+impl RingLayout {
+    /// The ring of a driver that knows the legacy interface alone, which says where the descriptors are (virtio 1.2, 2.7.2).
+    #[must_use]
+    pub fn legacy(size: u16, descriptors: u64) -> Self {
+        const ALIGNMENT: u64 = 4096;
+        // Sixteen bytes for each descriptor, then flags, index, entries and event index of the available ring.
+        let driver = descriptors.saturating_add(u64::from(size) * 16);
+        let end = driver.saturating_add(6 + u64::from(size) * 2);
+        Self {
+            size,
+            descriptors,
+            driver,
+            device: end.checked_next_multiple_of(ALIGNMENT).unwrap_or(u64::MAX),
+        }
+    }
+}
+
 /// How driver and device have agreed to use a ring.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RingRules {
@@ -62,6 +79,26 @@ pub struct RingPosition {
     pub used_wrap: bool,
 }
 
+impl RingPosition {
+    /// Where a ring begins.
+    pub const START: Self = Self {
+        available: 0,
+        available_wrap: true,
+        used: 0,
+        used_wrap: true,
+    };
+
+    /// The same before anything was taken that has not been given back: of a device that gives buffers back in order.
+    #[must_use]
+    pub fn rewound(self) -> Self {
+        Self {
+            available: self.used,
+            available_wrap: self.used_wrap,
+            ..self
+        }
+    }
+}
+
 /// A ring, from the device's side.
 #[derive(Clone, Debug)]
 pub struct Ring(Kind);
@@ -79,6 +116,32 @@ impl Ring {
         Self(match rules.packed {
             false => Kind::Split(SplitRing::new(layout, rules)),
             true => Kind::Packed(PackedRing::new(layout, rules)),
+        })
+    }
+
+    /// A ring that has come to `position`, with so many buffers (of a packed ring: descriptors) taken and not given back. Of a
+    /// split ring, guest memory tells both what was given back and how many are out.
+    ///
+    /// # Errors
+    /// The ring does not lie in RAM, or there is no such position.
+    pub fn resumed(
+        ram: &GuestRam,
+        (layout, rules): (RingLayout, RingRules),
+        position: RingPosition,
+        in_flight: u32,
+    ) -> Result<Self, RingError> {
+        Ok(Self(match rules.packed {
+            false => Kind::Split(SplitRing::resumed(ram, (layout, rules), position.available)?),
+            true => Kind::Packed(PackedRing::resumed((layout, rules), position, in_flight)?),
+        }))
+    }
+
+    /// The same before anything was taken that has not been given back: of a device that gives buffers back in order.
+    #[must_use]
+    pub fn rewound(self) -> Self {
+        Self(match self.0 {
+            Kind::Split(ring) => Kind::Split(ring.rewound()),
+            Kind::Packed(ring) => Kind::Packed(ring.rewound()),
         })
     }
 

@@ -75,6 +75,32 @@ impl PackedRing {
         }
     }
 
+    pub(super) fn resumed(
+        (layout, rules): (RingLayout, RingRules),
+        position: RingPosition,
+        in_flight: u32,
+    ) -> Result<Self, RingError> {
+        let in_flight = u16::try_from(in_flight).unwrap_or(u16::MAX);
+        if in_flight.max(position.available).max(position.used) > layout.size {
+            return Err(RingError::Exceeded);
+        }
+        let place = |index: u16, wrap: bool| Place { index, wrap }.after(0, layout.size).0;
+        Ok(Self {
+            available: place(position.available, position.available_wrap),
+            used: place(position.used, position.used_wrap),
+            in_flight,
+            ..Self::new(layout, rules)
+        })
+    }
+
+    pub(super) fn rewound(self) -> Self {
+        Self {
+            available: self.used,
+            in_flight: 0,
+            ..self
+        }
+    }
+
     pub(super) fn pop(&mut self, ram: &GuestRam) -> Result<Option<Element>, RingError> {
         if !self.is_available(ram)? {
             return Ok(None);

@@ -48,6 +48,35 @@ impl SplitRing {
         }
     }
 
+    pub(super) fn resumed(
+        ram: &GuestRam,
+        (layout, rules): (RingLayout, RingRules),
+        available: u16,
+    ) -> Result<Self, RingError> {
+        let used = load(ram, at(layout.device, INDEX)?, Ordering::Acquire)?;
+        let in_flight = available.wrapping_sub(used);
+        if in_flight > layout.size {
+            return Err(RingError::Moved {
+                from: used,
+                to: available,
+            });
+        }
+        Ok(Self {
+            available,
+            used,
+            in_flight,
+            ..Self::new(layout, rules)
+        })
+    }
+
+    pub(super) fn rewound(self) -> Self {
+        Self {
+            available: self.used,
+            in_flight: 0,
+            ..self
+        }
+    }
+
     pub(super) fn pop(&mut self, ram: &GuestRam) -> Result<Option<Element>, RingError> {
         let index = load(ram, at(self.layout.driver, INDEX)?, Ordering::Acquire)?;
         let waiting = index.wrapping_sub(self.available);

@@ -15,6 +15,7 @@ use source::Reader;
 
 use super::{Features, Kind, Link, VirtioDevice, Virtqueue};
 use crate::io::{Handle, Task};
+use crate::vmstate::Layout;
 
 /// The kind.
 static KIND: Kind = Kind {
@@ -85,6 +86,10 @@ impl VirtioDevice for Rng {
             Ok(task) => *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task),
             Err(error) => tracing::error!(%error, "no thread for random bytes"),
         }
+    }
+
+    fn section(&self) -> Option<Layout> {
+        Some(Layout::new("virtio-rng", 1))
     }
 
     // A buffer of a ring that is gone is filled in vain: the queue does not take it back.

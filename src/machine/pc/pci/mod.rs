@@ -86,6 +86,17 @@ impl RootComplex {
         self.read().root_pin(place, pin)
     }
 
+    /// Slot and pin of the root bus that functions reach which ask for an interrupt by their pin: of each function.
+    pub(crate) fn asked_pins(&self) -> Vec<(u8, u8)> {
+        let topology = self.read();
+        let buses = topology.buses();
+        let functions = buses.flat_map(|bus| topology.functions(bus).map(move |(devfn, other)| (bus, devfn, other)));
+        let asking = functions.filter(|(.., other)| lock(&other.device.function).asks_by_pin());
+        asking
+            .map(|(bus, devfn, _)| topology.root_pin((bus, devfn), 0))
+            .collect()
+    }
+
     /// Whether no other port has the number of a function's slot. One that is no port has none.
     pub(crate) fn takes_slot_of(&self, function: &SharedFunction) -> bool {
         let number = |function: &SharedFunction| {

@@ -7,6 +7,7 @@ use crate::cpu::x86::tables::word;
 use crate::cpu::x86::vmstate::VcpuState;
 use crate::devices::Clock;
 use crate::machine::pc::Vm;
+use crate::machine::pc::acpi::pin_gsi;
 use crate::machine::pc::error::PcError;
 use crate::machine::pc::vcpus::VcpuError;
 use crate::machine::pc::vm::KvmClock;
@@ -77,6 +78,16 @@ impl Vm {
         self.processor().topology().apic_id(index)
     }
 
+    /// How many functions ask at each line of the root bus.
+    fn asked_lines(&self) -> Vec<i32> {
+        let mut lines = vec![0; ROOT_BUS_LINES];
+        for (slot, pin) in self.devices.pci.asked_pins() {
+            // They are interrupts 16 to 23, in order.
+            lines[usize::from(pin_gsi(slot, pin)) % ROOT_BUS_LINES] += 1;
+        }
+        lines
+    }
+
     /// Shows memory and ports where the guest had them.
     fn remap(&self) {
         self.devices.pci.remap();
@@ -111,7 +122,7 @@ impl Parts {
             },
             kvmclock: vm.paravirtual_clock().map_err(|error| refused(error.to_string()))?,
             root_bus: PciBusState {
-                irq_count: vec![0; ROOT_BUS_LINES],
+                irq_count: vm.asked_lines(),
             },
             acpi: AcpiBuildState { patched: vm.has_run() },
             global: GlobalState {

@@ -63,6 +63,18 @@ impl Interrupts {
         isr
     }
 
+    /// The ISR register, without letting go of the pin.
+    pub(super) fn isr(&self) -> u8 {
+        self.pin().isr
+    }
+
+    /// Becomes what the ISR register of another such function said.
+    pub(super) fn restore_isr(&self, isr: u8) {
+        let mut pin = self.pin();
+        pin.isr = if self.msix.load(Ordering::Acquire) { 0 } else { isr };
+        pin.drive();
+    }
+
     /// Whether the function asks for an interrupt by pin.
     pub(super) fn asks_by_pin(&self) -> bool {
         self.pin().isr != 0 && !self.msix.load(Ordering::Acquire)

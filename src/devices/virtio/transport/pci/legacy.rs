@@ -2,6 +2,7 @@
 
 use super::{NO_VECTOR, VirtioPci};
 use crate::devices::virtio::core::Area;
+use crate::devices::virtio::queue::RingLayout;
 use crate::devices::virtio::status;
 
 /// Base address register of the ports.
@@ -12,7 +13,7 @@ pub(super) const NOTIFY: u64 = 0x10;
 const HEADER: u64 = 0x14;
 /// Bytes of the two vectors, which are only there while MSI-X is on.
 const VECTORS: u64 = 4;
-/// Alignment of a ring, and of its used part.
+/// What rings are a multiple of.
 const PAGE: u64 = 4096;
 /// The driver has found the device and knows how to drive it.
 const DRIVER_FOUND: u8 = 3;
@@ -82,17 +83,14 @@ impl VirtioPci {
             return self.set_status(0);
         }
         let queue = self.selection.queue;
-        let size = u64::from(self.core.queue_size(queue));
+        let size = self.core.queue_size(queue);
         if size == 0 || self.core.is_enabled(queue) {
             return;
         }
-        // Sixteen bytes for each descriptor, then flags, index, entries and event index of the available ring.
-        let descriptors = u64::from(number) * PAGE;
-        let driver = descriptors + size * 16;
-        let device = (driver + 6 + size * 2).next_multiple_of(PAGE);
-        self.core.set_area(queue, Area::Descriptors, descriptors);
-        self.core.set_area(queue, Area::Driver, driver);
-        self.core.set_area(queue, Area::Device, device);
+        let ring = RingLayout::legacy(size, u64::from(number) * PAGE);
+        self.core.set_area(queue, Area::Descriptors, ring.descriptors);
+        self.core.set_area(queue, Area::Driver, ring.driver);
+        self.core.set_area(queue, Area::Device, ring.device);
         self.core.enable(queue);
     }
 

@@ -5,6 +5,7 @@ mod interrupts;
 mod layout;
 mod legacy;
 mod registers;
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +16,12 @@ pub use class::{INTERFACES, IOEVENTFD, Interfaces, RINGS, VECTORS, VIRTIO_PCI, V
 use interrupts::{Interrupts, NO_VECTOR};
 use layout::ConfigWindow;
 use registers::{NotifyLayout, Selection};
+use saved::Saved;
 
 use serde_json::{Value, json};
 
 use super::super::core::Core;
+use super::super::saved::VirtioState;
 use super::super::{Features, Interrupt, Link, VirtioDevice};
 use crate::devices::class::ChildBus;
 use crate::devices::drain::Drain;
@@ -27,7 +30,7 @@ use crate::devices::{Device, IrqLine};
 use crate::irq::MsiSource;
 use crate::mem::{AddressSpace, Doorbell};
 use crate::qom::Object;
-use crate::vmstate::{StateError, Visitor};
+use crate::vmstate::{StateError, Visitor, section};
 
 /// Offset of the command register, and of the status register behind it.
 const COMMAND: usize = 4;
@@ -233,12 +236,18 @@ impl Device for VirtioPci {
         vec![("virtio-backend", Arc::clone(&self.backend))]
     }
 
-    fn sections(&mut self, _visit: &mut Visitor<'_>) -> Result<(), StateError> {
-        Ok(())
+    fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
+        match self.core.device().section() {
+            Some(layout) => visit(&mut section::<VirtioState>(&mut Saved::new(self, layout))),
+            None => Ok(()),
+        }
     }
 
     fn migration_blocker(&self) -> Option<&'static str> {
-        Some("virtio devices cannot be saved")
+        match self.core.device().section() {
+            Some(_) => None,
+            None => Some("this virtio device cannot be saved"),
+        }
     }
 }
 
@@ -288,6 +297,10 @@ impl PciFunction for VirtioPci {
         } else if wakes {
             self.reset_device();
         }
+    }
+
+    fn asks_by_pin(&self) -> bool {
+        self.interrupts.asks_by_pin() && self.config.allows_intx()
     }
 
     fn bar_read(&mut self, bar: usize, offset: u64, data: &mut [u8]) {

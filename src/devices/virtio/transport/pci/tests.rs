@@ -4,11 +4,11 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::super::super::queue::testing::{BUFFERS, SplitDriver, memory};
+use super::super::super::queue::testing::{BUFFERS, PAGES, SplitDriver, memory};
 use super::super::super::rng::{Allowance, EntropySource, Rng};
 use super::super::super::status::{DRIVER_OK, FEATURES_OK, NEEDS_RESET};
 use super::*;
-use crate::devices::testing::{CountingLine, Messages};
+use crate::devices::testing::{CountingLine, Messages, move_state, restore, saved};
 use crate::io::EventLoop;
 use crate::qom::tree::Simple;
 
@@ -249,6 +249,59 @@ fn a_broken_ring_needs_a_reset_and_works_again_after_it() {
     bench.driver.offer(&[(BUFFERS, 16, 2)]);
     bench.write(0x3000, 0, 2);
     bench.wait_for(|bench| bench.driver.used().pop());
+}
+
+#[test]
+fn a_function_goes_on_elsewhere_where_it_was() {
+    let mut bench = Bench::driven();
+    bench.driver.offer(&[(BUFFERS, 16, 2)]);
+    bench.write(0x3000, 0, 2);
+    bench.wait_for(|bench| bench.driver.used().pop());
+    assert!(bench.function.pause().is_none());
+    bench.messages.taken();
+    // Offered to the paused device.
+    bench.driver.offer(&[(BUFFERS, 32, 2)]);
+    bench.write(0x3000, 0, 2);
+    let mut other = Bench::new(MODERN);
+    assert!(other.function.pause().is_none());
+    let mut ram = vec![0; usize::try_from(PAGES * 4096).unwrap()];
+    bench.driver.space.read_memory(0, &mut ram).unwrap();
+    other.driver.space.write_memory(0, &ram).unwrap();
+    move_state(&mut bench.function, &mut other.function);
+    assert_eq!(other.status(), 3 | FEATURES_OK | DRIVER_OK);
+    bench.driver.space = Arc::clone(&other.driver.space);
+    other.driver = bench.driver;
+    other.function.resume();
+    let used = other.wait_for(|bench| bench.driver.used().pop());
+    assert_eq!(used.1, 32);
+    let sent = other.wait_for(|bench| Some(bench.messages.taken()).filter(|sent| !sent.is_empty()));
+    assert_eq!(sent, [(0xfee0_0000, 0x41)]);
+    other.driver.offer(&[(BUFFERS, 8, 2)]);
+    other.write(0x3000, 0, 2);
+    assert_eq!(other.wait_for(|bench| bench.driver.used().pop()).1, 8);
+}
+
+#[test]
+fn a_state_that_this_function_cannot_have_is_refused() {
+    let mut bench = Bench::driven();
+    bench.function.pause();
+    let state = saved(&mut bench.function);
+    let mut other = Bench::new(VirtioPciConfig {
+        features: Features::NONE,
+        ..MODERN
+    });
+    other.function.pause();
+    restore(&mut other.function, &state).unwrap();
+    let mut plain = Bench::new(MODERN);
+    plain.use_messages();
+    plain.negotiate([1 << 29, 1]);
+    plain.function.pause();
+    let state = saved(&mut plain.function);
+    let error = restore(&mut other.function, &state).unwrap_err().to_string();
+    assert!(
+        error.contains("Features 0x120000000 unsupported. Allowed features: 0x100000000"),
+        "{error}"
+    );
 }
 
 #[test]
