@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::class::ChildBus;
 use super::drain::Drain;
+use super::input::InputDevice;
 use crate::accel::debug::DebugStop;
 use crate::qom::Object;
 use crate::vmstate::{StateError, Visitor};
@@ -188,6 +189,10 @@ pub trait Device: Send {
     }
     /// How firmware's tables tell of it, if they do.
     fn acpi(&self) -> Option<AcpiDevice> {
+        None
+    }
+    /// The view of people, if they use the device.
+    fn as_input(&mut self) -> Option<&mut dyn InputDevice> {
         None
     }
     /// The port view, if the device has ports.

@@ -14,6 +14,7 @@ pub mod drain;
 mod endpoint;
 pub mod fw_cfg;
 pub mod i8042;
+pub mod input;
 pub mod ioapic;
 pub mod pci;
 pub mod pic;

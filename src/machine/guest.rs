@@ -1,6 +1,7 @@
 //! A guest as the worker sees it, whatever its machine and accelerator.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -10,6 +11,7 @@ use super::saved::Migratable;
 use crate::accel::StatValue;
 use crate::accel::controllers::InterruptControllers;
 use crate::accel::debug::{DebugRegisters, DebugSetup};
+use crate::devices::input::{InputEvent, InputKind, Key};
 use crate::qapi::Error;
 use crate::qapi::qmp::PciInfo;
 use crate::qom::Object;
@@ -66,6 +68,20 @@ pub trait Guest {
     /// # Errors
     /// The accelerator refuses.
     fn inject_nmi(&self) -> Result<(), Error>;
+    /// Presses keys, one after the other, and lets them go in the opposite order, with a pause of the guest's time after each.
+    /// Nothing happens where there is no keyboard.
+    ///
+    /// # Errors
+    /// Too many keys wait to be pressed; none of these is.
+    fn send_keys(&self, _keys: &[Key], _pause: Duration) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Whether a device has a use for what people do of this kind.
+    fn takes_input(&self, _kind: InputKind) -> bool {
+        false
+    }
+    /// Lets things happen, all at once; those that no device has a use for do not.
+    fn input(&self, _events: &[InputEvent]) {}
     /// The vCPUs, by index.
     fn vcpus(&self) -> Vec<VcpuInfo>;
     /// The places for vCPUs that are not there yet, by index.

@@ -13,6 +13,7 @@
  *   f N     print N KiB of the alphabet  g N  the same on the debug console (0xe9)
  *   v       serve the ports of virtio-serial, until something is typed: answers like a guest agent, else echoes lines
  *   x ...   do something with a network card: see net.c
+ *   h N     print the next N bytes that the keyboard controller has
  *   a       from now on, take interrupts through the I/O APIC: those of COM1 and ACPI level-triggered
  *
  * A command line that begins with "run " has the rest carried out first. The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
@@ -20,7 +21,7 @@
  */
 #include "guest.h"
 
-enum { COM1 = 0x3f8, COM2 = 0x2f8, DEBUG_CONSOLE = 0xe9, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64 };
+enum { COM1 = 0x3f8, COM2 = 0x2f8, DEBUG_CONSOLE = 0xe9, PIC1 = 0x20, PIC2 = 0xa0, PIT = 0x40, RTC = 0x70, I8042 = 0x64, I8042_DATA = 0x60 };
 enum { RESET_CONTROL = 0xcf9, DEBUG_EXIT = 0xf4, PVPANIC = 0x505, PVPANIC_PANICKED = 1 };
 enum { IRQ_BASE = 32, IRQ_TIMER = 0, IRQ_COM1 = 4, IRQ_SCI = 9, VECTOR_NMI = 2 };
 enum { IO_APIC = 0xfec00000, LOCAL_APIC = 0xfee00000, APIC_EOI = 0xb0, APIC_SPURIOUS = 0xf0, APIC_LINT0 = 0x350 };
@@ -357,6 +358,14 @@ u32 number(const char *text)
     return value;
 }
 
+static void print_keys(u32 count)
+{
+    while (count--) {
+        while (!(inb(I8042) & 1)) { }
+        put(' '), hex(inb(I8042_DATA), 2);
+    }
+}
+
 static void second_port(const char *text)
 {
     for (; *text; text++) {
@@ -540,6 +549,7 @@ static void run(const char *line)
     case 'c': print_clock(); break;
     case 'w': count_ticks(); break;
     case 'n': print("NMIS "), decimal(nmis), print("\n"); break;
+    case 'h': print("KEYS"), print_keys(number(line + 1)), print("\n"); break;
     case 'p': print("PANIC\n"), outb(PVPANIC, PVPANIC_PANICKED); break;
     case 'r': print("RESET\n"), outb(RESET_CONTROL, 2), outb(RESET_CONTROL, 6); break;
     case 'k': print("RESET\n"), outb(I8042, 0xfe); break;

@@ -136,6 +136,20 @@ def inject_nmi():
         domain.console.expect("NMIS 1")
 
 
+@check("send-key: the guest reads the keys of every codeset that is named, also when several are held")
+def send_key():
+    with booted() as domain:
+        for words, codes in [
+            (["KEY_A"], "1e 9e"),
+            (["KEY_LEFTCTRL", "KEY_LEFTALT", "KEY_DELETE"], "1d 38 e0 53 e0 d3 b8 9d"),
+            (["--codeset", "usb", "0x04", "--holdtime", "50"], "1e 9e"),
+            (["--codeset", "xt", "0x1e", "0x30"], "1e 30 b0 9e"),
+        ]:
+            virsh("send-key", domain.name, *words)
+            domain.console.type(f"h {len(codes.split())}")
+            domain.console.expect(f"KEYS {codes}")
+
+
 @check("cpu: the guest sees the host's processor")
 def guest_cpu():
     if CPU != "host":

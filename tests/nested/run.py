@@ -26,6 +26,7 @@ echo "GUEST-CLOCK $(cat /sys/devices/system/clocksource/clocksource0/current_clo
 echo "GUEST-MEMORY $(sed -n 's/MemTotal: *//p' /proc/meminfo)"
 dmesg | grep -E 'Hypervisor detected|ACPI (BIOS )?(Error|Warning)|firmware bug|IOAPIC|MP-BIOS|PM-Timer|MMCONFIG at|SMBIOS|DMI:' | sed 's/^/GUEST-DMESG /'
 for function in /sys/bus/pci/devices/*; do echo "GUEST-PCI ${function##*/} $(cat $function/vendor):$(cat $function/device)"; done
+for port in /sys/bus/serio/devices/*; do echo "GUEST-SERIO $(cat $port/description)"; done
 case $(cat /proc/cmdline) in *do=rng*) sh /rng ;; esac
 case $(cat /proc/cmdline) in *end=reboot*) reboot -f ;; *) poweroff -f ;; esac
 """
@@ -147,6 +148,8 @@ def platform():
     expect_equal(complaints, [], "complaints of the kernel")
     for function in ("0000:00:00.0 0x8086:0x29c0", "0000:00:1f.0 0x8086:0x2918"):
         expect(f"GUEST-PCI {function}" in text, f"PCI function {function}")
+    ports = re.findall(r"^GUEST-SERIO (.*)$", text, re.M)
+    expect_equal(ports, ["i8042 KBD port", "i8042 AUX port"], "ports of the keyboard controller")
     expect(200_000 < int(line(text, "GUEST-MEMORY").split()[0]) <= 262_144, "memory in KiB")
 
 

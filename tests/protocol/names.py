@@ -163,7 +163,7 @@ def words(value):
 
 # Errors that need no name, in QEMU's words: there is only one thing that they can be about.
 ENOUGH = ("No file descriptor supplied via SCM_RIGHTS", "is not supported on this target", "hotswap", "does not support hotplugging",
-          "expects uint16_t", "exactly one of listen=, connect=, mcast=, udp=, or fd= is required")
+          "expects uint16_t", "exactly one of listen=, connect=, mcast=, udp=, or fd= is required", "VM not running")
 
 
 def unnamed(reply, arguments):

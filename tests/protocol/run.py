@@ -19,6 +19,7 @@ from protocol import (  # noqa: E402, F401
     endings,
     firmware,
     guest,
+    keyboard,
     logs,
     migration,
     monitors,

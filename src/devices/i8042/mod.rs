@@ -1,17 +1,19 @@
-//! The keyboard controller (Intel 8042) with a keyboard that nobody types on.
-//!
-//! What firmware and kernels need: the self-tests, the command byte, the output port with the A20 gate, and the reset
-//! pulse. The second port has no device, which a guest learns from its time-outs.
+//! The keyboard controller (Intel 8042) with a PS/2 keyboard and a PS/2 mouse.
 
+mod keyboard;
+mod mouse;
+mod queue;
 mod state;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::input::{InputDevice, InputEvent, InputKind};
 use super::{Device, IrqLine, Notice, Notifier, PioDevice, built_in};
 use crate::qom::TypeInfo;
 use crate::vmstate::{StateError, Stateful, Visitor, section};
 
+use keyboard::Keyboard;
+use mouse::Mouse;
 use state::OUTPUT_PORT;
 pub use state::{ControllerState, KeyboardState, MouseState, Ps2State};
 
@@ -27,112 +29,115 @@ pub const COMMAND_OFFSET: u16 = 4;
 const OUTPUT_FULL: u8 = 1 << 0;
 /// Status: the self-test has passed.
 const SYSTEM: u8 = 1 << 2;
-/// Status: the last byte written was a command.
-const WAS_COMMAND: u8 = 1 << 3;
-/// Status: the keyboard is not locked.
-const UNLOCKED: u8 = 1 << 4;
+/// Status: that byte is the mouse's.
+const FROM_MOUSE: u8 = 1 << 5;
 
-/// Command byte: bytes of the keyboard raise its interrupt.
+/// Command byte: bytes of the keyboard and of the mouse raise their interrupts.
 const KEYBOARD_INTERRUPT: u8 = 1 << 0;
+const MOUSE_INTERRUPT: u8 = 1 << 1;
+/// Command byte: the keyboard and the mouse cannot send.
+const KEYBOARD_DISABLED: u8 = 1 << 4;
+const MOUSE_DISABLED: u8 = 1 << 5;
 /// Command byte: scan codes are translated to set 1.
 const TRANSLATION: u8 = 1 << 6;
 /// Command byte as firmware leaves it: interrupt of the keyboard, no mouse, translation.
 const COMMAND_BYTE_OF_FIRMWARE: u8 = 0x61;
-/// The keyboard as the source of a byte, in saved states.
-const FROM_KEYBOARD: u32 = 1;
-/// Flags of bytes that wait, in saved states: the keyboard's and the controller's.
-const KEYBOARD_WAITS: u8 = 1 << 0;
+
+/// Who has a byte for the guest, in saved states: the controller, which sends as the keyboard or as the mouse, or one of them.
+/// The latter two have the places of the bits of the command byte that disable them.
 const CONTROLLER_WAITS: u8 = 1 << 2;
+const CONTROLLER_WAITS_AS_MOUSE: u8 = 1 << 3;
+const KEYBOARD_WAITS: u8 = KEYBOARD_DISABLED;
+const MOUSE_WAITS: u8 = MOUSE_DISABLED;
+
 /// Output port: the processor is not held in reset.
 const NOT_RESET: u8 = 1 << 0;
-/// Bytes that wait for the guest at most.
-const QUEUE: usize = 16;
+/// Output port: the gate of address line 20 is open.
+const A20: u8 = 1 << 1;
+/// Output port: the interrupts of the keyboard and the mouse.
+const KEYBOARD_FULL: u8 = 1 << 4;
+const MOUSE_FULL: u8 = 1 << 5;
 
-/// What the next byte at the data port is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expects {
+/// Who the byte in the output buffer is from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Source {
+    #[default]
+    Nobody,
     Keyboard,
-    /// The argument of this command.
-    KeyboardArgument(u8),
-    CommandByte,
-    OutputPort,
-    KeyboardEcho,
     Mouse,
-    MouseEcho,
+    Controller,
+}
+
+/// The interrupt lines of the two ports.
+pub struct Lines {
+    /// The keyboard's.
+    pub keyboard: Arc<dyn IrqLine>,
+    /// The mouse's.
+    pub mouse: Arc<dyn IrqLine>,
 }
 
 /// The controller.
 pub struct I8042 {
-    irq: Arc<dyn IrqLine>,
+    lines: Lines,
     notifier: Notifier,
-    queue: VecDeque<u8>,
+    firmware_ran: bool,
+    keyboard: Keyboard,
+    mouse: Mouse,
+    /// The command whose argument comes next at the data port, else 0.
+    write_cmd: u8,
+    status: u8,
     command_byte: u8,
     output_port: u8,
-    after_command: bool,
-    /// The self-test has passed.
-    tested: bool,
-    expects: Expects,
-    firmware_ran: bool,
-    /// What the guest did to keyboard and mouse that shows nowhere here.
-    keyboard: KeyboardState,
-    mouse: MouseState,
+    source: Source,
+    /// What the guest read last from the data port.
+    last_read: u8,
+    /// The controller's own byte for the guest, and whether it waits ([`CONTROLLER_WAITS`], [`CONTROLLER_WAITS_AS_MOUSE`]).
+    answer: u8,
+    answer_waits: u8,
 }
 
 impl I8042 {
-    /// A controller after power-on with the interrupt line of the keyboard. `firmware_ran`: it starts as firmware leaves
-    /// it.
+    /// A controller after power-on. `firmware_ran`: it starts as firmware leaves it.
     #[must_use]
-    pub fn new(irq: Arc<dyn IrqLine>, notifier: Notifier, firmware_ran: bool) -> Self {
+    pub fn new(lines: Lines, notifier: Notifier, firmware_ran: bool) -> Self {
         let mut controller = Self {
-            irq,
+            lines,
             notifier,
-            queue: VecDeque::new(),
+            firmware_ran,
+            keyboard: Keyboard::new(),
+            mouse: Mouse::new(),
+            write_cmd: 0,
+            status: 0,
             command_byte: 0,
             output_port: OUTPUT_PORT,
-            after_command: false,
-            tested: false,
-            expects: Expects::Keyboard,
-            firmware_ran,
-            keyboard: KeyboardState::default(),
-            mouse: MouseState::default(),
+            source: Source::Nobody,
+            last_read: 0,
+            answer: 0,
+            answer_waits: 0,
         };
         controller.reset();
         controller
     }
 
-    fn status(&self) -> u8 {
-        let mut status = UNLOCKED;
-        if self.tested {
-            status |= SYSTEM;
-        }
-        if !self.queue.is_empty() {
-            status |= OUTPUT_FULL;
-        }
-        if self.after_command {
-            status |= WAS_COMMAND;
-        }
-        status
-    }
-
     fn command(&mut self, command: u8) {
-        self.after_command = true;
         match command {
-            0x20 => self.answer(self.command_byte),
-            0x60 => self.expects = Expects::CommandByte,
+            0x20 => self.answer(self.command_byte, CONTROLLER_WAITS),
+            // The command byte, the output port, a byte as if from either device, and one for the mouse: it follows.
+            0x60 | 0xd1..=0xd4 => self.write_cmd = command,
+            0xa7 => self.command_byte |= MOUSE_DISABLED,
+            0xa8 => self.enable(MOUSE_DISABLED),
             // Self-test and the tests of the two ports.
             0xaa => {
-                self.tested = true;
-                self.answer(0x55);
+                self.status |= SYSTEM;
+                self.answer(0x55, CONTROLLER_WAITS);
             }
-            0xa9 | 0xab => self.answer(0),
-            0xc0 => self.answer(0x80),
-            0xd0 => self.answer(self.output_port),
-            0xd1 => self.expects = Expects::OutputPort,
-            0xd2 => self.expects = Expects::KeyboardEcho,
-            0xd3 => self.expects = Expects::MouseEcho,
-            0xd4 => self.expects = Expects::Mouse,
-            0xdd => self.output_port &= !2,
-            0xdf => self.output_port |= 2,
+            0xa9 | 0xab => self.answer(0, CONTROLLER_WAITS),
+            0xad => self.command_byte |= KEYBOARD_DISABLED,
+            0xae => self.enable(KEYBOARD_DISABLED),
+            0xc0 => self.answer(0x80, CONTROLLER_WAITS),
+            0xd0 => self.answer(self.output_port, CONTROLLER_WAITS),
+            0xdd => self.output_port &= !A20,
+            0xdf => self.output_port |= A20,
             // Pulses output lines low; line 0 is the processor's reset.
             0xf0..=0xff if command & 1 == 0 => (self.notifier)(Notice::ResetRequest),
             _ => tracing::debug!(command, "keyboard controller: unknown command"),
@@ -140,145 +145,199 @@ impl I8042 {
     }
 
     fn data(&mut self, byte: u8) {
-        self.after_command = false;
-        match std::mem::replace(&mut self.expects, Expects::Keyboard) {
-            Expects::Keyboard => self.keyboard(byte),
-            Expects::KeyboardArgument(_) => self.answer(0xfa),
-            Expects::CommandByte => {
+        match std::mem::take(&mut self.write_cmd) {
+            0x60 => {
                 self.command_byte = byte;
-                self.update_irq();
+                self.keyboard.set_translation(byte & TRANSLATION != 0);
+                self.drive_lines();
+                self.fill();
             }
-            Expects::OutputPort => {
+            0xd1 => {
                 self.output_port = byte;
                 if byte & NOT_RESET == 0 {
                     (self.notifier)(Notice::ResetRequest);
                 }
             }
-            Expects::KeyboardEcho => self.answer(byte),
-            Expects::Mouse | Expects::MouseEcho => {}
-        }
-    }
-
-    /// A command to the keyboard itself.
-    fn keyboard(&mut self, byte: u8) {
-        match byte {
-            // Echo.
-            0xee => self.answer(0xee),
-            // Identify: an MF2 keyboard.
-            0xf2 => {
-                let kind = if self.command_byte & TRANSLATION != 0 {
-                    0x41
-                } else {
-                    0x83
-                };
-                [0xfa, 0xab, kind].into_iter().for_each(|byte| self.answer(byte));
+            0xd2 => self.answer(byte, CONTROLLER_WAITS),
+            0xd3 => self.answer(byte, CONTROLLER_WAITS_AS_MOUSE),
+            // A byte for a device enables it.
+            0xd4 => {
+                self.mouse.write(byte);
+                self.enable(MOUSE_DISABLED);
             }
-            // Lights, scan code set and typing rate take an argument.
-            0xed | 0xf0 | 0xf3 => {
-                self.answer(0xfa);
-                self.expects = Expects::KeyboardArgument(byte);
+            _ => {
+                self.keyboard.write(byte);
+                self.enable(KEYBOARD_DISABLED);
             }
-            // Reset, and the result of its self-test.
-            0xff => [0xfa, 0xaa].into_iter().for_each(|byte| self.answer(byte)),
-            _ => self.answer(0xfa),
         }
     }
 
-    fn answer(&mut self, byte: u8) {
-        if self.queue.len() < QUEUE {
-            self.queue.push_back(byte);
-        }
-        self.update_irq();
+    fn enable(&mut self, disabled: u8) {
+        self.command_byte &= !disabled;
+        self.fill();
     }
 
-    fn update_irq(&self) {
-        self.irq
-            .set(!self.queue.is_empty() && self.command_byte & KEYBOARD_INTERRUPT != 0);
+    fn answer(&mut self, byte: u8, waits: u8) {
+        (self.answer, self.answer_waits) = (byte, waits);
+        self.fill();
+    }
+
+    /// Who has a byte for the guest.
+    fn waiting(&self) -> u8 {
+        let keyboard = if self.keyboard.queue.is_empty() {
+            0
+        } else {
+            KEYBOARD_WAITS
+        };
+        let mouse = if self.mouse.queue.is_empty() { 0 } else { MOUSE_WAITS };
+        self.answer_waits | keyboard | mouse
+    }
+
+    /// Fills the output buffer, if it is empty and somebody has a byte for it.
+    fn fill(&mut self) {
+        if self.status & OUTPUT_FULL != 0 {
+            return;
+        }
+        let disabled = self.command_byte & (KEYBOARD_DISABLED | MOUSE_DISABLED);
+        let waiting = self.waiting() & !disabled;
+        let (source, from_mouse) = match waiting {
+            0 => return,
+            _ if waiting & CONTROLLER_WAITS != 0 => (Source::Controller, false),
+            _ if waiting & CONTROLLER_WAITS_AS_MOUSE != 0 => (Source::Controller, true),
+            _ if waiting & KEYBOARD_WAITS != 0 => (Source::Keyboard, false),
+            _ => (Source::Mouse, true),
+        };
+        self.source = source;
+        self.status |= OUTPUT_FULL;
+        self.output_port |= KEYBOARD_FULL;
+        if from_mouse {
+            self.status |= FROM_MOUSE;
+            self.output_port |= MOUSE_FULL;
+        }
+        self.drive_lines();
+    }
+
+    fn read_data(&mut self) -> u8 {
+        if self.status & OUTPUT_FULL == 0 {
+            return self.last_read;
+        }
+        self.status &= !(OUTPUT_FULL | FROM_MOUSE);
+        self.output_port &= !(KEYBOARD_FULL | MOUSE_FULL);
+        // The next byte is a new edge.
+        self.drive_lines();
+        self.last_read = match self.source {
+            Source::Nobody => self.last_read,
+            Source::Keyboard => self.keyboard.queue.take(),
+            Source::Mouse => self.mouse.queue.take(),
+            Source::Controller => {
+                self.answer_waits = 0;
+                self.answer
+            }
+        };
+        self.fill();
+        self.last_read
+    }
+
+    fn drive_lines(&self) {
+        let full = self.status & OUTPUT_FULL != 0;
+        let from_mouse = self.status & FROM_MOUSE != 0;
+        let keyboard = self.command_byte & (KEYBOARD_INTERRUPT | KEYBOARD_DISABLED) == KEYBOARD_INTERRUPT;
+        self.lines.keyboard.set(full && !from_mouse && keyboard);
+        self.lines
+            .mouse
+            .set(full && from_mouse && self.command_byte & MOUSE_INTERRUPT != 0);
     }
 }
 
-/// In a saved state the byte that the guest reads next is the controller's, and those behind it are the keyboard's.
+impl InputDevice for I8042 {
+    fn takes(&self, kind: InputKind) -> bool {
+        matches!(kind, InputKind::Key | InputKind::Button | InputKind::Relative)
+    }
+
+    fn happen(&mut self, event: InputEvent) {
+        match event {
+            InputEvent::Key(key, down) => {
+                if self.keyboard.key(key, down) {
+                    (self.notifier)(Notice::WakeupRequest);
+                }
+                self.fill();
+            }
+            InputEvent::Button(button, down) => self.mouse.button(button, down),
+            InputEvent::Move(axis, by) => self.mouse.move_by(axis, by),
+        }
+    }
+
+    fn tell(&mut self) {
+        if self.mouse.tell() {
+            (self.notifier)(Notice::WakeupRequest);
+        }
+        self.fill();
+    }
+}
+
 impl Stateful<KeyboardState> for I8042 {
     fn state(&self) -> KeyboardState {
-        let mut state = self.keyboard.clone();
-        state.common.set_bytes(self.queue.iter().skip(1).copied());
-        state.common.write_cmd = match self.expects {
-            Expects::KeyboardArgument(command) => command.into(),
-            _ => -1,
-        };
-        state.translate = self.command_byte & TRANSLATION != 0;
-        state
+        self.keyboard.state()
     }
 
     fn set_state(&mut self, state: KeyboardState) -> Result<(), StateError> {
-        let first = self.queue.front().copied();
-        self.queue = first.into_iter().chain(state.common.bytes()).take(QUEUE).collect();
-        if let Ok(command) = u8::try_from(state.common.write_cmd) {
-            self.expects = Expects::KeyboardArgument(command);
-        }
-        self.keyboard = state;
-        self.update_irq();
+        self.keyboard = Keyboard::restore(&state);
         Ok(())
     }
 }
 
 impl Stateful<MouseState> for I8042 {
     fn state(&self) -> MouseState {
-        self.mouse.clone()
+        self.mouse.state()
     }
 
     fn set_state(&mut self, state: MouseState) -> Result<(), StateError> {
-        self.mouse = state;
+        self.mouse = Mouse::restore(state);
         Ok(())
     }
 }
 
 impl Stateful<ControllerState> for I8042 {
     fn state(&self) -> ControllerState {
-        let front = self.queue.front().copied();
         ControllerState {
-            write_cmd: match self.expects {
-                Expects::Keyboard | Expects::KeyboardArgument(_) => 0,
-                Expects::CommandByte => 0x60,
-                Expects::OutputPort => 0xd1,
-                Expects::KeyboardEcho => 0xd2,
-                Expects::MouseEcho => 0xd3,
-                Expects::Mouse => 0xd4,
-            },
-            status: self.status(),
+            write_cmd: self.write_cmd,
+            status: self.status,
             mode: self.command_byte,
-            pending_tmp: if self.queue.len() > 1 { KEYBOARD_WAITS } else { 0 },
+            pending_tmp: self.waiting(),
             outport: self.output_port,
             migration_flags: 0,
-            output_source: if front.is_some() { FROM_KEYBOARD } else { 0 },
-            output_data: front.unwrap_or_default(),
-            controller_data: 0,
+            output_source: match self.source {
+                Source::Nobody => 0,
+                Source::Keyboard => 1,
+                Source::Mouse => 2,
+                Source::Controller => 4,
+            },
+            output_data: self.last_read,
+            controller_data: self.answer,
         }
     }
 
-    /// The keyboard's section came before.
+    /// The sections of keyboard and mouse came before.
     fn set_state(&mut self, state: ControllerState) -> Result<(), StateError> {
-        match state.write_cmd {
-            0 => {}
-            0x60 => self.expects = Expects::CommandByte,
-            0xd1 => self.expects = Expects::OutputPort,
-            0xd2 => self.expects = Expects::KeyboardEcho,
-            0xd3 => self.expects = Expects::MouseEcho,
-            0xd4 => self.expects = Expects::Mouse,
-            other => return Err(StateError::out_of_range("write_cmd", other)),
+        self.source = match state.output_source {
+            0 => Source::Nobody,
+            1 => Source::Keyboard,
+            2 => Source::Mouse,
+            4 => Source::Controller,
+            other => return Err(StateError::out_of_range("obsrc", other)),
+        };
+        if !matches!(state.write_cmd, 0 | 0x60 | 0xd1..=0xd4) {
+            return Err(StateError::out_of_range("write_cmd", state.write_cmd));
         }
+        self.write_cmd = state.write_cmd;
+        self.status = state.status;
         self.command_byte = state.mode;
         self.output_port = state.outport;
-        self.after_command = state.status & WAS_COMMAND != 0;
-        self.tested = state.status & SYSTEM != 0;
-        if state.pending_tmp & CONTROLLER_WAITS != 0 {
-            self.queue.push_front(state.controller_data);
-        }
-        if state.status & OUTPUT_FULL != 0 {
-            self.queue.push_front(state.output_data);
-        }
-        self.queue.truncate(QUEUE);
-        self.update_irq();
+        self.last_read = state.output_data;
+        self.answer = state.controller_data;
+        self.answer_waits = state.pending_tmp & (CONTROLLER_WAITS | CONTROLLER_WAITS_AS_MOUSE);
+        self.drive_lines();
+        self.fill();
         Ok(())
     }
 }
@@ -289,25 +348,28 @@ impl Device for I8042 {
     }
 
     fn reset(&mut self) {
-        self.queue.clear();
-        self.command_byte = if self.firmware_ran {
-            COMMAND_BYTE_OF_FIRMWARE
-        } else {
-            ControllerState::default().mode
-        };
+        let start = ControllerState::default();
+        (self.keyboard, self.mouse) = (Keyboard::new(), Mouse::new());
+        (self.write_cmd, self.status, self.command_byte) = (0, start.status, start.mode);
+        if self.firmware_ran {
+            self.status |= SYSTEM;
+            self.command_byte = COMMAND_BYTE_OF_FIRMWARE;
+            self.keyboard.set_translation(true);
+        }
         self.output_port = OUTPUT_PORT;
-        self.after_command = true;
-        self.tested = self.firmware_ran;
-        self.expects = Expects::Keyboard;
-        self.keyboard = KeyboardState::default();
-        self.mouse = MouseState::default();
-        self.update_irq();
+        (self.source, self.last_read) = (Source::Nobody, 0);
+        (self.answer, self.answer_waits) = (0, 0);
+        self.drive_lines();
     }
 
     fn sections(&mut self, visit: &mut Visitor<'_>) -> Result<(), StateError> {
         visit(&mut section::<KeyboardState>(self))?;
         visit(&mut section::<MouseState>(self))?;
         visit(&mut section::<ControllerState>(self))
+    }
+
+    fn as_input(&mut self) -> Option<&mut dyn InputDevice> {
+        Some(self)
     }
 
     fn as_pio(&mut self) -> Option<&mut dyn PioDevice> {
@@ -322,13 +384,8 @@ impl PioDevice for I8042 {
             return;
         };
         match offset {
-            0 => {
-                *first = self.queue.pop_front().unwrap_or(0);
-                // The next byte is a new edge.
-                self.irq.set(false);
-                self.update_irq();
-            }
-            COMMAND_OFFSET => *first = self.status(),
+            0 => *first = self.read_data(),
+            COMMAND_OFFSET => *first = self.status,
             _ => {}
         }
     }
@@ -343,86 +400,4 @@ impl PioDevice for I8042 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::devices::testing::{CountingLine, move_state, random_accesses, saved};
-    use crate::vmstate::recorded::{check_round_trips, sections};
-    use proptest::prelude::*;
-    use std::sync::Mutex;
-
-    fn controller() -> (I8042, Arc<CountingLine>, Arc<Mutex<Vec<Notice>>>) {
-        let (line, seen) = (Arc::new(CountingLine::default()), Arc::new(Mutex::new(Vec::new())));
-        let sink = Arc::clone(&seen);
-        let notifier: Notifier = Arc::new(move |notice| sink.lock().unwrap().push(notice));
-        (I8042::new(Arc::clone(&line) as _, notifier, false), line, seen)
-    }
-
-    fn read(device: &mut I8042, offset: u16) -> u8 {
-        let mut byte = [0];
-        device.pio_read(offset, &mut byte);
-        byte[0]
-    }
-
-    #[test]
-    fn firmware_finds_a_controller_and_a_keyboard() {
-        let (mut device, line, _) = controller();
-        device.pio_write(COMMAND_OFFSET, &[0xaa]);
-        assert_eq!(read(&mut device, COMMAND_OFFSET) & OUTPUT_FULL, OUTPUT_FULL);
-        assert_eq!(read(&mut device, 0), 0x55);
-        assert!(!line.is_high(), "nothing is left to read");
-        device.pio_write(0, &[0xff]);
-        assert!(line.is_high());
-        assert_eq!([read(&mut device, 0), read(&mut device, 0)], [0xfa, 0xaa]);
-        assert_eq!(read(&mut device, COMMAND_OFFSET) & OUTPUT_FULL, 0);
-    }
-
-    #[test]
-    fn only_a_pulse_of_the_reset_line_resets() {
-        let (mut device, _, seen) = controller();
-        for command in [0xff, 0xfd, 0xfe] {
-            device.pio_write(COMMAND_OFFSET, &[command]);
-        }
-        assert_eq!(*seen.lock().unwrap(), [Notice::ResetRequest]);
-    }
-
-    #[test]
-    fn a_moved_controller_goes_on_where_it_was() {
-        let (mut one, ..) = controller();
-        one.pio_write(0, &[0xf2]);
-        one.pio_write(COMMAND_OFFSET, &[0x60]);
-        let (mut other, line, _) = controller();
-        move_state(&mut one, &mut other);
-        assert!(line.is_high());
-        other.pio_write(0, &[0]);
-        assert!(!line.is_high(), "the byte was taken for the command byte");
-        assert_eq!([0; 4].map(|_| read(&mut other, 0)), [0xfa, 0xab, 0x83, 0]);
-        one.pio_write(0, &[0x43]);
-        one.pio_write(0, &[0xed]);
-        let (mut other, ..) = controller();
-        move_state(&mut one, &mut other);
-        assert_eq!(other.expects, Expects::KeyboardArgument(0xed));
-    }
-
-    #[test]
-    fn its_sections_are_qemus() {
-        check_round_trips("ps2kbd", |_| KeyboardState::default());
-        check_round_trips("ps2mouse", |_| MouseState::default());
-        check_round_trips("pckbd", |_| ControllerState::default());
-        let (mut device, ..) = controller();
-        for (layout, bytes) in saved(&mut device) {
-            let [section] = sections("q35-10.2-bare", layout.name).try_into().unwrap();
-            assert_eq!(bytes, section.bytes(), "{}", layout.name);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn no_access_does_harm(accesses in random_accesses(5)) {
-            let (mut device, ..) = controller();
-            for access in accesses {
-                access.perform(&mut device);
-            }
-            prop_assert!(device.queue.len() <= QUEUE);
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use crate::vmstate::{Fields, Layout, StateError, Subsections, VmState};
 
 /// Room for bytes in a stream.
-const BUFFER: usize = 256;
+pub(super) const BUFFER: usize = 256;
 
 /// What keyboard and mouse have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,24 +30,6 @@ impl Default for Ps2State {
             count: 0,
             data: [0; BUFFER],
         }
-    }
-}
-
-impl Ps2State {
-    /// The bytes for the guest, first things first.
-    pub fn bytes(&self) -> impl Iterator<Item = u8> {
-        let [from, count] = [self.read_at, self.count].map(|number| usize::try_from(number).unwrap_or_default());
-        self.data.iter().cycle().skip(from).take(count).copied()
-    }
-
-    /// Makes these the bytes for the guest.
-    pub fn set_bytes(&mut self, bytes: impl Iterator<Item = u8>) {
-        (self.read_at, self.count) = (0, 0);
-        for (place, byte) in self.data.iter_mut().zip(bytes) {
-            *place = byte;
-            self.count += 1;
-        }
-        self.write_at = self.count;
     }
 }
 
@@ -152,7 +134,7 @@ impl VmState for KeyboardState {
     }
 }
 
-/// A mouse. There is none here: what a guest did to one is kept for the next machine that has it.
+/// A mouse.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MouseState {
     /// What it has in common with a keyboard.
@@ -204,7 +186,7 @@ pub struct ControllerState {
     pub status: u8,
     /// The command byte.
     pub mode: u8,
-    /// Who has bytes to send, as older releases tell it: bit 0 the keyboard, bit 1 the mouse.
+    /// Who has bytes to send: bits 2 and 3 the controller, as the keyboard or the mouse, bit 4 the keyboard, bit 5 the mouse.
     pub pending_tmp: u8,
     /// The output port.
     pub outport: u8,
@@ -212,7 +194,7 @@ pub struct ControllerState {
     pub migration_flags: u32,
     /// Who the byte in the output buffer is from: 1 the keyboard, 2 the mouse, 4 the controller.
     pub output_source: u32,
-    /// The byte in the output buffer.
+    /// The byte that was read last.
     pub output_data: u8,
     /// The controller's byte that waits for the output buffer.
     pub controller_data: u8,

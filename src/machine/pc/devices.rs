@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Map, Value};
 
 use super::board::Board;
+use super::input::Input;
 use super::layout::Split;
 use super::options::Options;
 use super::pci::RootComplex;
@@ -120,6 +121,8 @@ pub(crate) struct Devices {
     pub(crate) pm: Arc<Mutex<Timed<Pm>>>,
     pub(crate) rtc: Arc<Mutex<TimedRtc>>,
     lpc: LpcParts,
+    /// What people do.
+    pub(crate) input: Input,
     // What the guest reaches the machine's own devices by.
     _mappings: Vec<Mapping>,
     /// The guest runs, or is about to.
@@ -144,6 +147,7 @@ impl Devices {
         if with.options.acpi_hotplug {
             assembly.pci.number_slots();
         }
+        let used: Vec<_> = chipset.keyboard.iter().map(Arc::clone).collect();
         Ok(Self {
             streams: assembly.streams,
             fixtures: chipset.fixtures(&assembly.wiring, assembly.numbers)?,
@@ -155,6 +159,7 @@ impl Devices {
             pm: assembly.pm,
             rtc: assembly.rtc,
             lpc: assembly.lpc,
+            input: Input::new(used, with.io, with.clock),
             _mappings: assembly.mappings,
             runs: AtomicBool::new(false),
         })

@@ -1,6 +1,7 @@
 //! A PC guest under the names the worker knows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -10,6 +11,7 @@ use super::vm::Vm;
 use crate::accel::controllers::InterruptControllers;
 use crate::accel::debug::{DebugRegisters, DebugSetup};
 use crate::accel::{StatValue, hostfile};
+use crate::devices::input::{InputEvent, InputKind, Key};
 use crate::machine::chardevs::Chardevs;
 use crate::machine::guest::{Debuggable, Guest, GuestObject, RemovedDevice};
 use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, NodeInfo, RomInfo, VcpuInfo};
@@ -41,6 +43,19 @@ impl Guest for Vm {
 
     fn inject_nmi(&self) -> Result<(), Error> {
         self.inject_nmi()
+    }
+
+    fn send_keys(&self, keys: &[Key], pause: Duration) -> Result<(), Error> {
+        let sent = self.devices.input.send_keys(keys, pause);
+        sent.map_err(|error| Error::generic(error.to_string()))
+    }
+
+    fn takes_input(&self, kind: InputKind) -> bool {
+        self.devices.input.takes(kind)
+    }
+
+    fn input(&self, events: &[InputEvent]) {
+        self.devices.input.happen(events);
     }
 
     fn vcpus(&self) -> Vec<VcpuInfo> {

@@ -8,6 +8,7 @@ mod devices;
 mod error;
 mod firmware_config;
 mod guest;
+mod input;
 mod layout;
 mod lines;
 mod memory_map;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::memory::{self, Space};
 use super::table::{self, COMMANDS, Run, TOPICS};
-use super::{Failure, HmpHost, MonitorState, controllers, info, log, paging, pci, stats};
+use super::{Failure, HmpHost, MonitorState, controllers, info, keys, log, paging, pci, stats};
 use crate::chardev::ChardevOptions;
 use crate::cmdline::{boot, debugger, keyval};
 use crate::qapi::qmp::{Netdev, ObjectOptions};
@@ -42,6 +42,7 @@ pub(super) async fn run(
         Run::ShowTraceEvents => log::show_events(host, text(&arguments, "name")).await?,
         Run::ShowRoms => log::roms(&host.inspect(Inspect::Roms).await?),
         Run::BootSet => boot_set(host, text(&arguments, "bootdevice")).await?,
+        Run::SendKey => keys::send(host, &arguments).await?,
         Run::Gdbserver => gdbserver(host, text(&arguments, "device")).await?,
         Run::Print => memory::print(state, &arguments)?,
         Run::DumpPhysical => memory::dump(host, state, Space::Physical, &arguments).await?,

@@ -10,6 +10,7 @@ mod editor;
 mod expression;
 mod format;
 mod info;
+mod keys;
 mod log;
 mod memory;
 mod paging;

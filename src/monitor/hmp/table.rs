@@ -65,6 +65,7 @@ pub(super) enum Run {
     RingbufRead,
     Memsave,
     BootSet,
+    SendKey,
     Log,
     LogFile,
     TraceEvent,
@@ -415,6 +416,13 @@ pub(super) const COMMANDS: &[Command] = &[
         arguments: &[word("device"), word("data")],
         help: "put bytes into a ring buffer",
         run: Run::Qmp("ringbuf-write"),
+    },
+    Command {
+        names: &["sendkey"],
+        usage: "keys [hold-time]",
+        arguments: &[word("keys"), optional(number("hold-time"))],
+        help: "press keys, such as ctrl-alt-f1, and let them go; hold-time is in milliseconds",
+        run: Run::SendKey,
     },
     Command {
         names: &["set_link"],

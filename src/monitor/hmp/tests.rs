@@ -588,3 +588,27 @@ async fn roms_are_files_and_what_firmware_is_given() {
          /rom@etc/table-loader size=0x001000 name=\"etc/table-loader\"\r\n"
     );
 }
+
+#[tokio::test]
+async fn keys_are_sent_by_name_and_number() {
+    let host = Fake::default();
+    for (text, arguments) in [
+        ("sendkey a", json!({"keys": [{"type": "qcode", "data": "a"}]})),
+        (
+            "sendkey ctrl-<-0x9C 5*10",
+            json!({"keys": [
+                {"type": "qcode", "data": "ctrl"},
+                {"type": "qcode", "data": "less"},
+                {"type": "number", "data": 0x9c},
+            ], "hold-time": 50}),
+        ),
+    ] {
+        assert_eq!(line(&host, text).await, "");
+        assert_eq!(host.asked(), [("send-key".to_owned(), arguments)]);
+    }
+    for wrong in ["foo", "a-foo", "foo-a", "a--b", "0x", "0xfffffffff"] {
+        let shown = line(&host, &format!("sendkey {wrong}")).await;
+        assert!(shown.starts_with("invalid parameter: "), "{wrong}: {shown}");
+        assert_eq!(host.asked(), []);
+    }
+}

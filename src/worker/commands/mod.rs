@@ -1,6 +1,7 @@
 //! The commands that run in the worker.
 
 mod devices;
+mod input;
 mod machine;
 mod save;
 mod stats;
@@ -12,13 +13,13 @@ use crate::machine::guest::Guest;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
     AnnounceParameters, BlockDeviceInfo, BlockInfo, BlockStats, CpuInfoFast, DeviceDelArgs, HotpluggableCPU,
-    IOThreadInfo, JobInfo, Memdev, MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateArgs, MigrateContinueArgs,
-    MigrateIncomingArgs, MigrateSetCapabilitiesArgs, MigrationCapabilityStatus, MigrationInfo, MigrationParameters,
-    Netdev, NetdevDelArgs, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues, ObjectPropertyInfo, PciInfo,
-    PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs, QueryBlockstatsArgs, QueryNamedBlockNodesArgs,
-    QueryRxFilterArgs, QueryStatsSchemasArgs, RxFilterInfo, SetActionArgs, SetLinkArgs, ShutdownCause, StatsFilter,
-    StatsResult, StatsSchema, TraceEventGetStateArgs, TraceEventInfo, TraceEventState, WatchdogSetActionArgs,
-    WorkerCommands,
+    IOThreadInfo, InputSendEventArgs, JobInfo, Memdev, MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateArgs,
+    MigrateContinueArgs, MigrateIncomingArgs, MigrateSetCapabilitiesArgs, MigrationCapabilityStatus, MigrationInfo,
+    MigrationParameters, Netdev, NetdevDelArgs, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues,
+    ObjectPropertyInfo, PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs,
+    QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryRxFilterArgs, QueryStatsSchemasArgs, RxFilterInfo, SendKeyArgs,
+    SetActionArgs, SetLinkArgs, ShutdownCause, StatsFilter, StatsResult, StatsSchema, TraceEventGetStateArgs,
+    TraceEventInfo, TraceEventState, WatchdogSetActionArgs, WorkerCommands,
 };
 use crate::qapi::visit::{Any, encoded};
 
@@ -63,6 +64,14 @@ impl WorkerCommands for Core {
 
     async fn inject_nmi(&self, (): &()) -> Result<(), Error> {
         self.guest()?.inject_nmi()
+    }
+
+    async fn send_key(&self, (): &(), args: SendKeyArgs) -> Result<(), Error> {
+        input::send_key(self, &args)
+    }
+
+    async fn input_send_event(&self, (): &(), args: InputSendEventArgs) -> Result<(), Error> {
+        input::send_event(self, &args)
     }
 
     async fn set_action(&self, (): &(), args: SetActionArgs) -> Result<(), Error> {

@@ -163,6 +163,7 @@ fn lpc_bridge(machine: &Description<'_>) -> Vec<u8> {
     children.extend(simple_device("RTC_", "PNP0B00", &[(0x70, 8)], &[8]));
     if machine.keyboard {
         children.extend(simple_device("KBD_", "PNP0303", &[(0x60, 1), (0x64, 1)], &[1]));
+        children.extend(simple_device("MOU_", "PNP0F13", &[], &[12]));
     }
     let (mut number, mut panic_port) = (0_u8, None);
     for shown in machine.devices {

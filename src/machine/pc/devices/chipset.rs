@@ -36,6 +36,8 @@ const DEFAULT_BOOT_ORDER: &str = "cad";
 const TIMER_IRQ: u8 = 0;
 /// Interrupt of the keyboard.
 const KEYBOARD_IRQ: u8 = 1;
+/// Interrupt of the mouse.
+const MOUSE_IRQ: u8 = 12;
 /// Interrupt of the real-time clock.
 const RTC_IRQ: u8 = 8;
 
@@ -122,10 +124,13 @@ impl<'a> Assembly<'a> {
         Ok((assembly, chipset))
     }
 
-    /// The keyboard controller.
+    /// The keyboard controller, with keyboard and mouse.
     fn add_keyboard(&mut self) -> Result<SharedDevice, Error> {
-        let line = self.wiring.line(KEYBOARD_IRQ)?;
-        let keyboard = self.keep(I8042::new(line, self.with.board.notifier(), self.with.direct_boot)) as SharedDevice;
+        let lines = i8042::Lines {
+            keyboard: self.wiring.line(KEYBOARD_IRQ)?,
+            mouse: self.wiring.line(MOUSE_IRQ)?,
+        };
+        let keyboard = self.keep(I8042::new(lines, self.with.board.notifier(), self.with.direct_boot)) as SharedDevice;
         self.map_ports(i8042::DATA_PORT, &ports("i8042-data", 1, Access::BYTES, &keyboard, 0))?;
         let command = ports("i8042-cmd", 1, Access::BYTES, &keyboard, i8042::COMMAND_OFFSET);
         self.map_ports(i8042::DATA_PORT + i8042::COMMAND_OFFSET, &command)?;
