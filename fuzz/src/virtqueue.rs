@@ -52,7 +52,7 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         let mut finished = Vec::new();
         for element in &elements {
-            let Ok(written) = element.write(&ram, &[0x5a; 64]) else {
+            let Ok(written) = element.write(&ram, 0, &[0x5a; 64]) else {
                 break;
             };
             assert!(u64::from(written) <= element.writable_len());

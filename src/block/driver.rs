@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{BlockError, IoBuffer, Node};
+use super::{BlockError, IoBuffer, Node, Use};
 
 /// A request that is under way. Who drops it learns no result; it may still come to pass.
 pub type BlockFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BlockError>> + Send + 'a>>;
@@ -94,6 +94,17 @@ impl Extent {
     }
 }
 
+/// Discards that a driver has counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Discards {
+    /// Those that were done.
+    pub done: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Bytes of those that were done.
+    pub bytes: u64,
+}
+
 /// The inner part of a node: a format over other nodes, or a protocol over something of the host.
 ///
 /// Any number of requests may be under way at once, on any threads. The caller sees to it that offsets and lengths do not
@@ -130,6 +141,27 @@ pub trait BlockDriver: Send + Sync {
     /// The nodes it is made of, by their roles: `file`, `backing`, `data-file`.
     fn children(&self) -> Vec<(&'static str, Arc<Node>)> {
         Vec::new()
+    }
+    /// The name that images of it have by themselves, such as a path; none if only a description does.
+    fn filename(&self) -> Option<String> {
+        None
+    }
+    /// How it uses its child of this role when it is used like `own` itself.
+    fn use_of_child(&self, role: &str, own: Use) -> Use {
+        let _ = role;
+        own
+    }
+    /// It is used like `to` from now on. After an error nothing has changed.
+    ///
+    /// # Errors
+    /// Somebody else uses what it is made of in a way that does not go together with that.
+    fn set_use(&self, to: Use) -> Result<(), BlockError> {
+        let _ = to;
+        Ok(())
+    }
+    /// Discards so far.
+    fn discards(&self) -> Option<Discards> {
+        None
     }
     /// Brings to the disk what it still holds, for the last time: no request follows, none is under way.
     fn close(&self) -> BlockFuture<'_, ()> {

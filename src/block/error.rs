@@ -2,6 +2,8 @@
 
 use nix::errno::Errno;
 
+use crate::qapi::QmpError;
+
 /// Why a request, or the opening of an image, failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BlockError {
@@ -56,6 +58,8 @@ impl BlockError {
         self.errno() == Errno::ENOSPC
     }
 }
+
+impl QmpError for BlockError {}
 
 impl From<Errno> for BlockError {
     fn from(errno: Errno) -> Self {

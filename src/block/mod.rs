@@ -13,24 +13,34 @@
 //!
 //! Requests are futures. They run on whichever `io::` loop asks; what would keep that loop waiting goes to the [`Pool`].
 
+mod backend;
 mod buffer;
 mod driver;
 mod error;
 mod file;
+mod graph;
 #[cfg(test)]
 pub(crate) mod memory;
 mod node;
+mod null;
+mod permissions;
 mod pool;
 pub mod qcow2;
+mod raw;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use backend::{Backend, ErrorPolicy, Failure, IoStatus, Operation, Outcome, Policy, Stats};
 pub use buffer::IoBuffer;
-pub use driver::{BlockDriver, BlockFuture, Extent, Limits, WriteFlags, ZeroFlags};
+pub use driver::{BlockDriver, BlockFuture, Discards, Extent, Limits, WriteFlags, ZeroFlags};
 pub use error::BlockError;
 pub use file::{FileConfig, FileDriver};
+pub use graph::{AttachError, Attachment, Graph, OpenMode, Opener};
 pub use node::{DetectZeroes, Node, NodeConfig};
+pub use null::NullDriver;
+pub use permissions::{Permissions, Use};
 pub use pool::Pool;
+pub use raw::RawDriver;
 
 #[cfg(test)]
 mod tests;

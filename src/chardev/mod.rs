@@ -11,6 +11,7 @@ mod error;
 mod fdset;
 mod guest;
 mod host_file;
+mod image;
 pub mod line;
 mod log;
 mod mux;
@@ -36,6 +37,7 @@ pub use address::SocketFile;
 pub use error::{ChardevError, FdError, OpenError, OptionError};
 pub use fdset::{AddedFd, FdSetInfo, FdTable};
 pub use guest::{ChardevEvent, ChardevEventKind};
+pub use image::ImageMode;
 pub use options::{
     BackendOptions, ChardevOptions, FdAddress, InetAddress, LogOptions, SocketAddress, SocketOptions, UnixAddress,
 };

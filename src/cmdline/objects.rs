@@ -8,8 +8,10 @@ use super::config::HelpRequest;
 use super::error::Error;
 use super::opts::Opts;
 use super::table::GLOBAL;
-use crate::machine::config::Global;
+use crate::machine::config::{Blockdev, Global};
+use crate::qapi::qmp::BlockdevOptions;
 use crate::qapi::text;
+use crate::qapi::visit::{Policy, decode_arguments, decode_keyval};
 use crate::qom;
 use crate::qom::objects::Form;
 
@@ -78,6 +80,20 @@ fn help_on_type(
         Err(_) if wants_help => Ok(Some(all)),
         Err(error) => Err(error),
     }
+}
+
+/// `-blockdev`.
+pub(super) fn apply_blockdev(builder: &mut Builder, map: Map<String, Value>) -> Result<(), Error> {
+    let options: Result<BlockdevOptions, _> = match is_json(builder) {
+        true => decode_arguments(map, Policy::ACCEPT_ALL),
+        false => decode_keyval(map),
+    };
+    let blockdev = Blockdev {
+        location: builder.location.clone(),
+        options: options.map_err(|error| Error::new(error.desc))?,
+    };
+    builder.config.machine.blockdevs.push(blockdev);
+    Ok(())
 }
 
 /// `-global driver.property=value`, or the three as parameters.

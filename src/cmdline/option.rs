@@ -83,6 +83,8 @@ impl ParameterKind {
 pub enum Section {
     /// Machine, processors, memory, names.
     Standard,
+    /// Disks.
+    Block,
     /// What the guest shows.
     Display,
     /// Only for x86 guests.
@@ -99,8 +101,9 @@ pub enum Section {
 
 impl Section {
     /// All of them, in the order of the help text.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Standard,
+        Self::Block,
         Self::Display,
         Self::X86,
         Self::Character,
@@ -114,6 +117,7 @@ impl Section {
     pub const fn heading(self) -> &'static str {
         match self {
             Self::Standard => "Standard options",
+            Self::Block => "Block device options",
             Self::Display => "Display options",
             Self::X86 => "x86 guests only",
             Self::Character => "Character device options",

@@ -171,7 +171,7 @@ fn options_that_do_not_exist() {
     assert_eq!(message(&["disk.img"]), "disk.img: disk images are not supported");
     assert_eq!(
         message(&["-drive", "file=x"]),
-        "-drive file=x: block devices are not supported"
+        "-drive file=x: not supported: disks are made with -blockdev and -device"
     );
     let error = parse_on(Target::S390x, &["-no-hpet"]).unwrap_err();
     assert_eq!(error.to_string(), "-no-hpet: Option not supported for this target");

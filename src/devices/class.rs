@@ -12,6 +12,7 @@ use super::pci::{PciPlace, SharedFunction};
 use super::virtio::console::PortBus;
 use super::virtio::rng::EntropySource;
 use super::{Clock, Notifier, SharedDevice};
+use crate::block::Graph;
 use crate::io::Handle;
 use crate::irq::{IrqLine, MsiSource, NoSuchLine};
 use crate::mem::{AddressSpace, MapError, Region};
@@ -136,6 +137,10 @@ pub trait Site {
     fn id(&self) -> Option<&str>;
     /// The device's path in the tree of objects.
     fn path(&self) -> &str;
+    /// The nodes that disks are made of.
+    fn graph(&self) -> &Graph;
+    /// How many vCPUs the machine has.
+    fn cpus(&self) -> u32;
     /// The loop that devices work on which have no thread of their own.
     fn event_loop(&self) -> Handle;
     /// How many devices of this type there are already.

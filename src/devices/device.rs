@@ -43,6 +43,8 @@ pub enum Notice {
     SlotReleased,
     /// Something happened in the networks of its cards.
     NetworkNews,
+    /// Requests to a disk failed; the graph of nodes knows which.
+    DiskError,
     /// The guest set its clock; the new offset from the configured base in seconds.
     RtcChange(i64),
     /// The guest opened or closed a port.
@@ -132,6 +134,15 @@ pub enum AcpiDevice {
     PanicPort(u16),
 }
 
+/// What firmware calls a device that it can start from, in the words of Open Firmware.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootName {
+    /// The PCI function.
+    pub function: &'static str,
+    /// What it starts from, with its address behind the function: `disk@0,0`.
+    pub unit: &'static str,
+}
+
 /// A device of the machine.
 pub trait Device: Send {
     /// The QOM type name.
@@ -193,6 +204,10 @@ pub trait Device: Send {
     }
     /// The view of people, if they use the device.
     fn as_input(&mut self) -> Option<&mut dyn InputDevice> {
+        None
+    }
+    /// What firmware calls it, if it can start from it.
+    fn boot_name(&self) -> Option<BootName> {
         None
     }
     /// The port view, if the device has ports.

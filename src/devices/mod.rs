@@ -16,6 +16,7 @@ pub mod fw_cfg;
 pub mod i8042;
 pub mod input;
 pub mod ioapic;
+pub(crate) mod pace;
 pub mod pci;
 pub mod pic;
 pub mod pit;
@@ -32,7 +33,7 @@ pub mod virtio;
 pub use crate::io::Clock;
 pub use crate::irq::IrqLine;
 use class::DeviceClass;
-pub use device::{AcpiDevice, Device, MmioDevice, Notice, Notifier, PioDevice, PortNews, ResetKind};
+pub use device::{AcpiDevice, BootName, Device, MmioDevice, Notice, Notifier, PioDevice, PortNews, ResetKind};
 pub use shared::{SharedDevice, ports, registers};
 
 use crate::qom::{PropertyInfo, TypeInfo};
@@ -85,6 +86,9 @@ static X86_64: &[&DeviceClass] = &[
     &virtio::net::CLASSES[0],
     &virtio::net::CLASSES[1],
     &virtio::net::CLASSES[2],
+    &virtio::blk::CLASSES[0],
+    &virtio::blk::CLASSES[1],
+    &virtio::blk::CLASSES[2],
     &DeviceClass::built_in(&fw_cfg::FW_CFG),
     &DeviceClass::built_in(&pit::KVM_PIT),
     &DeviceClass::built_in(&pit::ISA_PIT),

@@ -6,9 +6,11 @@
 //!
 //! tokio's runtime would do but for one thing: its timers count whole milliseconds, and a guest's clocks tick faster.
 
+mod block_on;
 mod blocking;
 mod clock;
 mod event_loop;
+mod group;
 mod readable;
 mod task;
 #[cfg(test)]
@@ -16,9 +18,11 @@ mod tests;
 mod timer;
 mod watch;
 
+pub(crate) use block_on::block_on;
 pub(crate) use blocking::run_blocking;
 pub use clock::{Clock, GuestClock};
 pub use event_loop::{EventLoop, Handle};
+pub use group::Group;
 pub use readable::{Counter, Readable};
 pub use task::Task;
 pub use timer::{Time, Timer};

@@ -173,6 +173,17 @@ messages! {
         ListenMigration(String),
         /// The descriptor that `getfd` gave this name, or that was handed down under this number. It is the worker's then.
         TakeDescriptor(String),
+        /// A disk image.
+        OpenImage {
+            /// Its path; `/dev/fdset/N` stands for a descriptor of that set.
+            path: String,
+            /// It is written to.
+            write: bool,
+            /// If it cannot be written to, it is only read.
+            or_read: bool,
+            /// The host's cache is passed by.
+            direct: bool,
+        },
     }
 }
 
@@ -348,6 +359,15 @@ pub(super) mod tests {
             FromWorker::Ask {
                 id: 4,
                 request: MonitorRequest::ListenMigration("{}".into()),
+            },
+            FromWorker::Ask {
+                id: 5,
+                request: MonitorRequest::OpenImage {
+                    path: "/dev/fdset/1".into(),
+                    write: true,
+                    or_read: false,
+                    direct: true,
+                },
             },
             FromWorker::Answer {
                 id: 2,

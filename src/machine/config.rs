@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::accel::hostfile;
 use crate::net::NetdevConfig;
 use crate::qapi::Error;
+use crate::qapi::qmp::BlockdevOptions;
 use crate::qom::GlobalValue;
 use crate::qom::objects::is_memory_backend;
 use crate::target::Target;
@@ -40,6 +41,8 @@ pub struct MachineConfig {
     pub numa: Vec<Entry>,
     /// `-object` in the order given; every entry has `qom-type` and `id`.
     pub objects: Vec<Map<String, Value>>,
+    /// `-blockdev` in the order given.
+    pub blockdevs: Vec<Blockdev>,
     /// `-device` in the order given; every entry has `driver`.
     pub devices: Vec<Map<String, Value>>,
     /// `-netdev` in the order given.
@@ -112,6 +115,15 @@ pub struct NetdevOption {
     pub location: String,
     /// What it says.
     pub config: NetdevConfig,
+}
+
+/// A node that the command line asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blockdev {
+    /// The option as it was given: what messages about it begin with.
+    pub location: String,
+    /// The node.
+    pub options: BlockdevOptions,
 }
 
 /// One use of an option that may be given several times.

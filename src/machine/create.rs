@@ -5,6 +5,7 @@ use super::config::MachineConfig;
 use super::entropy::EntropySources;
 use super::guest::Guest;
 use crate::accel::choice;
+use crate::block::Graph;
 use crate::devices::Notifier;
 use crate::net::Networks;
 use crate::qapi::{Error, QmpError};
@@ -23,9 +24,19 @@ pub(super) enum CreateError {
 
 impl QmpError for CreateError {}
 
-/// Makes the guest that `config` describes; with `only_migratable`, only if it could move to another host. `chardevs`
-/// holds the guest's side of the character devices, `entropy` its sources of random bytes,
-/// `networks` the back ends of its network cards.
+/// What the guest's devices have of the world outside of it.
+pub struct BackEnds<'a> {
+    /// The guest's side of the character devices.
+    pub chardevs: Chardevs,
+    /// Sources of random bytes.
+    pub entropy: &'a EntropySources,
+    /// The back ends of network cards.
+    pub networks: &'a Networks,
+    /// The nodes that disks are made of.
+    pub graph: &'a Graph,
+}
+
+/// Makes the guest that `config` describes; with `only_migratable`, only if it could move to another host.
 ///
 /// # Errors
 /// Names the option, object, file or host resource that does not work.
@@ -33,9 +44,7 @@ pub fn create(
     target: Target,
     config: &MachineConfig,
     only_migratable: bool,
-    chardevs: Chardevs,
-    entropy: &EntropySources,
-    networks: &Networks,
+    back_ends: BackEnds<'_>,
     notifier: &Notifier,
 ) -> Result<Box<dyn Guest>, Error> {
     check_accelerators(target, config)?;
@@ -43,16 +52,17 @@ pub fn create(
         #[cfg(target_arch = "x86_64")]
         Target::X86_64 => {
             let resources = super::pc::Resources {
-                chardevs,
-                entropy: entropy.clone(),
-                networks: networks.clone(),
+                chardevs: back_ends.chardevs,
+                entropy: back_ends.entropy.clone(),
+                networks: back_ends.networks.clone(),
+                graph: back_ends.graph.clone(),
                 ..super::pc::Resources::default()
             };
             Ok(Box::new(super::pc::Vm::new(config, resources, notifier)?))
         }
         #[cfg(not(target_arch = "x86_64"))]
         Target::X86_64 => {
-            let _ = (chardevs, entropy, networks, notifier);
+            let _ = (back_ends, notifier);
             Err(CreateError::NoAccelerator(vec!["invalid accelerator kvm".to_owned()]).into())
         }
         Target::S390x => Ok(Box::new(super::s390_ccw::S390Ccw::new(config, only_migratable)?)),

@@ -27,7 +27,7 @@ pub mod streams;
 pub mod topology;
 pub mod types;
 
-pub use create::create;
+pub use create::{BackEnds, create};
 #[cfg(target_arch = "x86_64")]
 pub use pc::{Resources, Vm};
 pub use registry::{check_properties, pluggable, refuse_devices, registry, without_bus};

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use crate::chardev::{
-    ChardevError, ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd, passage,
+    ChardevError, ChardevEvent, ChardevEventKind, ChardevOptions, ChardevRegistry, FrontEnd, ImageMode, passage,
 };
 use crate::cmdline::{Config, MonitorConfig, MonitorMode};
 use crate::ipc::message::{FromWorker, LogChange, MonitorRequest, ToWorker, WorkerRequest};
@@ -292,6 +292,15 @@ impl Guest {
             }
             MonitorRequest::TakeDescriptor(name) => {
                 link.answer(id, self.chardevs.fds().resolve(&name).map_err(Into::into))
+            }
+            MonitorRequest::OpenImage {
+                path,
+                write,
+                or_read,
+                direct,
+            } => {
+                let mode = ImageMode { write, or_read, direct };
+                link.answer(id, self.chardevs.fds().open_image(&path, mode).await);
             }
         }
     }

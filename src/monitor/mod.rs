@@ -7,6 +7,7 @@ pub mod events;
 pub mod guest;
 pub mod hmp;
 mod human;
+mod images;
 pub mod link;
 pub mod probe;
 pub mod pump;

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use crate::block::Graph;
 use crate::chardev::{ChardevEvent, ChardevRegistry, FdTable, FrontEnd};
 use crate::cmdline::{Config, MonitorConfig};
 use crate::host::daemon::{DaemonStatus, detach_standard_streams};
@@ -23,11 +24,12 @@ use crate::machine::entropy::EntropySources;
 use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, WorkerCall};
 use crate::report;
-use crate::worker::core::Core;
+use crate::worker::core::{Core, Outside};
 use crate::worker::sandbox;
 
 use super::cpu::Hosts;
 use super::guest::{Guest, News, Worker, open_chardevs, wait_for_clients};
+use super::images::OwnFiles;
 use super::link::WorkerLink;
 
 /// How long the clients may take to read the last events.
@@ -189,7 +191,7 @@ pub fn run_without_guest(config: Config, inherited: Inherited, daemon: Option<Da
         if let Err(error) = open_chardevs(&config, &chardevs).await {
             return fail(&error.desc);
         }
-        let (guest, mut messages) = match without_guest(config, chardevs, hosts) {
+        let (guest, mut messages) = match without_guest(config, chardevs, hosts).await {
             Ok(made) => made,
             Err(error) => return fail(&error.desc),
         };
@@ -245,7 +247,7 @@ impl Watch for OwnSignals {
 }
 
 /// A guest object with nothing behind it; the worker's commands run in this process.
-fn without_guest(
+async fn without_guest(
     config: Config,
     chardevs: ChardevRegistry,
     hosts: Result<Hosts, Error>,
@@ -275,9 +277,17 @@ fn without_guest(
         None,
         machine::registry(config.target, with_host_cpu),
         machine,
-        EntropySources::default(),
-        outbox,
+        Outside {
+            entropy: EntropySources::default(),
+            graph: Graph::default(),
+            opener: Box::new(OwnFiles(chardevs.clone())),
+            outbox,
+        },
     )?;
+    for blockdev in &config.machine.blockdevs {
+        let added = core.graph.add(&*core.opener, &blockdev.options).await;
+        added.map_err(|error| Error::generic(format!("{}: {}", blockdev.location, error.desc)))?;
+    }
     let guest = Guest::new(config, chardevs, registry, hosts?, news, Worker::Here(Rc::new(core)));
     Ok((Rc::new(guest), messages))
 }

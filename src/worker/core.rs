@@ -7,6 +7,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
+use crate::block::{Graph, Opener, Outcome};
 use crate::cmdline::Config;
 use crate::devices::Notice;
 use crate::ipc::message::{FromWorker, MonitorRequest};
@@ -38,6 +39,18 @@ pub type Outbox = Box<dyn Fn(FromWorker)>;
 /// How the monitor is asked. Only a worker can.
 pub type Asker = Box<dyn Fn(MonitorRequest) -> oneshot::Receiver<Answer>>;
 
+/// What a guest has of the world outside of it.
+pub struct Outside {
+    /// Sources of random bytes.
+    pub entropy: EntropySources,
+    /// The nodes that disks are made of.
+    pub graph: Graph,
+    /// Who opens images.
+    pub opener: Box<dyn Opener>,
+    /// Where messages to the monitor go.
+    pub outbox: Outbox,
+}
+
 /// A guest, or a machine without one.
 pub struct Core {
     /// The architecture that is emulated.
@@ -52,6 +65,10 @@ pub struct Core {
     pub tree: RefCell<Tree>,
     /// The objects that users created.
     pub objects: RefCell<Objects>,
+    /// The nodes that disks are made of.
+    pub graph: Graph,
+    /// Who opens images for them.
+    pub opener: Box<dyn Opener>,
     /// QOM type name of the vCPUs.
     pub cpu_type: String,
     /// What a watchdog does.
@@ -77,10 +94,11 @@ impl Core {
         guest: Option<Box<dyn Guest>>,
         registry: Registry,
         machine: &MachineType,
-        entropy: EntropySources,
-        outbox: Outbox,
+        outside: Outside,
     ) -> Result<Self, Error> {
         let core = Self {
+            graph: outside.graph,
+            opener: outside.opener,
             target: config.target,
             tree: RefCell::new(super::tree::build(
                 &registry,
@@ -88,7 +106,7 @@ impl Core {
                 &config.machine,
                 guest.as_deref(),
             )?),
-            objects: RefCell::new(Objects::new(entropy)),
+            objects: RefCell::new(Objects::new(outside.entropy)),
             cpu_type: guest.as_deref().map(Guest::cpu_type).unwrap_or_default(),
             machine: RefCell::new(Machine::new(
                 Actions {
@@ -105,7 +123,7 @@ impl Core {
             config,
             guest,
             networks: OnceCell::new(),
-            outbox,
+            outbox: outside.outbox,
             exit: Cell::new(None),
         };
         for object in &core.config.machine.objects {
@@ -372,6 +390,7 @@ impl Core {
                 let events = news.into_iter().flatten().map(super::networks::event);
                 events.for_each(|event| self.emit(event));
             }
+            Notice::DiskError => self.disks_failed(),
             Notice::RtcChange(offset) => {
                 let qom_path = self.path_of("mc146818rtc").unwrap_or_default();
                 self.emit(Event::RtcChange(RtcChangeEvent { offset, qom_path }));
@@ -383,6 +402,19 @@ impl Core {
                     open,
                 }));
             }
+        }
+    }
+
+    /// Tells the clients of requests to disks that failed, and stops the guest where one is to be made again later.
+    fn disks_failed(&self) {
+        let failures = self.graph.take_failures();
+        let stops = failures.iter().any(|failure| failure.outcome == Outcome::Stop);
+        for failure in failures {
+            self.emit(Event::BlockIoError(failure.into()));
+        }
+        // Whoever let the guest go on meanwhile had the requests made again.
+        if stops && self.graph.is_stopped() {
+            self.force(Machine::io_error);
         }
     }
 

@@ -2,8 +2,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::Future;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,6 +16,7 @@ use rustix::io::Errno;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
+use crate::io::{EventLoop, Handle};
 use crate::ipc::channel::{Channel, ChannelError};
 use crate::ipc::field::Malformed;
 use crate::ipc::frame::FrameError;
@@ -28,6 +34,15 @@ pub fn chardev_request(user: User<'_>) -> MonitorRequest {
     match user.is_port() {
         true => MonitorRequest::OpenPort(id),
         false => MonitorRequest::OpenChardev(id),
+    }
+}
+
+/// Makes the main thread's loop turn.
+struct Turn(Handle);
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {
+        self.0.wake();
     }
 }
 
@@ -158,6 +173,59 @@ impl Link {
     /// The monitor is gone.
     pub fn fill(&self) -> Result<(), ChannelError> {
         self.channel.fill()
+    }
+
+    /// Waits for a future that asks the monitor, where there is no main loop yet. Returns what came of it, with whatever else the
+    /// monitor said meanwhile; none if the worker was told to end before, or if the monitor gives up, which has said why.
+    ///
+    /// # Errors
+    /// The monitor is gone or cannot be understood.
+    pub fn wait_on<T>(
+        &self,
+        future: impl Future<Output = T>,
+        main: &EventLoop,
+        told_to_end: &AtomicBool,
+    ) -> Result<Option<(T, Vec<ToWorker>)>, ChannelError> {
+        let mut future = pin!(future);
+        let waker = Waker::from(Arc::new(Turn(main.handle().clone())));
+        let mut others = Vec::new();
+        loop {
+            if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                return Ok(Some((value, others)));
+            }
+            if told_to_end.load(Ordering::Acquire) {
+                return Ok(None);
+            }
+            let mut was_answered = false;
+            while let Some(message) = self.buffered()? {
+                match message {
+                    ToWorker::Answer { id, result } => {
+                        self.answered(id, result);
+                        was_answered = true;
+                    }
+                    ToWorker::Abort => return Ok(None),
+                    other => others.push(other),
+                }
+            }
+            if was_answered {
+                continue;
+            }
+            self.check()?;
+            let handle = main.handle();
+            let mut fds = [
+                PollFd::new(&self.channel, self.interest()),
+                PollFd::new(handle, PollFlags::IN),
+            ];
+            match poll(&mut fds, self.patience().as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(ChannelError::Io(errno.into())),
+            }
+            if fds[1].revents().contains(PollFlags::IN) {
+                main.turn(Some(Duration::ZERO)).map_err(ChannelError::Io)?;
+            }
+            self.flush();
+            self.fill()?;
+        }
     }
 
     /// A message that was read already.

@@ -11,6 +11,7 @@ pub mod mainloop;
 pub mod migration;
 mod networks;
 mod objects;
+mod opener;
 mod run;
 pub mod runstate;
 pub mod sandbox;

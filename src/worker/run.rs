@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use crate::block::Graph;
 use crate::cmdline::{Config, Incoming};
 use crate::devices::{Notice, Notifier};
 use crate::host::daemon::DaemonStatus;
 use crate::host::guard::{self, Asked, Then, Watch, sender};
 use crate::host::pidfile::PidFile;
 use crate::host::process::Process;
-use crate::io::{EventLoop, Handle};
+use crate::io::{EventLoop, Handle, block_on};
 use crate::ipc::channel::ChannelError;
 use crate::ipc::message::{FromWorker, MonitorRequest, ToWorker, WorkerRequest};
 use crate::machine;
@@ -25,13 +26,14 @@ use crate::qapi::Error;
 use crate::qapi::qmp::{ShutdownCause, dispatch_worker};
 use crate::report;
 
-use super::core::{Asker, Core, blockers};
+use super::core::{Asker, Core, Outside, blockers};
 use super::executor::Executor;
 use super::gdb::{self, Debugger};
 use super::inspect;
 use super::link::{Link, chardev_request};
 use super::mainloop::{Broken, Handler, Sources};
 use super::migration::Surroundings;
+use super::opener::AskMonitor;
 use super::sandbox;
 
 /// How long the monitor may take to pass on the last events: a little longer than it gives its clients.
@@ -175,13 +177,29 @@ impl Worker {
         let entropy = EntropySources::default();
         let opened = entropy.open_all(&registry, &config.machine.objects);
         opened.map_err(|error| error.to_string())?;
+        let graph = Graph::default();
+        let opener = AskMonitor(Rc::clone(&link));
+        for blockdev in &config.machine.blockdevs {
+            let added = graph.add(&opener, &blockdev.options);
+            let pumped = link
+                .wait_on(added, &main, &told_to_end)
+                .map_err(|error| no_monitor(&error))?;
+            // Only a signal comes between; it was told of. A monitor that gives up has said why.
+            let (added, others) = pumped.ok_or_else(String::new)?;
+            unheard.extend(others);
+            added.map_err(|error| format!("{}: {}", blockdev.location, error.desc))?;
+        }
+        let back_ends = machine::BackEnds {
+            chardevs,
+            entropy: &entropy,
+            networks: &networks,
+            graph: &graph,
+        };
         let guest = machine::create(
             config.target,
             &config.machine,
             config.only_migratable,
-            chardevs,
-            &entropy,
-            &networks,
+            back_ends,
             &notifier,
         )
         .map_err(|error| error.desc)?;
@@ -193,7 +211,13 @@ impl Worker {
         }
         let outbox = Rc::clone(&link);
         let outbox = Box::new(move |message: FromWorker| outbox.send(message));
-        let core = Core::new(config, Some(guest), registry, machine, entropy, outbox).map_err(|error| error.desc)?;
+        let outside = Outside {
+            entropy,
+            graph,
+            opener: Box::new(opener),
+            outbox,
+        };
+        let core = Core::new(config, Some(guest), registry, machine, outside).map_err(|error| error.desc)?;
         let asked = Rc::clone(&link);
         let asker: Asker = Box::new(move |request| asked.ask(request));
         // The core is made once.
@@ -347,6 +371,7 @@ impl Worker {
         }
         drop(take(&self.pidfile));
         self.core.objects.borrow_mut().end();
+        block_on(self.core.graph.close_all());
         self.link.send(FromWorker::Ending(status));
     }
 }

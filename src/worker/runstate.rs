@@ -317,6 +317,12 @@ impl Machine {
         self.halt(RunState::Watchdog, Vec::new())
     }
 
+    /// A request to a disk failed that is to be made again when the guest goes on.
+    #[must_use]
+    pub fn io_error(&self) -> Change {
+        self.halt(RunState::IoError, Vec::new())
+    }
+
     /// A vCPU stopped for a debugger.
     #[must_use]
     pub fn debug(&self) -> Change {

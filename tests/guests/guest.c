@@ -14,6 +14,8 @@
  *   v       serve the ports of virtio-serial, until something is typed: answers like a guest agent, else echoes lines
  *   x ...   do something with a network card: see net.c
  *   h N     print the next N bytes that the keyboard controller has
+ *   q OP [N [M [DISK]]]   ask a virtio disk of bus 0: read sector N, write M into sector N, flush, identify, capacity, discard or
+ *           zero M sectors from N on (OP is r, w, f, i, c, d, z); print the status, and what was read
  *   a       from now on, take interrupts through the I/O APIC: those of COM1 and ACPI level-triggered
  *
  * A command line that begins with "run " has the rest carried out first. The ACPI power button powers it off. Only plain i486 instructions are used beside CPUID and
@@ -537,6 +539,90 @@ static void serve_ports(void)
     print("NO MORE PORTS\n");
 }
 
+/* ---- virtio disks through their legacy interface ----------------------------------------------- */
+
+enum { VIRTIO_DISK = 0x10011af4, DISK_RING_SIZE = 16384, DISK_CONFIG = 20, DISK_FEATURES = 1 << 9 | 1 << 13 | 1 << 14, SECTOR = 512, ID_SIZE = 20 };
+
+static u8 disk_ring[DISK_RING_SIZE] __attribute__((aligned(4096)));
+static struct queue requests;
+static u16 disk;
+
+static u32 next_number(const char **text)
+{
+    while (**text == ' ') (*text)++;
+    u32 value = number(*text);
+    while (**text >= '0' && **text <= '9') (*text)++;
+    return value;
+}
+
+/* The disk of this index, with one queue that nothing has happened in. */
+static int find_disk(u32 index)
+{
+    for (u32 function = 0; function < 256; function++) {
+        if (pci_read(function, 0) != VIRTIO_DISK || index--) continue;
+        disk = (u16)(0xd400 + 0x100 * (function >> 3 & 7));
+        pci_read(function, 0x10), outl(PCI + 4, disk);
+        pci_read(function, 4), outw(PCI + 4, 7);
+        outb((u16)(disk + STATUS), 0), outb((u16)(disk + STATUS), 3);
+        outl((u16)(disk + FEATURES), DISK_FEATURES);
+        for (u32 i = 0; i < DISK_RING_SIZE; i++) disk_ring[i] = 0;
+        outw((u16)(disk + QUEUE_SELECT), 0);
+        u32 size = inw((u16)(disk + QUEUE_SIZE)), used = (size * 18 + 6 + 4095) & ~4095u;
+        requests = (struct queue){ (void *)disk_ring, (void *)(disk_ring + size * 16), (void *)(disk_ring + used), (u16)size, 0, 0 };
+        outl((u16)(disk + QUEUE_PFN), (u32)disk_ring >> 12);
+        outb((u16)(disk + STATUS), 7);
+        return 1;
+    }
+    return 0;
+}
+
+static u32 ask_disk(u32 type, u32 sector, void *data, u32 length, int reads)
+{
+    struct { u32 type, reserved; u64 sector; } header = { type, 0, sector };
+    volatile u8 status = 0xff;
+    u16 last = (u16)(length ? 2 : 1);
+    requests.table[0] = (struct descriptor){ (u32)&header, sizeof header, 1, 1 };
+    requests.table[1] = (struct descriptor){ (u32)data, length, (u16)(1 | (reads ? 2 : 0)), 2 };
+    requests.table[last] = (struct descriptor){ (u32)&status, 1, 2, 0 };
+    requests.available[2 + requests.offered++ % requests.size] = 0;
+    __asm__ volatile("" : : : "memory");
+    requests.available[1] = requests.offered;
+    outw((u16)(disk + QUEUE_NOTIFY), 0);
+    while (requests.used[1] == requests.seen) { }
+    requests.seen++;
+    __asm__ volatile("" : : : "memory");
+    return status;
+}
+
+static void use_disk(const char *text)
+{
+    static u8 data[SECTOR + 1];
+    struct { u64 sector; u32 count, flags; } range;
+    while (*text == ' ') text++;
+    char operation = *text++;
+    u32 sector = next_number(&text), value = next_number(&text), status = 0xff;
+    if (!find_disk(next_number(&text))) {
+        print("NO DISK\n");
+        return;
+    }
+    range.sector = sector, range.count = value, range.flags = 0;
+    for (u32 i = 0; i < SECTOR; i++) data[i] = (u8)value;
+    print("DISK ");
+    switch (operation) {
+    case 'r': status = ask_disk(0, sector, data, SECTOR, 1); break;
+    case 'w': status = ask_disk(1, sector, data, SECTOR, 0); break;
+    case 'f': status = ask_disk(4, 0, 0, 0, 0); break;
+    case 'i': status = ask_disk(8, 0, data, ID_SIZE, 1); break;
+    case 'd': status = ask_disk(11, 0, &range, sizeof range, 0); break;
+    case 'z': status = ask_disk(13, 0, &range, sizeof range, 0); break;
+    case 'c': status = 0, decimal(inl((u16)(disk + DISK_CONFIG))), put(' '); break;
+    }
+    print("status "), decimal(status);
+    if (operation == 'r') print(" bytes "), hex(data[0], 2), hex(data[SECTOR / 2], 2), hex(data[SECTOR - 1], 2);
+    if (operation == 'i') data[ID_SIZE] = 0, print(" id "), print((const char *)data);
+    print("\n");
+}
+
 static void run(const char *line)
 {
     switch (line[0]) {
@@ -546,6 +632,7 @@ static void run(const char *line)
     case 'l': list_pci(); break;
     case 'a': apic_on(); break;
     case 'v': serve_ports(); break;
+    case 'q': use_disk(line + 1); break;
     case 'c': print_clock(); break;
     case 'w': count_ticks(); break;
     case 'n': print("NMIS "), decimal(nmis), print("\n"); break;

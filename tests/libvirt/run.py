@@ -27,9 +27,9 @@ def main():
     except checks.Skip as reason:
         print(f"skip libvirt: {reason}\n1 skipped\n0 passed, 0 failed")
         return
-    from libvirt import devices, inspection, lifecycle, migration, models, trouble
+    from libvirt import devices, disks, inspection, lifecycle, migration, models, trouble
 
-    for module in (devices, inspection, lifecycle, migration, models, trouble):
+    for module in (devices, disks, inspection, lifecycle, migration, models, trouble):
         module.HOST = private
     checks.main(on_failure=private.explain)
 

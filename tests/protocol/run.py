@@ -16,6 +16,7 @@ from protocol import (  # noqa: E402, F401
     debugger,
     descriptors,
     devices,
+    disks,
     endings,
     firmware,
     guest,

@@ -1,5 +1,6 @@
 //! Images in files and on block devices of the host.
 
+mod lock;
 #[cfg(test)]
 mod tests;
 
@@ -7,23 +8,35 @@ use std::fs::File;
 use std::num::NonZeroU32;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, fdatasync, ftruncate, lseek64};
 
-use super::{BlockDriver, BlockError, BlockFuture, Extent, IoBuffer, Limits, Pool, WriteFlags, ZeroFlags};
+use super::{
+    BlockDriver, BlockError, BlockFuture, Discards, Extent, IoBuffer, Limits, Pool, Use, WriteFlags, ZeroFlags,
+};
 
-/// Alignment that every disk's direct I/O takes.
-const DIRECT: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
+/// Units that direct I/O may have, the smallest first. Every disk takes the last.
+const UNITS: [NonZeroU32; 4] = [
+    NonZeroU32::new(512).expect("not zero"),
+    NonZeroU32::new(1024).expect("not zero"),
+    NonZeroU32::new(2048).expect("not zero"),
+    MOST,
+];
+const MOST: NonZeroU32 = NonZeroU32::new(4096).expect("not zero");
 
 /// What a user says of a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileConfig {
+    /// Its path, as it was given.
+    pub filename: String,
     /// The page cache is passed by: the file was opened with `O_DIRECT`.
     pub direct: bool,
+    /// Whether others are kept from using it; none for where that is possible.
+    pub locking: Option<bool>,
 }
 
 /// The drivers `file` and `host_device`.
@@ -32,18 +45,23 @@ pub struct FileDriver {
     pool: Arc<Pool>,
     config: FileConfig,
     is_device: bool,
+    /// What requests are multiples of.
+    unit: NonZeroU32,
+    /// What the locks say; none where there are no locks.
+    locked: Option<Mutex<Use>>,
 }
 
 struct Shared {
     file: File,
     length: AtomicU64,
+    discards: Mutex<Discards>,
 }
 
 impl FileDriver {
-    /// The driver over an open file, whose descriptor is of the mode that the node needs.
+    /// The driver over an open file, whose descriptor is of the mode that the node needs. May wait for the disk.
     ///
     /// # Errors
-    /// It is neither a file nor a block device, or its length cannot be told.
+    /// It is neither a file nor a block device, its length cannot be told, or it cannot be locked and shall be.
     pub fn new(file: File, config: FileConfig, pool: &Arc<Pool>) -> Result<Self, BlockError> {
         let metadata = file.metadata()?;
         let is_device = metadata.file_type().is_block_device();
@@ -52,15 +70,32 @@ impl FileDriver {
             false if metadata.is_file() => metadata.len(),
             false => return Err(Errno::EINVAL.into()),
         };
+        let can_lock = config.locking != Some(false) && lock::is_supported(&file);
+        if config.locking == Some(true) && !can_lock {
+            return Err(BlockError::Unsupported("Failed to lock byte 100".to_owned()));
+        }
         Ok(Self {
+            unit: if config.direct {
+                direct_unit(&file)
+            } else {
+                NonZeroU32::MIN
+            },
+            locked: can_lock.then(|| Mutex::new(Use::NONE)),
             shared: Arc::new(Shared {
                 file,
                 length: AtomicU64::new(length),
+                discards: Mutex::default(),
             }),
             pool: Arc::clone(pool),
             config,
             is_device,
         })
+    }
+
+    /// Whether it is a device, and not a file.
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        self.is_device
     }
 
     fn run<T: Send + 'static>(
@@ -92,10 +127,9 @@ impl BlockDriver for FileDriver {
     }
 
     fn limits(&self) -> Limits {
-        let unit = if self.config.direct { DIRECT } else { NonZeroU32::MIN };
         Limits {
-            request_alignment: unit,
-            memory_alignment: unit,
+            request_alignment: self.unit,
+            memory_alignment: self.unit,
             ..Limits::default()
         }
     }
@@ -133,7 +167,13 @@ impl BlockDriver for FileDriver {
     fn discard(&self, offset: u64, bytes: u64) -> BlockFuture<'_, ()> {
         let punched = self.run(move |shared| {
             let how = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-            fallocate(shared.file.as_fd(), how, signed(offset)?, signed(bytes)?)
+            let punched = fallocate(shared.file.as_fd(), how, signed(offset)?, signed(bytes)?);
+            let mut discards = shared.discards.lock().unwrap_or_else(PoisonError::into_inner);
+            match punched {
+                Ok(()) => (discards.done, discards.bytes) = (discards.done + 1, discards.bytes + bytes),
+                Err(_) => discards.failed += 1,
+            }
+            punched
         });
         Box::pin(async {
             match Self::or_unsupported(punched.await) {
@@ -180,10 +220,35 @@ impl BlockDriver for FileDriver {
         })
     }
 
+    fn filename(&self) -> Option<String> {
+        Some(self.config.filename.clone())
+    }
+
+    fn discards(&self) -> Option<Discards> {
+        Some(*self.shared.discards.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_use(&self, to: Use) -> Result<(), BlockError> {
+        let Some(locked) = &self.locked else { return Ok(()) };
+        let mut locked = locked.lock().unwrap_or_else(PoisonError::into_inner);
+        lock::change(&self.shared.file, *locked, to)?;
+        *locked = to;
+        Ok(())
+    }
+
     fn allocated(&self) -> Option<u64> {
         let metadata = self.shared.file.metadata().ok()?;
         Some(metadata.blocks() * 512)
     }
+}
+
+/// The smallest unit in which a file opened for direct I/O can be read.
+fn direct_unit(file: &File) -> NonZeroU32 {
+    let can_read = |unit: &NonZeroU32| {
+        let buffer = IoBuffer::zeroed(unit.get() as usize);
+        buffer.read_from(file, 0).is_ok()
+    };
+    UNITS.into_iter().find(can_read).unwrap_or(MOST)
 }
 
 /// Where data, or a hole, begin at `offset` or later. A file system that cannot tell says that all is data.

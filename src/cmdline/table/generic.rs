@@ -4,8 +4,17 @@ use super::groups;
 use crate::cmdline::objects;
 use crate::cmdline::option::{OptionInfo, Section};
 
-/// `-device`, `-object`, `-global`.
+/// `-blockdev`, `-device`, `-object`, `-global`.
 pub(super) static OPTIONS: &[OptionInfo] = &[
+    OptionInfo::keyval(
+        "blockdev",
+        "[driver=]driver,node-name=name[,option=value][,...] | {json}",
+        Section::Block,
+        "make a node that disks are made of, as blockdev-add does",
+        &groups::BLOCKDEV,
+        objects::apply_blockdev,
+    )
+    .or_json(),
     OptionInfo::properties(
         "device",
         "[driver=]type[,prop=value][,...] | {json}",

@@ -16,6 +16,8 @@ pub(super) const SMBIOS: Group = Group {
     implied: None,
     parameters: &[],
 };
+/// `-blockdev`. Its parameters are those of `blockdev-add`.
+pub(super) const BLOCKDEV: Group = open("blockdev", "driver");
 /// `-audiodev`.
 pub(super) const AUDIODEV: Group = open("audiodev", "driver");
 

@@ -2,7 +2,7 @@
 
 use crate::cmdline::option::OptionInfo;
 
-const NO_DRIVES: &str = "block devices are not supported";
+const NO_DRIVES: &str = "not supported: disks are made with -blockdev and -device";
 const NO_DISPLAY: &str = "displays are not supported";
 const NO_FILESYSTEMS: &str = "shared filesystems are not supported";
 const NO_EMULATION: &str = "this is for emulated processors, which are not supported";
@@ -11,7 +11,6 @@ const NOT_HERE: &str = "Option not supported by this emulator";
 
 /// Names, whether an argument follows, and the reason.
 pub(super) static OPTIONS: &[OptionInfo] = &[
-    OptionInfo::refused("blockdev", true, NO_DRIVES),
     OptionInfo::refused("drive", true, NO_DRIVES),
     OptionInfo::refused("hda", true, NO_DRIVES),
     OptionInfo::refused("hdb", true, NO_DRIVES),

@@ -129,6 +129,14 @@ impl Items {
         Ok(())
     }
 
+    /// Gives a file that is there other bytes.
+    pub fn replace_file(&mut self, name: &str, bytes: Vec<u8>) {
+        if let Some((_, held)) = self.files.iter_mut().find(|(other, _)| other == name) {
+            *held = bytes;
+            self.update_directory();
+        }
+    }
+
     /// The item with this key.
     #[must_use]
     pub fn get(&self, key: u16) -> Option<&[u8]> {

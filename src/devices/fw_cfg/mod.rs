@@ -77,6 +77,11 @@ impl FwCfg {
         self.items.file(name)
     }
 
+    /// Gives a file that is there other bytes.
+    pub fn replace_file(&mut self, name: &str, bytes: Vec<u8>) {
+        self.items.replace_file(name, bytes);
+    }
+
     fn select(&mut self, key: u16) {
         self.selected = key;
         self.offset = 0;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::queue::{MAX_SIZE, Ring, RingLayout, RingPosition, RingRules};
 use super::saved::{Areas, QueueState, VirtioState};
 use super::{Features, Link, VirtioDevice, Virtqueue, status};
+use crate::devices::drain::Drain;
 use crate::mem::Doorbell;
 use crate::vmstate::{StateError, StateErrorKind};
 
@@ -185,13 +186,19 @@ impl Core {
         }
     }
 
-    /// The guest runs, or does not. When this returns, a device that shall rest touches no guest memory.
-    pub(super) fn set_running(&self, runs: bool) {
-        self.link.hold_paused(!runs);
-        match runs {
-            true => self.wake(),
-            false => self.settle(),
-        }
+    /// The guest does not run any more. When this returns, the device writes nothing into the guest's rings; what is to be
+    /// waited for may still reach the buffers that it has taken.
+    pub(super) fn pause(&self) -> Option<Drain> {
+        self.link.hold_paused(true);
+        self.settle();
+        self.device.pause()
+    }
+
+    /// The guest is about to run.
+    pub(super) fn resume(&self) {
+        self.link.hold_paused(false);
+        self.device.resume();
+        self.wake();
     }
 
     /// Returns to the state after power-on. When this returns, nothing of what was under way reaches the guest.

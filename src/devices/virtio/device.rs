@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use super::saved::OwnState;
 use super::{Features, Link, Virtqueue};
+use crate::devices::BootName;
 use crate::devices::class::ChildBus;
+use crate::devices::drain::Drain;
 use crate::vmstate::{Layout, StateError};
 
 /// A kind of device: what drivers and saved states know it by.
@@ -58,6 +60,10 @@ pub trait VirtioDevice: Send + Sync {
     }
     /// Starts to work on these queues, until it is dropped.
     fn connect(&self, link: &Arc<Link>, queues: Vec<Arc<Virtqueue>>);
+    /// What firmware calls it, as [`Device::boot_name`](crate::devices::Device::boot_name).
+    fn boot_name(&self) -> Option<BootName> {
+        None
+    }
     /// The driver is there, and wants these features.
     fn driver_ready(&self, features: Features) {
         let _ = features;
@@ -101,6 +107,15 @@ pub trait VirtioDevice: Send + Sync {
         let _ = state;
         Ok(())
     }
+    /// The guest has been paused: takes nothing more until [`VirtioDevice::resume`]. Returns what there is to wait for, if
+    /// anything is under way.
+    fn pause(&self) -> Option<Drain> {
+        None
+    }
+    /// The guest is about to run.
+    fn resume(&self) {}
+    /// The device has been taken out: lets go of what is not let go when it is dropped.
+    fn unrealize(&self) {}
     /// Forgets what it was doing for a queue whose ring was taken away.
     fn reset_queue(&self, queue: u16);
 }

@@ -10,6 +10,7 @@
 //!
 //! The locks are taken from top to bottom; a device never takes its transport's.
 
+pub mod blk;
 pub mod console;
 mod core;
 mod device;
@@ -43,7 +44,7 @@ static VIRTIO_DEVICE: TypeInfo = TypeInfo {
 };
 
 /// Types that functions inherit from, and of what is behind them.
-pub(super) static TYPES: [&TypeInfo; 10] = [
+pub(super) static TYPES: [&TypeInfo; 12] = [
     &VIRTIO_DEVICE,
     &transport::pci::VIRTIO_PCI,
     &rng::RNG_PCI_BASE,
@@ -54,4 +55,6 @@ pub(super) static TYPES: [&TypeInfo; 10] = [
     console::PORT_TYPES[1],
     &net::NET_PCI_BASE,
     &net::NET_DEVICE,
+    &blk::BLK_PCI_BASE,
+    &blk::BLK_DEVICE,
 ];

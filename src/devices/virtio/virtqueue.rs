@@ -31,6 +31,8 @@ struct State {
 
 struct Finished {
     element: Element,
+    /// Where in the buffer the data go.
+    offset: u32,
     data: Vec<u8>,
 }
 
@@ -198,6 +200,7 @@ impl Virtqueue {
             let serve = |element| {
                 Ok(Finished {
                     data: serve(&element, &ram)?,
+                    offset: 0,
                     element,
                 })
             };
@@ -225,6 +228,7 @@ impl Virtqueue {
         }
         let finished = Finished {
             element: taken.element,
+            offset: 0,
             data: Vec::new(),
         };
         self.give_back(&mut state, &finished);
@@ -233,12 +237,18 @@ impl Virtqueue {
 
     /// Gives a buffer back with `data` in it, as far as it fits, and interrupts if the driver wants that.
     pub fn finish(&self, taken: Taken, data: Vec<u8>) {
+        self.finish_at(taken, 0, data);
+    }
+
+    /// The same for a buffer whose first `offset` writable bytes were written already.
+    pub fn finish_at(&self, taken: Taken, offset: u32, data: Vec<u8>) {
         let mut state = self.lock();
         if taken.epoch != state.epoch {
             return;
         }
         let finished = Finished {
             element: taken.element,
+            offset,
             data,
         };
         if self.link.is_live() {
@@ -325,10 +335,13 @@ impl Virtqueue {
     fn give_back(&self, state: &mut State, finished: &Finished) {
         let ram = self.link.ram();
         let Some(ring) = state.ring.as_mut() else { return };
-        let result = finished.element.write(&ram, &finished.data).and_then(|written| {
-            ring.push(&ram, &finished.element, written)?;
-            ring.wants_interrupt(&ram)
-        });
+        let result = finished
+            .element
+            .write(&ram, finished.offset, &finished.data)
+            .and_then(|written| {
+                ring.push(&ram, &finished.element, written)?;
+                ring.wants_interrupt(&ram)
+            });
         match result {
             Ok(true) => self.link.interrupt_queue(self.index),
             Ok(false) => {}
@@ -380,7 +393,7 @@ fn deliver(
     let mut rest: &[u8] = data;
     let mut written = Vec::with_capacity(elements.len());
     for element in &elements {
-        let count = element.write(ram, rest)?;
+        let count = element.write(ram, 0, rest)?;
         rest = &rest[usize::try_from(count).unwrap_or(rest.len()).min(rest.len())..];
         written.push((element, count));
     }

@@ -4,8 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::memory_map::MemoryMap;
-use super::pace::Pace;
 use super::split::SplitChips;
+use crate::devices::pace::Pace;
 use crate::{
     accel::{VcpuEvent, delay_current_vcpu, stop_current_vcpu, x86_64::X86Exits},
     devices::{Notice, Notifier},
@@ -56,6 +56,7 @@ fn stopping(notifier: Notifier) -> Notifier {
             | Notice::SlotReleased
             | Notice::DebugStop(..)
             | Notice::NetworkNews
+            | Notice::DiskError
             | Notice::PortChange(_) => {}
             Notice::GuestCrashLoaded | Notice::RtcChange(_) => delay_current_vcpu(pace.event(Instant::now())),
         }

@@ -1,5 +1,6 @@
 //! The devices of a machine: the chipset's, and those that `-device` names.
 
+mod boot_order;
 mod chipset;
 mod error;
 mod fixture;
@@ -26,6 +27,7 @@ use super::rtc::TimedRtc;
 use super::shadow::Shadows;
 use super::split::SplitChips;
 use super::timed::Timed;
+use crate::block::Graph;
 use crate::devices::drain::Drain;
 use crate::devices::fw_cfg::FW_CFG;
 use crate::devices::pm::Pm;
@@ -89,10 +91,12 @@ pub(crate) struct Surroundings<'a> {
 
 impl Surroundings<'_> {
     /// What devices are connected to for as long as the machine lives.
-    fn wiring(&self, entropy: EntropySources, networks: Networks) -> Wiring {
+    fn wiring(&self, entropy: EntropySources, networks: Networks, graph: Graph) -> Wiring {
         Wiring {
             entropy,
             networks,
+            graph,
+            cpus: self.cpus,
             io: self.io.clone(),
             registry: self.registry.clone(),
             globals: self.config.globals.clone(),

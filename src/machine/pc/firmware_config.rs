@@ -71,6 +71,9 @@ pub(crate) enum FwCfgError {
 
 impl QmpError for FwCfgError {}
 
+/// The file that says what firmware starts from.
+pub(crate) const BOOT_ORDER: &str = "bootorder";
+
 /// Makes the device. Tells as well what of it firmware makes the guest's ROM of.
 pub(crate) fn device(
     facts: &Facts<'_>,
@@ -172,11 +175,22 @@ fn boot_files(boot: &BootConfig) -> Vec<(&'static str, Vec<u8>)> {
     let wait = boot.reboot_timeout.unwrap_or(-1);
     let wait = i32::try_from(wait).unwrap_or(-1);
     files.push(("etc/boot-fail-wait", wait.to_le_bytes().to_vec()));
-    if boot.strict {
-        // Firmware stops after the devices it was told of.
-        files.push(("bootorder", b"HALT\0".to_vec()));
-    }
+    // What is in it is known at each reset.
+    files.push((BOOT_ORDER, Vec::new()));
     files
+}
+
+/// What firmware starts from: the paths of devices, the first one first. With `strict` it stops after them.
+pub(crate) fn boot_order(paths: Vec<String>, strict: bool) -> Vec<u8> {
+    let mut entries = paths;
+    if strict {
+        entries.push("HALT".to_owned());
+    }
+    let mut bytes = entries.join("\n").into_bytes();
+    if !bytes.is_empty() {
+        bytes.push(0);
+    }
+    bytes
 }
 
 /// The picture for the boot menu, by the name that says which kind it is.

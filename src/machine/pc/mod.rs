@@ -13,7 +13,6 @@ mod layout;
 mod lines;
 mod memory_map;
 mod options;
-mod pace;
 mod pci;
 mod pci_info;
 mod ram;

@@ -1,5 +1,6 @@
 //! What the rest of the process hands to a machine, already opened.
 
+use crate::block::Graph;
 use crate::machine::chardevs::Chardevs;
 use crate::machine::entropy::EntropySources;
 use crate::net::Networks;
@@ -15,6 +16,8 @@ pub struct Resources {
     pub entropy: EntropySources,
     /// The back ends of its network cards, and the list of the cards.
     pub networks: Networks,
+    /// What disks are made of.
+    pub graph: Graph,
     /// An accelerator that was opened ahead, if the guest is to run on it.
     pub accelerator: Option<Box<dyn Accelerator>>,
 }

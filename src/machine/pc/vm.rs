@@ -67,6 +67,8 @@ pub struct Vm {
     pub(super) accel: Arc<dyn AccelVm>,
     nodes: Vec<NodeInfo>,
     pub(super) roms: Vec<RomInfo>,
+    /// Firmware starts from nothing that it was not told of.
+    strict_boot: bool,
     checks_floppies: bool,
     pub(super) kvmclock: Mutex<KvmClock>,
     pub(super) time: Arc<GuestClock>,
@@ -224,6 +226,7 @@ impl Vm {
             accel,
             nodes,
             roms,
+            strict_boot: config.boot.strict,
             checks_floppies: options.checks_floppies,
             kvmclock: Mutex::new(KvmClock::Fresh),
             time,
@@ -277,6 +280,8 @@ impl Vm {
     /// When a kernel image can no longer be read, or KVM refuses a register.
     pub fn reset(&self) -> Result<(), Error> {
         self.devices.reset(ResetKind::Cold);
+        let boot_order = firmware_config::boot_order(self.devices.boot_paths(), self.strict_boot);
+        lock(&self.fw_cfg).replace_file(firmware_config::BOOT_ORDER, boot_order);
         let boot_state = lock(&self.boot).load(&self.board.map.memory.ram(), self.ram.split, &self.tables)?;
         Ok(self.vcpus.reset(boot_state)?)
     }

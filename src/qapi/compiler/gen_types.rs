@@ -87,7 +87,7 @@ fn structure(out: &mut String, schema: &Schema, name: &str, doc: &str, members: 
     };
     doc_comment(out, "", doc);
     let _ = writeln!(out, "#[derive(Clone, Debug, {default}PartialEq)]\npub struct {name} {{");
-    fields(out, members);
+    fields(out, name, members);
     out.push_str("}\n");
     let used = if members.is_empty() { "_" } else { "" };
     let _ = write!(
@@ -113,10 +113,14 @@ fn structure(out: &mut String, schema: &Schema, name: &str, doc: &str, members: 
     out.push_str("    }\n}\n");
 }
 
-pub(super) fn fields(out: &mut String, members: &[Member]) {
+/// The fields of the type `name`. One that is of that type itself lies elsewhere.
+pub(super) fn fields(out: &mut String, name: &str, members: &[Member]) {
     for member in members {
         doc_comment(out, "    ", &member.doc);
-        let ty = rust_type(&member.ty);
+        let ty = match rust_type(&member.ty) {
+            ty if ty == name => format!("Box<{ty}>"),
+            ty => ty,
+        };
         let ty = if member.optional { format!("Option<{ty}>") } else { ty };
         let _ = writeln!(out, "    pub {}: {ty},", snake(&member.name));
     }

@@ -24,7 +24,7 @@ pub(super) fn union(out: &mut String, ty: &TypeDef, base: &[Member], tag: (&str,
         variants(out, &variants_name, &doc, tag, branches);
         doc_comment(out, "", &ty.doc.text);
         let _ = writeln!(out, "#[derive(Clone, Debug, PartialEq)]\npub struct {name} {{");
-        fields(out, &others);
+        fields(out, name, &others);
         let _ = writeln!(
             out,
             "    /// `{discriminator}`, and what depends on it.\n    pub variant: {variants_name},\n}}"
@@ -145,7 +145,12 @@ pub(super) fn alternate(out: &mut String, schema: &Schema, ty: &TypeDef, branche
         let Some(ty) = &branch.ty else { continue };
         let variant = camel(&branch.name);
         doc_comment(out, "    ", &branch.doc);
-        let _ = writeln!(out, "    {variant}({}),", rust_type(ty));
+        let rust = match json_pattern(schema, ty) {
+            // An object may hold what it is the alternative of.
+            OBJECT => format!("Box<{}>", rust_type(ty)),
+            _ => rust_type(ty),
+        };
+        let _ = writeln!(out, "    {variant}({rust}),");
         let decoder = decoder(ty).unwrap_or_else(|| "visit::Decode::decode".to_owned());
         let _ = writeln!(
             decode,
@@ -177,6 +182,9 @@ impl visit::Encode for {name} {{
     );
 }
 
+/// The pattern of JSON objects.
+const OBJECT: &str = "serde_json::Value::Object(_)";
+
 /// The kind of JSON value by which an alternate knows a branch.
 fn json_pattern(schema: &Schema, ty: &TypeRef) -> &'static str {
     match ty {
@@ -187,7 +195,7 @@ fn json_pattern(schema: &Schema, ty: &TypeRef) -> &'static str {
         TypeRef::Builtin(_) => "serde_json::Value::Number(_)",
         TypeRef::Named(name) => match schema.find(name).map(|ty| &ty.kind) {
             Some(TypeKind::Enum(_)) => "serde_json::Value::String(_)",
-            _ => "serde_json::Value::Object(_)",
+            _ => OBJECT,
         },
     }
 }

@@ -295,8 +295,8 @@ fn wrong_definitions_are_refused() {
         (
             "B",
             "# @m: m\n",
-            "{ 'struct': 'B', 'data': { '*m': 'B' } }",
-            "'B' holds itself; only an array of it may",
+            "{ 'struct': 'B', 'data': { 'm': 'B' } }",
+            "'B' holds itself without end",
         ),
         (
             "B",

@@ -33,6 +33,12 @@ impl<T: DecodeMembers> Decode for T {
     }
 }
 
+impl<T: DecodeMembers> DecodeMembers for Box<T> {
+    fn decode_members(fields: &mut Fields<'_>) -> Result<Self, Error> {
+        T::decode_members(fields).map(Self::new)
+    }
+}
+
 /// JSON's null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Null;

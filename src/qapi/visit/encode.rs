@@ -221,6 +221,12 @@ impl Encode for Null {
     }
 }
 
+impl<T: EncodeMembers> EncodeMembers for Box<T> {
+    fn encode_members(&self, object: &mut ObjectWriter<'_>) {
+        (**self).encode_members(object);
+    }
+}
+
 impl<T: Encode> Encode for Vec<T> {
     fn encode(&self, out: &mut Vec<u8>) {
         self.as_slice().encode(out);

@@ -1,5 +1,6 @@
 //! The commands that run in the worker.
 
+mod block;
 mod devices;
 mod input;
 mod machine;
@@ -12,14 +13,14 @@ use crate::logging::{self, events};
 use crate::machine::guest::Guest;
 use crate::qapi::Error;
 use crate::qapi::qmp::{
-    AnnounceParameters, BlockDeviceInfo, BlockInfo, BlockStats, CpuInfoFast, DeviceDelArgs, HotpluggableCPU,
-    IOThreadInfo, InputSendEventArgs, JobInfo, Memdev, MemoryDeviceInfo, MemoryInfo, MemsaveArgs, MigrateArgs,
-    MigrateContinueArgs, MigrateIncomingArgs, MigrateSetCapabilitiesArgs, MigrationCapabilityStatus, MigrationInfo,
-    MigrationParameters, Netdev, NetdevDelArgs, ObjectDelArgs, ObjectOptions, ObjectPropertiesValues,
-    ObjectPropertyInfo, PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs, QomSetArgs,
-    QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryRxFilterArgs, QueryStatsSchemasArgs, RxFilterInfo, SendKeyArgs,
-    SetActionArgs, SetLinkArgs, ShutdownCause, StatsFilter, StatsResult, StatsSchema, TraceEventGetStateArgs,
-    TraceEventInfo, TraceEventState, WatchdogSetActionArgs, WorkerCommands,
+    AnnounceParameters, BlockDeviceInfo, BlockInfo, BlockResizeArgs, BlockStats, BlockdevDelArgs, BlockdevOptions,
+    CpuInfoFast, DeviceDelArgs, HotpluggableCPU, IOThreadInfo, InputSendEventArgs, JobInfo, Memdev, MemoryDeviceInfo,
+    MemoryInfo, MemsaveArgs, MigrateArgs, MigrateContinueArgs, MigrateIncomingArgs, MigrateSetCapabilitiesArgs,
+    MigrationCapabilityStatus, MigrationInfo, MigrationParameters, Netdev, NetdevDelArgs, ObjectDelArgs, ObjectOptions,
+    ObjectPropertiesValues, ObjectPropertyInfo, PciInfo, PmemsaveArgs, QomGetArgs, QomListArgs, QomListGetArgs,
+    QomSetArgs, QueryBlockstatsArgs, QueryNamedBlockNodesArgs, QueryRxFilterArgs, QueryStatsSchemasArgs, RxFilterInfo,
+    SendKeyArgs, SetActionArgs, SetLinkArgs, ShutdownCause, StatsFilter, StatsResult, StatsSchema,
+    TraceEventGetStateArgs, TraceEventInfo, TraceEventState, WatchdogSetActionArgs, WorkerCommands,
 };
 use crate::qapi::visit::{Any, encoded};
 
@@ -117,11 +118,23 @@ impl WorkerCommands for Core {
     }
 
     async fn query_block(&self, (): &()) -> Result<Vec<BlockInfo>, Error> {
-        Ok(Vec::new())
+        Ok(self.graph.disks())
     }
 
-    async fn query_blockstats(&self, (): &(), _: QueryBlockstatsArgs) -> Result<Vec<BlockStats>, Error> {
-        Ok(Vec::new())
+    async fn query_blockstats(&self, (): &(), args: QueryBlockstatsArgs) -> Result<Vec<BlockStats>, Error> {
+        Ok(block::stats(self, &args))
+    }
+
+    async fn blockdev_add(&self, (): &(), args: BlockdevOptions) -> Result<(), Error> {
+        block::add(self, &args).await
+    }
+
+    async fn blockdev_del(&self, (): &(), args: BlockdevDelArgs) -> Result<(), Error> {
+        self.graph.remove(&args.node_name).await
+    }
+
+    async fn block_resize(&self, (): &(), args: BlockResizeArgs) -> Result<(), Error> {
+        block::resize(self, &args).await
     }
 
     async fn query_named_block_nodes(
@@ -129,7 +142,7 @@ impl WorkerCommands for Core {
         (): &(),
         _: QueryNamedBlockNodesArgs,
     ) -> Result<Vec<BlockDeviceInfo>, Error> {
-        Ok(Vec::new())
+        Ok(self.graph.nodes())
     }
 
     async fn query_jobs(&self, (): &()) -> Result<Vec<JobInfo>, Error> {

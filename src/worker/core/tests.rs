@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::accel::StatValue;
+use crate::block::OpenMode;
 use crate::cmdline::{self, Parsed};
 use crate::machine;
 use crate::machine::info::{EmptySlotInfo, MemdevInfo, MemoryRegionInfo, VcpuInfo};
@@ -130,6 +131,19 @@ struct Bench {
     told: Rc<RefCell<Vec<FromWorker>>>,
 }
 
+/// Opens nothing.
+struct Closed;
+
+impl Opener for Closed {
+    fn open(
+        &self,
+        _: &str,
+        _: OpenMode,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<std::os::fd::OwnedFd, Error>> + '_>> {
+        Box::pin(async { Err(Error::generic("there are no files")) })
+    }
+}
+
 impl Bench {
     fn new() -> Self {
         let target = Target::X86_64;
@@ -148,8 +162,12 @@ impl Bench {
             Some(guest),
             registry,
             machine,
-            EntropySources::default(),
-            outbox,
+            Outside {
+                entropy: EntropySources::default(),
+                graph: Graph::default(),
+                opener: Box::new(Closed),
+                outbox,
+            },
         )
         .unwrap();
         Self { core, fate, told }

@@ -110,22 +110,26 @@ impl Element {
         Ok(done)
     }
 
-    /// Writes as much of `data` as there is room for, from the first writable byte on. Returns how much that was.
+    /// Writes as much of `data` as there is room for, from the writable byte `offset` on. Returns how many bytes of the buffer
+    /// that is, counted from its first writable one.
     ///
     /// # Errors
     /// What was RAM is none any more.
-    pub fn write(&self, ram: &GuestRam, data: &[u8]) -> Result<u32, RingError> {
-        let mut rest = data;
-        let mut written = 0_u32;
+    pub fn write(&self, ram: &GuestRam, offset: u32, data: &[u8]) -> Result<u32, RingError> {
+        let (mut skip, mut rest) = (offset, data);
+        let mut end = 0_u32;
         for part in &self.writable {
-            let len = usize::try_from(part.len).unwrap_or(usize::MAX).min(rest.len());
-            let (now, later) = rest.split_at(len);
-            ram.write_slice(now, GuestAddress(part.addr))
+            let before = skip.min(part.len);
+            skip -= before;
+            let room = usize::try_from(part.len - before).unwrap_or(usize::MAX);
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            ram.write_slice(now, GuestAddress(part.addr + u64::from(before)))
                 .map_err(|_| RingError::Buffer)?;
             rest = later;
-            written = written.saturating_add(u32::try_from(len).unwrap_or(u32::MAX));
+            let len = u32::try_from(now.len()).unwrap_or(u32::MAX);
+            end = end.saturating_add(before).saturating_add(len);
         }
-        Ok(written)
+        Ok(end)
     }
 
     /// Adds a part.

@@ -32,7 +32,7 @@ fn buffers_come_and_go_in_a_split_ring_around_its_end() {
             "round {round}"
         );
         let ram = driver.space.ram();
-        assert_eq!(element.write(&ram, &[7; 12]), Ok(12));
+        assert_eq!(element.write(&ram, 0, &[7; 12]), Ok(12));
         ring.push(&ram, &element, 12).unwrap();
         assert_eq!(driver.used(), [(id.into(), 12)]);
         assert_eq!((driver.u16(BUFFERS + 64), driver.u16(BUFFERS + 130)), (0x0707, 0x0707));
@@ -382,7 +382,7 @@ proptest! {
             match ring.pop(&ram) {
                 Ok(Some(element)) => {
                     prop_assert!(element.readable().len() + element.writable().len() <= usize::from(MAX_SIZE));
-                    let written = element.write(&ram, &[1; 100]).unwrap();
+                    let written = element.write(&ram, 0, &[1; 100]).unwrap();
                     ring.push(&ram, &element, written).unwrap();
                     ring.wants_interrupt(&ram).unwrap();
                 }

@@ -45,7 +45,7 @@ impl<'a> Assembly<'a> {
     /// A machine with its chipset and nothing plugged in.
     pub(super) fn new(with: &'a Surroundings<'a>, resources: Resources) -> Result<(Self, Chipset), Error> {
         let (board, notifier) = (with.board, with.board.notifier());
-        let wiring = with.wiring(resources.entropy, resources.networks);
+        let wiring = with.wiring(resources.entropy, resources.networks, resources.graph);
         let sci = wiring.line(SCI)?;
         let pm_config = PmConfig {
             disable_s3: with.options.disable_s3,

@@ -77,6 +77,9 @@ pub(crate) enum PlugError {
     /// Another device has that number.
     #[error("a PCI device with acpi-index = {0} already exist")]
     AcpiIndexTaken(u64),
+    /// Firmware starts from another device first, or later.
+    #[error("The bootindex {0} has already been used")]
+    BootIndexTaken(i64),
     /// A register cannot tell that size.
     #[error("ROM size {0} is not a power of two")]
     RomSize(u64),

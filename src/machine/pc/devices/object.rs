@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value, json};
 
+use super::boot_order::BOOT_INDEX;
 use crate::devices::SharedDevice;
 use crate::qapi::Error;
 use crate::qom::tree::Simple;
@@ -47,6 +48,11 @@ impl DeviceObject {
 pub(super) fn made(registry: &Registry, type_name: &str, values: &Values, origin: Origin<'_>) -> Simple {
     let (id, bus) = (origin.id, Some(origin.parent_bus));
     let made = Simple::device(registry, type_name, values, id, bus, origin.hotplugged);
+    let is_in_the_order = |(name, _): &(String, String)| name == BOOT_INDEX;
+    let made = match values.int(BOOT_INDEX) {
+        None if made.properties().iter().any(is_in_the_order) => made.with(BOOT_INDEX, "int32", json!(-1)),
+        _ => made,
+    };
     match origin.addr {
         Some(addr) => made.with("addr", "str", json!(addr)),
         None => made,

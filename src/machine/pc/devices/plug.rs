@@ -114,6 +114,7 @@ impl Plugging<'_> {
         let id = entry.get("id").and_then(Value::as_str);
         self.check_id(id)?;
         let values = registry.values(&driver, entry, self.wiring.globals())?;
+        self.check_boot_index(&values)?;
         let path = path.unwrap_or_else(|| self.path(id));
         let mut site = DeviceSite {
             wiring: self.wiring,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::instance::Instance;
+use crate::block::Graph;
 use crate::devices::characters::{Input, Sink};
 use crate::devices::class::{Characters, RealizeError, Site};
 use crate::devices::virtio::rng::EntropySource;
@@ -32,6 +33,10 @@ pub(super) struct Wiring {
     pub(super) clock: Arc<GuestClock>,
     pub(super) entropy: EntropySources,
     pub(super) networks: Networks,
+    /// The nodes that disks are made of.
+    pub(super) graph: Graph,
+    /// How many vCPUs there are.
+    pub(super) cpus: u32,
     /// The loop of devices that have none of their own.
     pub(super) io: Handle,
 }
@@ -129,8 +134,16 @@ impl Site for DeviceSite<'_> {
         self.id
     }
 
+    fn graph(&self) -> &Graph {
+        &self.wiring.graph
+    }
+
     fn path(&self) -> &str {
         self.path
+    }
+
+    fn cpus(&self) -> u32 {
+        self.wiring.cpus
     }
 
     fn event_loop(&self) -> Handle {

@@ -288,6 +288,18 @@ impl RootComplex {
         section_path(&self.read(), place)
     }
 
+    /// The ports on the way to a place, from the root bus on, and the place itself.
+    pub(crate) fn way_to(&self, place: Place) -> Vec<Devfn> {
+        let topology = self.read();
+        let mut way = vec![place.1];
+        let mut here = place.0;
+        while let Some((bus, devfn)) = topology.bridge_to(here) {
+            way.insert(0, devfn);
+            here = bus;
+        }
+        way
+    }
+
     /// Buses behind ports.
     pub(crate) fn buses_behind_ports(&self) -> usize {
         self.read().buses().count() - 1

@@ -190,15 +190,13 @@ fn enumeration(node: &Node, definition: &Definition<'_>) -> Result<Vec<EnumValue
     Ok(values)
 }
 
-/// Refuses a type that holds itself other than through an array: it would have no size.
+/// Refuses a type that holds itself other than through an array, an alternate, or an optional member: it would have no end.
 pub(super) fn check_finite(schema: &Schema, ty: &TypeDef) -> Result<(), SchemaError> {
     let mut pending = held(ty);
     let mut seen = Vec::new();
     while let Some(name) = pending.pop() {
         if name == ty.name {
-            return Err(ty
-                .place
-                .error(format!("'{}' holds itself; only an array of it may", ty.name)));
+            return Err(ty.place.error(format!("'{}' holds itself without end", ty.name)));
         }
         if seen.contains(&name) {
             continue;
@@ -213,11 +211,14 @@ pub(super) fn check_finite(schema: &Schema, ty: &TypeDef) -> Result<(), SchemaEr
 fn held(ty: &TypeDef) -> Vec<&str> {
     let (members, branches): (&[Member], &[Branch]) = match &ty.kind {
         TypeKind::Struct(members) => (members, &[]),
-        TypeKind::Enum(_) => (&[], &[]),
+        // An alternate's objects lie elsewhere.
+        TypeKind::Enum(_) | TypeKind::Alternate(_) => (&[], &[]),
         TypeKind::Union { base, branches, .. } => (base, branches),
-        TypeKind::Alternate(branches) => (&[], branches),
     };
-    let members = members.iter().map(|member| &member.ty);
+    // So does an optional member of the type itself.
+    let is_held =
+        |member: &&Member| !member.optional || !matches!(&member.ty, TypeRef::Named(name) if *name == ty.name);
+    let members = members.iter().filter(is_held).map(|member| &member.ty);
     let branches = branches.iter().filter_map(|branch| branch.ty.as_ref());
     members
         .chain(branches)

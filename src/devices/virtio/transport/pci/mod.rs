@@ -26,7 +26,7 @@ use super::super::{Features, Interrupt, Link, VirtioDevice};
 use crate::devices::class::ChildBus;
 use crate::devices::drain::Drain;
 use crate::devices::pci::{ConfigSpace, Endpoint, Msix, PciFunction, PowerManagement};
-use crate::devices::{Device, IrqLine};
+use crate::devices::{BootName, Device, IrqLine};
 use crate::irq::MsiSource;
 use crate::mem::{AddressSpace, Doorbell};
 use crate::qom::Object;
@@ -203,16 +203,16 @@ impl Device for VirtioPci {
     }
 
     fn pause(&mut self) -> Option<Drain> {
-        self.core.set_running(false);
-        None
+        self.core.pause()
     }
 
     fn resume(&mut self) {
-        self.core.set_running(true);
+        self.core.resume();
     }
 
     fn unrealize(&mut self) {
         self.core.reset();
+        self.core.device().unrealize();
     }
 
     fn property(&self, name: &str) -> Option<Value> {
@@ -230,6 +230,10 @@ impl Device for VirtioPci {
 
     fn child_bus(&self) -> Option<ChildBus> {
         self.core.device().child_bus()
+    }
+
+    fn boot_name(&self) -> Option<BootName> {
+        self.core.device().boot_name()
     }
 
     fn parts(&self) -> Vec<(&'static str, Arc<dyn Object>)> {

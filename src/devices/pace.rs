@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// How many may come at once after a quiet time.
 const BURST: u32 = 64;
 
-/// Counts a guest's events, of all its vCPUs together.
+/// Counts a guest's events, of whatever makes them together.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// When the next event is due if each took its interval.
