@@ -124,7 +124,7 @@ mod tests {
         assert!(x86.starts_with("QEMU emulator version 10.2.0 (remuda "));
         assert!(x86.contains("usage: qemu-system-x86_64 [options]"));
         assert!(x86.contains("\n-no-hpet            the same as -machine hpet=off\n"));
-        assert!(!x86.contains("-netdev"));
+        assert!(!x86.contains("-tpmdev"));
         assert!(!usage(Target::S390x).contains("x86 guests only"));
     }
 }
