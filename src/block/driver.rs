@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use super::qcow2::{Qcow2Details, Snapshot};
 use super::{BlockError, IoBuffer, Node, Use};
 
 /// A request that is under way. Who drops it learns no result; it may still come to pass.
@@ -94,6 +95,23 @@ impl Extent {
     }
 }
 
+/// What an image tells of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImageDetails {
+    /// It was not closed in good order.
+    pub is_dirty: bool,
+    /// Bytes it is stored in.
+    pub cluster_size: Option<u64>,
+    /// The file behind it, as it names it.
+    pub backing_file: Option<String>,
+    /// The format of that.
+    pub backing_format: Option<String>,
+    /// Snapshots in it.
+    pub snapshots: Vec<Snapshot>,
+    /// What only images of qcow2 tell.
+    pub qcow2: Option<Qcow2Details>,
+}
+
 /// Discards that a driver has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Discards {
@@ -145,6 +163,10 @@ pub trait BlockDriver: Send + Sync {
     /// The name that images of it have by themselves, such as a path; none if only a description does.
     fn filename(&self) -> Option<String> {
         None
+    }
+    /// What its image tells of itself.
+    fn image(&self) -> ImageDetails {
+        ImageDetails::default()
     }
     /// How it uses its child of this role when it is used like `own` itself.
     fn use_of_child(&self, role: &str, own: Use) -> Use {

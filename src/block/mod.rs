@@ -32,7 +32,7 @@ pub(crate) mod testing;
 
 pub use backend::{Backend, ErrorPolicy, Failure, IoStatus, Operation, Outcome, Policy, Stats};
 pub use buffer::IoBuffer;
-pub use driver::{BlockDriver, BlockFuture, Discards, Extent, Limits, WriteFlags, ZeroFlags};
+pub use driver::{BlockDriver, BlockFuture, Discards, Extent, ImageDetails, Limits, WriteFlags, ZeroFlags};
 pub use error::BlockError;
 pub use file::{FileConfig, FileDriver};
 pub use graph::{AttachError, Attachment, Graph, OpenMode, Opener};

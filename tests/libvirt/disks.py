@@ -2,6 +2,7 @@
 
 import contextlib
 import pathlib
+import subprocess
 import xml.etree.ElementTree as tree
 
 from harness.checks import check, eventually, expect, expect_equal
@@ -107,3 +108,39 @@ def shared_image():
         with booted(DEVICES=devices, ON_REBOOT="restart") as domain:
             attached = tree.fromstring(virsh("dumpxml", domain.name)).find("devices/disk/source").get("file")
             expect_equal(attached, str(path), "the image when it is free again")
+
+
+@check("disks: two images of qcow2, one of them over another, from the start and attached")
+def grown():
+    folder = pathlib.Path("/run")
+    base, top, other = (folder / name for name in ("base.qcow2", "top.qcow2", "other.qcow2"))
+    try:
+        for words in [[base, "2M"], [top, "-b", base, "-F", "qcow2"], [other, "1M"]]:
+            run("qemu-img", "create", "-q", "-f", "qcow2", *map(str, words))
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 17 0 64k", str(base))
+        element = disk(top, "vda", ROOT_BUS.format(slot=5), " discard='unmap'").replace("type='raw'", "type='qcow2'")
+        with booted(DEVICES=PORTS + element) as domain:
+            domain.console.type("x r")
+            domain.console.expect("DISK status 0 bytes 111111")
+            domain.console.type("x w 1 65")
+            domain.console.expect("DISK status 0")
+            info = table(virsh("domblkinfo", domain.name, "vda"))
+            expect_equal(info["Capacity"], str(2 * MIB), "capacity")
+            stats = virsh("domstats", domain.name, "--block", "--backing")
+            expect("block.count=2" in stats, f"the image behind it is told of as well: {stats}")
+            virsh("attach-disk", domain.name, str(other), "vdb", "--targetbus", "virtio", "--subdriver", "qcow2", "--live")
+            expect_equal(targets(domain), {"vda": str(top), "vdb": str(other)}, "disks")
+        for path in (base, top, other):
+            run("qemu-img", "check", "-q", str(path))
+        seen = run("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 65 512 512", "-c", "read -P 17 1k 63k", str(top))
+        expect("Pattern" not in seen, f"what the image has: {seen}")
+    finally:
+        for path in (base, top, other):
+            path.unlink(missing_ok=True)
+
+
+def run(*words):
+    """Runs one of QEMU's tools, which succeeds. Returns what it says."""
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    expect_equal(done.returncode, 0, f"{words}: {done.stdout}{done.stderr}")
+    return done.stdout

@@ -30,6 +30,7 @@ from protocol import (  # noqa: E402, F401
     ports,
     processes,
     processors,
+    qcow2,
     replay,
     runstates,
     serial,

@@ -12,6 +12,8 @@ pub(super) enum User {
     Node(String),
     /// The device at this path.
     Device(String),
+    /// An image that is being opened, for a node of this name that there may never be.
+    Opening { name: String, number: u64 },
     /// A command, for as long as it takes.
     Command,
 }
@@ -30,7 +32,7 @@ pub(super) struct Edge {
 impl Edge {
     fn describe(&self) -> String {
         let user = match &self.user {
-            User::Node(name) => format!("node '{name}'"),
+            User::Node(name) | User::Opening { name, .. } => format!("node '{name}'"),
             User::Device(path) => format!("block device '{path}'"),
             User::Command => "an unnamed block device".to_owned(),
         };
@@ -67,6 +69,16 @@ impl State {
                 tracing::warn!(node = edge.child.name(), %error, "a node's use after one has gone");
             }
         }
+    }
+
+    /// What somebody used so far, somebody else uses from now on. Returns the roles of those nodes.
+    pub(super) fn hand_over(&mut self, from: &User, to: &User) -> Vec<&'static str> {
+        let edges = self.edges.iter_mut().filter(|edge| edge.user == *from);
+        let handed = edges.map(|edge| {
+            edge.user = to.clone();
+            edge.role
+        });
+        handed.collect()
     }
 
     /// Whether anybody uses a node.

@@ -5,6 +5,7 @@
 
 mod edges;
 mod open;
+mod qcow2;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -37,6 +38,8 @@ struct State {
     failures: Vec<Failure>,
     /// Numbers the nodes that have no name of their own.
     unnamed: u32,
+    /// Numbers the images that are being opened.
+    openings: u64,
 }
 
 struct Entry {
@@ -127,6 +130,12 @@ impl Graph {
         let size = u64::try_from(size).map_err(|_| Error::generic("Parameter 'size' expects a >0 size"))?;
         if size % 512 != 0 {
             return Err(Error::generic("The new size must be a multiple of 512"));
+        }
+        if let Some(front) = self.lock().in_front_of(node.name()) {
+            let name = node.name();
+            return Err(Error::generic(format!(
+                "Node '{name}' is busy: node is used as backing hd of '{front}'"
+            )));
         }
         let user = User::Command;
         let uses = Use {
@@ -223,8 +232,11 @@ impl Graph {
     /// Nodes that were made for one that there will not be.
     fn drop_unused(&self, nodes: &[Arc<Node>]) {
         let mut state = self.lock();
-        for node in nodes {
-            drop(state.take_unused(node.name()));
+        let mut unused = nodes.to_vec();
+        while let Some(node) = unused.pop() {
+            if let Some(entry) = state.take_unused(node.name()) {
+                unused.extend(entry.node.driver().children().into_iter().map(|(_, child)| child));
+            }
         }
     }
 
@@ -270,6 +282,23 @@ impl State {
         }
     }
 
+    /// An image that is about to be opened for a node of this name.
+    fn opening(&mut self, name: &str) -> User {
+        self.openings += 1;
+        User::Opening {
+            name: name.to_owned(),
+            number: self.openings,
+        }
+    }
+
+    /// The image that a node is behind.
+    fn in_front_of(&self, name: &str) -> Option<String> {
+        self.users(name).find_map(|edge| match &edge.user {
+            User::Node(front) if edge.role == "backing" => Some(front.clone()),
+            _ => None,
+        })
+    }
+
     /// Takes out a node that a client made.
     fn take(&mut self, name: &str) -> Result<Entry, Error> {
         let missing = || Error::generic(format!("Failed to find node with node-name='{name}'"));
@@ -278,7 +307,9 @@ impl State {
         if let Some(user) = self.users(name).next() {
             return Err(Error::generic(match &user.user {
                 User::Device(_) | User::Command => format!("Node {name} is in use"),
-                User::Node(_) => format!("Block device {name} is in use"),
+                User::Node(_) | User::Opening { .. } => {
+                    format!("Block device {name} is in use")
+                }
             }));
         }
         if !self.entries[index].is_owned {

@@ -11,6 +11,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde_json::{Map, Value, json};
 
 use super::edges::{Edge, User};
+use super::qcow2::Making;
 use super::{Entry, Graph};
 use crate::block::null::DEFAULT_SIZE;
 use crate::block::{
@@ -25,6 +26,8 @@ use crate::qapi::text::is_well_formed_id;
 
 /// Longest name of a node.
 const MAX_NAME: usize = 31;
+/// Most nodes that are made one with the other. An image that is behind itself has an end thereby.
+const MAX_DEPTH: u32 = 100;
 
 /// How a file is to be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,19 +48,23 @@ pub trait Opener {
 
 /// What a node that is made with another takes from that, unless its own description says otherwise.
 #[derive(Clone, Copy, Debug, Default)]
-struct Inherited {
-    read_only: bool,
-    auto_read_only: bool,
-    direct: bool,
-    no_flush: bool,
-    unmap: bool,
+pub(super) struct Inherited {
+    pub(super) read_only: bool,
+    pub(super) auto_read_only: bool,
+    pub(super) direct: bool,
+    pub(super) no_flush: bool,
+    pub(super) unmap: bool,
+    /// Nodes that are made with it, one with the other.
+    pub(super) depth: u32,
 }
 
 /// A node whose options were looked at.
-struct Opened {
-    driver: Box<dyn BlockDriver>,
+pub(super) struct Opened<'a> {
+    pub(super) driver: Box<dyn BlockDriver>,
     /// What describes it, without the nodes it is made of.
-    description: Map<String, Value>,
+    pub(super) description: Map<String, Value>,
+    /// It uses some of those already.
+    pub(super) making: Option<Making<'a>>,
 }
 
 type Opening<'a> = Pin<Box<dyn Future<Output = Result<Arc<Node>, Error>> + 'a>>;
@@ -77,7 +84,7 @@ impl Graph {
     }
 
     /// Makes a node, and those that are described within it.
-    fn open<'a>(
+    pub(super) fn open<'a>(
         &'a self,
         opener: &'a dyn Opener,
         options: &'a BlockdevOptions,
@@ -85,6 +92,11 @@ impl Graph {
         is_root: bool,
     ) -> Opening<'a> {
         Box::pin(async move {
+            if inherited.depth > MAX_DEPTH {
+                return Err(Error::generic(format!(
+                    "more than {MAX_DEPTH} nodes are made one with the other"
+                )));
+            }
             let name = match &options.node_name {
                 Some(name) => self.check_name(name)?,
                 None => self.lock().free_name(),
@@ -98,6 +110,7 @@ impl Graph {
                 unmap: options
                     .discard
                     .map_or(inherited.unmap, |discard| discard == BlockdevDiscardOptions::Unmap),
+                depth: inherited.depth,
             };
             let detect_zeroes = match options.detect_zeroes {
                 None | Some(BlockdevDetectZeroesOptions::Off) => DetectZeroes::Off,
@@ -126,7 +139,11 @@ impl Graph {
                     Opened {
                         driver: Box::new(NullDriver::new(size, latency, read_zeroes, &self.pool)),
                         description: Map::new(),
+                        making: None,
                     }
+                }
+                BlockdevOptionsVariant::Qcow2(qcow2) => {
+                    self.open_qcow2(opener, &name, qcow2, own, &mut read_only).await?
                 }
                 BlockdevOptionsVariant::Raw(raw) => {
                     let part = |name: &str, value: Option<i64>| match value.map(u64::try_from) {
@@ -150,6 +167,7 @@ impl Graph {
                         Ok(driver) => Opened {
                             driver: Box::new(driver),
                             description,
+                            making: None,
                         },
                         Err(error) => {
                             self.drop_unused(&[file]);
@@ -172,18 +190,29 @@ impl Graph {
                 is_auto_read_only: own.auto_read_only && !own.read_only,
                 is_direct: own.direct,
             };
-            self.insert(entry)?;
+            self.insert(entry, opened.making)?;
             Ok(node)
         })
     }
 
     /// The node that another is made of.
-    async fn child(&self, opener: &dyn Opener, child: &BlockdevRef, inherited: Inherited) -> Result<Arc<Node>, Error> {
+    pub(super) async fn child(
+        &self,
+        opener: &dyn Opener,
+        child: &BlockdevRef,
+        inherited: Inherited,
+    ) -> Result<Arc<Node>, Error> {
         match child {
             BlockdevRef::Reference(name) => self
                 .node(name)
                 .ok_or_else(|| Error::generic(format!("Cannot find device='{name}' nor node-name='{name}'"))),
-            BlockdevRef::Definition(options) => self.open(opener, options, inherited, false).await,
+            BlockdevRef::Definition(options) => {
+                let inherited = Inherited {
+                    depth: inherited.depth + 1,
+                    ..inherited
+                };
+                self.open(opener, options, inherited, false).await
+            }
         }
     }
 
@@ -194,7 +223,7 @@ impl Graph {
         wants_device: bool,
         own: Inherited,
         read_only: &mut bool,
-    ) -> Result<Opened, Error> {
+    ) -> Result<Opened<'static>, Error> {
         let name = &options.filename;
         let could_not = |why: &dyn std::fmt::Display| Error::generic(format!("Could not open '{name}': {why}"));
         let mode = OpenMode {
@@ -237,6 +266,7 @@ impl Graph {
         Ok(Opened {
             driver: Box::new(driver),
             description,
+            making: None,
         })
     }
 
@@ -254,22 +284,28 @@ impl Graph {
     }
 
     /// Enters a node that is ready. What was made for it alone goes with it if that fails.
-    fn insert(&self, entry: Entry) -> Result<(), BlockError> {
+    fn insert(&self, entry: Entry, making: Option<Making<'_>>) -> Result<(), BlockError> {
         let name = entry.node.name().to_owned();
+        let user = User::Node(name.clone());
         let children = entry.node.driver().children();
-        let edges = children.iter().map(|(role, child)| Edge {
-            user: User::Node(name.clone()),
-            role,
-            child: Arc::clone(child),
-            uses: entry.node.driver().use_of_child(role, Use::NONE),
-        });
-        let edges = edges.collect();
+        let opening = making.and_then(Making::finish);
         let mut state = self.lock();
         let inserted = if state.entry(&name).is_some() {
             // Somebody else was faster.
+            opening.iter().for_each(|opening| state.disconnect(opening));
             Err(BlockError::Invalid(duplicate(&name).desc))
         } else {
-            state.connect(edges)
+            let held = opening.map(|opening| state.hand_over(&opening, &user));
+            let held = held.unwrap_or_default();
+            let rest = children.iter().filter(|(role, _)| !held.contains(role));
+            let edges = rest.map(|(role, child)| Edge {
+                user: user.clone(),
+                role,
+                child: Arc::clone(child),
+                uses: entry.node.driver().use_of_child(role, Use::NONE),
+            });
+            let edges = edges.collect();
+            state.connect(edges).inspect_err(|_| state.disconnect(&user))
         };
         if inserted.is_ok() {
             state.entries.push(entry);

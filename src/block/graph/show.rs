@@ -1,34 +1,41 @@
 //! What clients are told of nodes and disks.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
+use super::qcow2::path_beside;
 use super::{Entry, Graph, State};
 use crate::block::backend::Counts;
-use crate::block::{Backend, DetectZeroes, Failure, IoStatus, Node, Operation, Outcome, Permissions};
+use crate::block::qcow2::bitmap::{AUTO, IN_USE};
+use crate::block::qcow2::{Qcow2Details, Snapshot};
+use crate::block::{Backend, BlockDriver, DetectZeroes, Failure, IoStatus, Node, Operation, Outcome, Permissions};
 use crate::qapi::qmp::{
     BlockDeviceInfo, BlockDeviceIoStatus, BlockDeviceStats, BlockErrorAction, BlockInfo, BlockIoErrorEvent,
     BlockLimitsInfo, BlockStats, BlockStatsSpecific, BlockStatsSpecificFile, BlockdevCacheInfo, BlockdevChild,
     BlockdevDetectZeroesOptions, ImageInfo, ImageInfoSpecific, ImageInfoSpecificFile, ImageInfoSpecificFileWrapper,
-    IoOperationType,
+    ImageInfoSpecificQCow2, ImageInfoSpecificQCow2Wrapper, IoOperationType, Qcow2BitmapInfo, Qcow2BitmapInfoFlags,
+    Qcow2CompressionType, SnapshotInfo,
 };
 use crate::qapi::visit::{Any, encoded};
 
 /// What begins the name of an image that only a description names.
 const DESCRIBED: &str = "json:";
+/// A second.
+const NANOSECONDS: u64 = 1_000_000_000;
 /// Pieces of memory that a request may have.
 const MAX_PIECES: i64 = 1024;
 /// What memory of a request had better be aligned to.
 const PAGE: u64 = 4096;
 
 impl Graph {
-    /// Every node, the newest first (`query-named-block-nodes`).
+    /// Every node, the newest first (`query-named-block-nodes`); with `flat`, without what is behind it.
     #[must_use]
-    pub fn nodes(&self) -> Vec<BlockDeviceInfo> {
+    pub fn nodes(&self, flat: bool) -> Vec<BlockDeviceInfo> {
         let state = self.lock();
         let entries = state.entries.iter().rev();
-        entries.map(|entry| state.info(entry, true)).collect()
+        entries.map(|entry| state.info(entry, true, flat)).collect()
     }
 
     /// Every disk of the guest (`query-block`).
@@ -91,7 +98,7 @@ impl State {
             r#type: "unknown".to_owned(),
             removable: false,
             locked: false,
-            inserted: entry.map(|entry| self.info(entry, backend.is_writeback())),
+            inserted: entry.map(|entry| self.info(entry, backend.is_writeback(), false)),
             tray_open: None,
             io_status: Some(match backend.status() {
                 IoStatus::Ok => BlockDeviceIoStatus::Ok,
@@ -101,10 +108,10 @@ impl State {
         }
     }
 
-    fn info(&self, entry: &Entry, writeback: bool) -> BlockDeviceInfo {
+    fn info(&self, entry: &Entry, writeback: bool, flat: bool) -> BlockDeviceInfo {
         let node = &entry.node;
+        let behind = backing(node);
         let config = node.config();
-        let name = self.filename(node);
         let is_written = self.uses(node.name()).takes.contains(Permissions::WRITE);
         let children = node.driver().children();
         let child = |(role, child): (&str, std::sync::Arc<Node>)| BlockdevChild {
@@ -112,11 +119,12 @@ impl State {
             node_name: child.name().to_owned(),
         };
         BlockDeviceInfo {
-            file: name.clone(),
+            file: self.filename(node),
             node_name: Some(node.name().to_owned()),
             ro: config.read_only || entry.is_auto_read_only && !is_written,
             drv: node.driver().name().to_owned(),
-            backing_file_depth: 0,
+            backing_file: behind.as_ref().map(|behind| self.filename(behind)),
+            backing_file_depth: depth(behind),
             children: children.into_iter().map(child).collect(),
             active: true,
             encrypted: false,
@@ -131,7 +139,7 @@ impl State {
             iops: 0,
             iops_rd: 0,
             iops_wr: 0,
-            image: image(node, name),
+            image: self.image(node, flat),
             cache: BlockdevCacheInfo {
                 writeback,
                 direct: entry.is_direct,
@@ -162,35 +170,120 @@ impl State {
     }
 }
 
-fn image(node: &Node, filename: String) -> ImageInfo {
-    let (driver, limits) = (node.driver(), node.limits());
-    let is_file = driver.discards().is_some();
-    ImageInfo {
-        filename,
-        format: driver.name().to_owned(),
-        dirty_flag: Some(false),
-        actual_size: driver.allocated().map(signed),
-        // Disks have whole sectors.
-        virtual_size: signed(node.length().next_multiple_of(512)),
-        cluster_size: None,
-        format_specific: is_file.then(|| {
-            let data = ImageInfoSpecificFile::default();
-            ImageInfoSpecific::File(ImageInfoSpecificFileWrapper { data })
-        }),
-        limits: Some(BlockLimitsInfo {
-            request_alignment: limits.request_alignment.get(),
-            max_discard: None,
-            discard_alignment: limits.discard_alignment.map(u32::from),
-            max_write_zeroes: None,
-            write_zeroes_alignment: limits.zeroes_alignment.map(u32::from),
-            opt_transfer: None,
-            max_transfer: limits.max_transfer.map(u32::from),
-            max_hw_transfer: None,
-            max_iov: MAX_PIECES,
-            max_hw_iov: None,
-            min_mem_alignment: limits.memory_alignment.get().into(),
-            opt_mem_alignment: PAGE,
-        }),
+/// The node behind another.
+fn backing(node: &Node) -> Option<Arc<Node>> {
+    let mut children = node.driver().children().into_iter();
+    children.find(|(role, _)| *role == "backing").map(|(_, child)| child)
+}
+
+/// How many images are behind each other, from this one on.
+fn depth(from: Option<Arc<Node>>) -> i64 {
+    let mut depth = 0;
+    let mut next = from;
+    while let Some(node) = next {
+        depth += 1;
+        next = backing(&node);
+    }
+    depth
+}
+
+fn specific(driver: &dyn BlockDriver, qcow2: Option<Qcow2Details>) -> Option<ImageInfoSpecific> {
+    if let Some(details) = qcow2 {
+        let data = details.into();
+        return Some(ImageInfoSpecific::Qcow2(ImageInfoSpecificQCow2Wrapper { data }));
+    }
+    driver.discards().is_some().then(|| {
+        let data = ImageInfoSpecificFile::default();
+        ImageInfoSpecific::File(ImageInfoSpecificFileWrapper { data })
+    })
+}
+
+impl From<Qcow2Details> for ImageInfoSpecificQCow2 {
+    fn from(details: Qcow2Details) -> Self {
+        // Version 2 has none of this, and nothing is said of it.
+        let newer = |value: bool| (details.version > 2).then_some(value);
+        let bitmaps = details.bitmaps.iter().map(|bitmap| Qcow2BitmapInfo {
+            name: bitmap.name.clone(),
+            granularity: 1u32.checked_shl(bitmap.granularity_bits.into()).unwrap_or(0),
+            flags: [
+                (IN_USE, Qcow2BitmapInfoFlags::InUse),
+                (AUTO, Qcow2BitmapInfoFlags::Auto),
+            ]
+            .into_iter()
+            .filter_map(|(bit, flag)| (bitmap.flags & bit != 0).then_some(flag))
+            .collect(),
+        });
+        Self {
+            compat: if details.version > 2 { "1.1" } else { "0.10" }.to_owned(),
+            extended_l2: newer(details.extended_l2),
+            lazy_refcounts: newer(details.lazy_refcounts),
+            corrupt: newer(details.is_corrupt),
+            refcount_bits: details.refcount_bits.into(),
+            bitmaps: (!details.bitmaps.is_empty()).then(|| bitmaps.collect()),
+            compression_type: match details.zstd {
+                true => Qcow2CompressionType::Zstd,
+                false => Qcow2CompressionType::Zlib,
+            },
+            data_file_raw: details.data_file.as_ref().map(|(_, raw)| *raw),
+            data_file: details.data_file.map(|(name, _)| name),
+        }
+    }
+}
+
+impl From<Snapshot> for SnapshotInfo {
+    fn from(snapshot: Snapshot) -> Self {
+        Self {
+            id: snapshot.id,
+            name: snapshot.name,
+            vm_state_size: signed(snapshot.vm_state_size),
+            date_sec: snapshot.date.0.into(),
+            date_nsec: snapshot.date.1.into(),
+            vm_clock_sec: signed(snapshot.vm_clock / NANOSECONDS),
+            vm_clock_nsec: signed(snapshot.vm_clock % NANOSECONDS),
+            icount: snapshot.icount.map(signed),
+        }
+    }
+}
+
+impl State {
+    fn image(&self, node: &Node, flat: bool) -> ImageInfo {
+        let (driver, limits) = (node.driver(), node.limits());
+        let details = driver.image();
+        let behind = backing(node).filter(|_| !flat);
+        let file = driver.children().into_iter().find(|(role, _)| *role == "file");
+        let full_name = details.backing_file.as_deref().and_then(|name| {
+            let (_, file) = file.as_ref()?;
+            path_beside(file, name).ok()
+        });
+        ImageInfo {
+            filename: self.filename(node),
+            format: driver.name().to_owned(),
+            dirty_flag: Some(details.is_dirty),
+            backing_filename: details.backing_file,
+            full_backing_filename: full_name,
+            backing_filename_format: details.backing_format,
+            snapshots: (!details.snapshots.is_empty()).then(|| details.snapshots.into_iter().map(Into::into).collect()),
+            backing_image: behind.map(|behind| Box::new(self.image(&behind, false))),
+            actual_size: driver.allocated().map(signed),
+            // Disks have whole sectors.
+            virtual_size: signed(node.length().next_multiple_of(512)),
+            cluster_size: details.cluster_size.map(signed),
+            format_specific: specific(driver, details.qcow2),
+            limits: Some(BlockLimitsInfo {
+                request_alignment: limits.request_alignment.get(),
+                max_discard: None,
+                discard_alignment: limits.discard_alignment.map(u32::from),
+                max_write_zeroes: None,
+                write_zeroes_alignment: limits.zeroes_alignment.map(u32::from),
+                opt_transfer: None,
+                max_transfer: limits.max_transfer.map(u32::from),
+                max_hw_transfer: None,
+                max_iov: MAX_PIECES,
+                max_hw_iov: None,
+                min_mem_alignment: limits.memory_alignment.get().into(),
+                opt_mem_alignment: PAGE,
+            }),
+        }
     }
 }
 

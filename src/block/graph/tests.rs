@@ -122,7 +122,7 @@ fn nodes_come_and_go_by_name() {
     }
     let names: Vec<_> = bench
         .graph
-        .nodes()
+        .nodes(false)
         .into_iter()
         .filter_map(|node| node.node_name)
         .collect();
@@ -143,7 +143,7 @@ fn a_node_that_is_described_within_another_goes_with_it() {
     bench
         .add(json!({"driver": "raw", "node-name": "r", "file": file, "read-only": true}))
         .unwrap();
-    let nodes = bench.graph.nodes();
+    let nodes = bench.graph.nodes(false);
     assert_eq!((nodes.len(), nodes[0].children.len()), (2, 1));
     let inner = nodes[1].node_name.clone().unwrap();
     assert!(inner.starts_with("#block") && nodes[1].ro, "it is read-only as well");
@@ -152,11 +152,11 @@ fn a_node_that_is_described_within_another_goes_with_it() {
         format!("Block device {inner} is in use")
     );
     bench.remove("r").unwrap();
-    assert!(bench.graph.nodes().is_empty());
+    assert!(bench.graph.nodes(false).is_empty());
     // Nor does it stay when there is no node for it.
     let part = json!({"driver": "raw", "node-name": "r", "file": file, "offset": 1 << 20});
     bench.add(part).unwrap_err();
-    assert!(bench.graph.nodes().is_empty());
+    assert!(bench.graph.nodes(false).is_empty());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn a_part_keeps_its_file_from_being_cut() {
     block_on(write(1020)).unwrap();
     assert!(matches!(block_on(write(1021)), Err(BlockError::OutOfRange { .. })));
     assert_eq!(std::fs::read(&bench.path).unwrap()[1532..1537], *b"abcd\0");
-    let info = &bench.graph.nodes()[0];
+    let info = &bench.graph.nodes(false)[0];
     assert_eq!(
         info.file,
         format!(

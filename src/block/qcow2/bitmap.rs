@@ -1,8 +1,9 @@
 //! The directory of persistent bitmaps.
 
+use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
-use super::super::BlockError;
+use super::super::{BlockError, Node};
 use super::ImageError;
 use super::header::BitmapsExtension;
 use super::image::Qcow2;
@@ -88,26 +89,37 @@ impl Qcow2 {
         }
         let extension = self.tables().header.bitmaps;
         if let Some(extension) = extension {
-            for entry in self.bitmap_tables(extension).await? {
+            let mut entries = self.bitmaps();
+            for entry in &mut entries {
                 if entry.flags & (AUTO | IN_USE) == AUTO {
+                    entry.flags |= IN_USE;
                     let at = extension.directory + entry.position + 12;
-                    self.write_field(at, &(entry.flags | IN_USE).to_be_bytes()).await?;
+                    self.write_field(at, &entry.flags.to_be_bytes()).await?;
                 }
             }
             self.file.flush().await?;
+            *self.bitmaps.lock().unwrap_or_else(PoisonError::into_inner) = entries;
         }
         self.bitmaps_recorded.store(false, Ordering::Release);
         Ok(())
     }
 
-    /// The directory of bitmaps as it is in the file.
-    pub(super) async fn bitmap_tables(&self, extension: BitmapsExtension) -> Result<Vec<BitmapEntry>, ImageError> {
-        let room = self.file.length().saturating_sub(extension.directory);
-        if extension.directory_size > room {
-            let what = "Bitmap directory is beyond the end of the file";
-            return Err(ImageError::corrupt(what, extension.directory));
-        }
-        let bytes = read(&self.file, extension.directory, extension.directory_size).await?;
-        parse(&bytes, extension)
+    /// The bitmaps as they are in the file.
+    pub(super) fn bitmaps(&self) -> Vec<BitmapEntry> {
+        self.bitmaps.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Reads the directory of bitmaps in a file.
+///
+/// # Errors
+/// It cannot be read, or cannot be right.
+pub(super) async fn read_directory(file: &Node, extension: BitmapsExtension) -> Result<Vec<BitmapEntry>, ImageError> {
+    let room = file.length().saturating_sub(extension.directory);
+    if extension.directory_size > room {
+        let what = "Bitmap directory is beyond the end of the file";
+        return Err(ImageError::corrupt(what, extension.directory));
+    }
+    let bytes = read(file, extension.directory, extension.directory_size).await?;
+    parse(&bytes, extension)
 }

@@ -3,8 +3,36 @@
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use super::super::{BlockDriver, BlockFuture, Extent, IoBuffer, Limits, Node, WriteFlags, ZeroFlags};
+use super::super::{
+    BlockDriver, BlockFuture, Extent, ImageDetails, IoBuffer, Limits, Node, Permissions, Use, WriteFlags, ZeroFlags,
+};
 use super::image::Qcow2;
+
+/// How an image uses its file, and the file with its data: nobody else changes those meanwhile.
+#[must_use]
+pub fn use_of_storage(read_only: bool) -> Use {
+    let writes = Permissions::WRITE | Permissions::RESIZE;
+    Use {
+        takes: if read_only {
+            Permissions::READ
+        } else {
+            Permissions::READ | writes
+        },
+        shares: !writes,
+    }
+}
+
+/// How an image that is used like `own` uses what is behind it, which is only read.
+fn use_of_backing(own: Use) -> Use {
+    let kept = Permissions::READ | Permissions::WRITE_UNCHANGED;
+    Use {
+        takes: own.takes & Permissions::READ,
+        shares: match own.shares.contains(Permissions::WRITE) {
+            true => Permissions::ALL,
+            false => kept,
+        },
+    }
+}
 
 impl BlockDriver for Qcow2 {
     fn name(&self) -> &'static str {
@@ -76,6 +104,21 @@ impl BlockDriver for Qcow2 {
             children.push(("backing", Arc::clone(backing)));
         }
         children
+    }
+
+    fn filename(&self) -> Option<String> {
+        self.file.driver().filename().filter(|_| !self.is_described)
+    }
+
+    fn image(&self) -> ImageDetails {
+        self.details()
+    }
+
+    fn use_of_child(&self, role: &str, own: Use) -> Use {
+        match role {
+            "backing" => use_of_backing(own),
+            _ => use_of_storage(self.read_only),
+        }
     }
 
     fn close(&self) -> BlockFuture<'_, ()> {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::{BlockError, IoBuffer, Node, Pool, WriteFlags};
+use super::bitmap::BitmapEntry;
 use super::entry::{EntryError, Rules};
 use super::header::{field, incompatible};
 use super::locks::RangeLocks;
@@ -35,6 +36,10 @@ pub struct Qcow2 {
     pub(super) broken: AtomicBool,
     /// There are bitmaps that may have to be marked before something changes.
     pub(super) bitmaps_recorded: AtomicBool,
+    /// Bitmaps in the file.
+    pub(super) bitmaps: Mutex<Vec<BitmapEntry>>,
+    /// Its header does not name all that it is made of.
+    pub(super) is_described: bool,
     pub(super) snapshots: Vec<Snapshot>,
     /// Bytes of their table.
     pub(super) snapshot_bytes: u64,

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 
 use super::super::{IoBuffer, Node, Pool};
 use super::entry::{OFFSET, Rules};
-use super::header::{LAZY_REFCOUNTS, autoclear, field};
+use super::header::{self, LAZY_REFCOUNTS, autoclear, field};
 use super::image::{Meta, Qcow2};
 use super::locks::{Frees, RangeLocks};
 use super::map::{Kind, MetadataMap};
 use super::snapshot::{self, MAX_TABLE, Parsed, Snapshot};
 use super::tables::{self, Offsets, REFBLOCK_OFFSET, Tables};
-use super::{Cache, Header, ImageError};
+use super::{Cache, Header, ImageError, bitmap};
 
 /// Largest part of a table that is loaded at once.
 const SLICE: u64 = 16 << 10;
@@ -40,6 +40,8 @@ pub struct OpenOptions {
     pub l2_cache_size: Option<u64>,
     /// Bytes of refcount blocks that are kept.
     pub refcount_cache_size: Option<u64>,
+    /// The names in its header are not all that describes it: other nodes were asked for.
+    pub is_described: bool,
     /// Threads that decompress.
     pub pool: Arc<Pool>,
 }
@@ -56,9 +58,16 @@ impl OpenOptions {
             lazy_refcounts: None,
             l2_cache_size: None,
             refcount_cache_size: None,
+            is_described: false,
             pool,
         }
     }
+}
+
+/// Whether a file that begins with these bytes is meant to be an image of qcow2.
+#[must_use]
+pub fn is_qcow2(start: &[u8]) -> bool {
+    start.starts_with(&header::MAGIC.to_be_bytes())
 }
 
 /// Reads the header of an image: whoever opens it learns from that which other files belong to it.
@@ -129,6 +138,10 @@ impl Qcow2 {
             reftable = table(header.reftable, entries, "Reference count table").await?;
             map = map_of(&header, &l1, &reftable, &snapshots, end)?;
         }
+        let bitmaps = match header.bitmaps {
+            Some(extension) => bitmap::read_directory(&file, extension).await?,
+            None => Vec::new(),
+        };
         let rules = Rules {
             geometry,
             version2: header.version == 2,
@@ -168,6 +181,8 @@ impl Qcow2 {
             ranges: RangeLocks::default(),
             broken: AtomicBool::new(false),
             bitmaps_recorded: AtomicBool::new(header.bitmaps.is_some()),
+            bitmaps: Mutex::new(bitmaps),
+            is_described: options.is_described,
             snapshots: snapshots.0,
             snapshot_bytes: snapshots.1,
             pool: options.pool,

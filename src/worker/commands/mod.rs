@@ -140,9 +140,9 @@ impl WorkerCommands for Core {
     async fn query_named_block_nodes(
         &self,
         (): &(),
-        _: QueryNamedBlockNodesArgs,
+        args: QueryNamedBlockNodesArgs,
     ) -> Result<Vec<BlockDeviceInfo>, Error> {
-        Ok(self.graph.nodes())
+        Ok(self.graph.nodes(args.flat.unwrap_or(false)))
     }
 
     async fn query_jobs(&self, (): &()) -> Result<Vec<JobInfo>, Error> {

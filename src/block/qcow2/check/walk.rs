@@ -125,7 +125,7 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         self.range(extension.directory, extension.directory_size, 1, "bitmap directory");
-        let tables = self.image.bitmap_tables(extension).await?;
+        let tables = self.image.bitmaps();
         // Tables that lie over each other could be read without end.
         let all: u64 = tables.iter().map(|table| table.entries * 8).sum();
         if all > self.end << self.image.geometry.cluster_bits {

@@ -7,7 +7,7 @@ use super::{Geometry, ImageError};
 use features::{FEATURE_NAME, FEATURE_NAMES, Features, feature_names};
 
 /// `QFI` and 0xfb.
-const MAGIC: u32 = 0x5146_49fb;
+pub(super) const MAGIC: u32 = 0x5146_49fb;
 /// Bytes of a header of version 2, and of what all versions have.
 const VERSION2_LENGTH: usize = 72;
 /// Least bytes of a header of version 3.
