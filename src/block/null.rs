@@ -70,8 +70,9 @@ impl BlockDriver for NullDriver {
         self.done(())
     }
 
+    /// There is nothing to wait for, whatever requests take: a node could not be removed that is given years.
     fn flush(&self) -> BlockFuture<'_, ()> {
-        self.done(())
+        Box::pin(async { Ok(()) })
     }
 
     fn status(&self, offset: u64, bytes: u64) -> BlockFuture<'_, Extent> {

@@ -120,9 +120,9 @@ def grown():
         run("qemu-io", "-f", "qcow2", "-c", "write -P 17 0 64k", str(base))
         element = disk(top, "vda", ROOT_BUS.format(slot=5), " discard='unmap'").replace("type='raw'", "type='qcow2'")
         with booted(DEVICES=PORTS + element) as domain:
-            domain.console.type("x r")
+            domain.console.type("q r")
             domain.console.expect("DISK status 0 bytes 111111")
-            domain.console.type("x w 1 65")
+            domain.console.type("q w 1 65")
             domain.console.expect("DISK status 0")
             info = table(virsh("domblkinfo", domain.name, "vda"))
             expect_equal(info["Capacity"], str(2 * MIB), "capacity")

@@ -454,11 +454,12 @@ def with_a_slow_reader():
         except TimeoutError:
             pass
         with serving(f"{folder}/b", "-incoming", "defer") as target:
+            # What the guest says while nobody is there is heard by nobody.
+            second = Client(f"{folder}/b")
             target.monitor.command("migrate-incoming", uri=f"unix:{folder}/socket")
             source.monitor.command("migrate", uri=f"unix:{folder}/socket")
             ended(source)
             ended(target)
-            second = Client(f"{folder}/b")
             # It ends the line that the guest has half of.
             second.say(b"\nend\n")
             heard = b""

@@ -50,8 +50,9 @@ class Schema:
                 value |= self.base(variant["type"])
         return value
 
-    def samples(self, name, member="", depth=0):
-        """Values of a type that differ from its base in one place."""
+    def samples(self, name, member="", within=()):
+        """Values of a type that differ from its base in one place. A type within itself, as nodes of the block layer are in
+        nodes, stays at its base."""
         entry = self.types[name]
         kind = entry["meta-type"]
         if kind == "builtin" and entry["json-type"] == "string":
@@ -60,26 +61,26 @@ class Schema:
             # So much memory would fill the disk.
             numbers = (-1, 99) if member == "size" else (-1, 99, (1 << 63) - 1)
             yield from numbers
-        elif kind == "array" and depth < 6:
-            yield from ([value] for value in self.samples(entry["element-type"], member, depth + 1))
+        elif kind == "array":
+            yield from ([value] for value in self.samples(entry["element-type"], member, within))
         elif kind == "alternate":
             for item in entry["members"]:
-                yield from self.samples(item["type"], member, depth)
-        elif kind == "object" and depth < 6:
-            yield from self.members(entry, self.base(name), depth)
+                yield from self.samples(item["type"], member, within)
+        elif kind == "object" and name not in within:
+            yield from self.members(entry, self.base(name), (*within, name))
 
-    def members(self, entry, base, depth):
+    def members(self, entry, base, within):
         """Samples of an object: of each of its members, and of those of each of its variants."""
         for item in entry["members"]:
             if item["name"] != entry.get("tag"):
-                for value in self.samples(item["type"], item["name"], depth + 1):
+                for value in self.samples(item["type"], item["name"], within):
                     yield base | {item["name"]: value}
         for variant in entry.get("variants", []):
             own = {item["name"]: base[item["name"]] for item in entry["members"] if item["name"] in base}
             own |= {entry["tag"]: variant["case"]} | self.base(variant["type"])
             yield own
             if self.types[variant["type"]]["meta-type"] == "object":
-                yield from self.members(self.types[variant["type"]], own, depth)
+                yield from self.members(self.types[variant["type"]], own, within)
 
 
 class Subject:
@@ -163,7 +164,8 @@ def words(value):
 
 # Errors that need no name, in QEMU's words: there is only one thing that they can be about.
 ENOUGH = ("No file descriptor supplied via SCM_RIGHTS", "is not supported on this target", "hotswap", "does not support hotplugging",
-          "expects uint16_t", "exactly one of listen=, connect=, mcast=, udp=, or fd= is required", "VM not running")
+          "expects uint16_t", "exactly one of listen=, connect=, mcast=, udp=, or fd= is required", "VM not running",
+          "Cannot find device='' nor node-name=''")
 
 
 def unnamed(reply, arguments):
@@ -177,6 +179,9 @@ def unnamed(reply, arguments):
 def sweep(subject, schema, command, type_name, complaints):
     """Gives a command every sample of its arguments."""
     for arguments in schema.samples(type_name):
+        if command == "blockdev-add":
+            # Without one, that is all there is to say.
+            arguments = {"node-name": "a-node"} | arguments
         reply = subject.ask(command, arguments)
         text = unnamed(reply, arguments)
         if text is not None:
@@ -187,6 +192,8 @@ def sweep(subject, schema, command, type_name, complaints):
 
 def undo(subject, command, arguments):
     """Takes back what a command has made."""
+    if command == "blockdev-add":
+        subject.ask("blockdev-del", {"node-name": arguments["node-name"]})
     back = {"object-add": "object-del", "chardev-add": "chardev-remove", "device_add": "device_del", "netdev_add": "netdev_del"}.get(command)
     if back and arguments.get("id"):
         subject.ask(back, {"id": arguments["id"]})

@@ -300,7 +300,7 @@ def killed():
             with Emulator(*image("a", f"{folder}/{name}", ",discard=unmap"), "-device", f"{DISK},drive=a-format") as emulator:
                 emulator.console.expect("READY")
                 for kind, sector, value in requests[:stop_at]:
-                    emulator.console.type(f"x {kind} {sector} {value}")
+                    emulator.console.type(f"q {kind} {sector} {value}")
                     emulator.console.expect("DISK status 0\r\n")
                     if kind == "f":
                         flushed = dict(written)
@@ -313,7 +313,7 @@ def killed():
                             flushed.pop(other, None)
                 # The next is under way when it ends.
                 kind, sector, value = requests[stop_at]
-                emulator.console.type(f"x {kind} {sector} {value}")
+                emulator.console.type(f"q {kind} {sector} {value}")
                 time.sleep(seeded.random() / 500)
                 for other in range(sector, sector + (1 if kind == "w" else value)):
                     flushed.pop(other, None)
