@@ -27,9 +27,11 @@ def main():
     except checks.Skip as reason:
         print(f"skip libvirt: {reason}\n1 skipped\n0 passed, 0 failed")
         return
-    from libvirt import devices, disks, inspection, lifecycle, migration, models, trouble
+    # Checks run in this order: the first looks for errors in a log that no other has given any yet.
+    from libvirt import inspection
+    from libvirt import devices, disks, lifecycle, migration, models, trouble
 
-    for module in (devices, disks, inspection, lifecycle, migration, models, trouble):
+    for module in (inspection, devices, disks, lifecycle, migration, models, trouble):
         module.HOST = private
     checks.main(on_failure=private.explain)
 
