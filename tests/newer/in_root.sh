@@ -18,6 +18,10 @@ for node in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0 ptmx:5:2; 
     mknod -m 666 "$root/dev/$name" c "$major" "$minor"
 done
 [ ! -e /dev/kvm ] || cp -a /dev/kvm "$root/dev/kvm"
+if [ -e /dev/net/tun ]; then
+    mkdir "$root/dev/net"
+    cp -a /dev/net/tun "$root/dev/net/tun"
+fi
 ln -s /proc/self/fd "$root/dev/fd"
 mount -t proc proc "$root/proc"
 mount --rbind /sys "$root/sys"

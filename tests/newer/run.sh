@@ -23,7 +23,7 @@ skip() {
 }
 
 packages() {
-    echo libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients python3 iproute2 qemu-system-x86
+    echo libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients python3 iproute2 qemu-system-x86 qemu-utils
     # The emulator of S390 machines left the package of odd ones after Debian 13.
     case $1 in
         trixie) echo qemu-system-misc ;;
