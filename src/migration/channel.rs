@@ -128,6 +128,16 @@ impl Channel {
         })
     }
 
+    /// Nothing but its other end makes it give up from now on.
+    ///
+    /// # Errors
+    /// It was told to give up before, or the process has no descriptor left.
+    pub fn commit(&mut self) -> io::Result<()> {
+        self.cancel.check()?;
+        self.cancel = Cancel::new()?;
+        Ok(())
+    }
+
     /// What makes it give up.
     #[must_use]
     pub fn cancel(&self) -> &Cancel {
@@ -183,6 +193,25 @@ mod tests {
         assert_eq!(reader.join().unwrap(), (true, true));
         drop(theirs);
         assert!(is_cancel(&cancel.sleep(Duration::from_secs(60)).unwrap_err()));
+    }
+
+    #[test]
+    fn what_was_committed_is_not_given_up() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let cancel = Cancel::new().unwrap();
+        let mut channel = Channel::new(ours.into(), cancel.clone()).unwrap();
+        channel.commit().unwrap();
+        cancel.cancel();
+        let reader = std::thread::spawn(move || {
+            let mut byte = [0];
+            channel.read_exact(&mut byte).map(|()| byte[0])
+        });
+        theirs.write_all(b"!").unwrap();
+        assert_eq!(reader.join().unwrap().unwrap(), b'!');
+
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let mut channel = Channel::new(ours.into(), cancel).unwrap();
+        assert!(is_cancel(&channel.commit().unwrap_err()));
     }
 
     #[test]

@@ -130,6 +130,9 @@ impl Outgoing {
 
     /// Sends what is left, and the devices. The guest is stopped. Returns once the other side has it all, as far as it says.
     ///
+    /// It can be told to end until the devices are sent. From then on the other side may have the guest and run it, and only
+    /// its answer, or its end, tells whether this side has it still.
+    ///
     /// # Errors
     /// The channel failed, it was told to end, or the other side could not take the guest over.
     pub fn finish(mut self, sections: &[SavedSection]) -> Result<(), MigrationError> {
@@ -145,6 +148,9 @@ impl Outgoing {
             }
         }
         write::end_of_ram(&mut self.buffer);
+        self.flush()?;
+        let committed = self.channel.commit();
+        committed.map_err(|error| MigrationError::io("sending the guest", error))?;
         write::devices(&mut self.buffer, &self.options.machine, sections);
         self.flush()?;
         self.pace.measure(&self.progress);

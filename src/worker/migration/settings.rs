@@ -15,7 +15,7 @@ const LONGEST_DOWNTIME: u64 = 2_000_000;
 pub(super) struct Capabilities {
     pub(super) events: bool,
     pub(super) pause_before_switchover: bool,
-    /// There are no block devices that could be left alone.
+    /// Of effect once guests with disks move: until then there is nothing that the target could leave to the source.
     late_block_activate: bool,
     pub(super) return_path: bool,
 }
