@@ -22,6 +22,7 @@ pub mod rng;
 pub mod saved;
 mod status;
 pub mod transport;
+mod types;
 mod virtqueue;
 
 use crate::qom::TypeInfo;

@@ -9,6 +9,7 @@ use crate::devices::class::{DeviceClass, Realize, RealizeError, Site};
 use crate::devices::pci::{PciPlace, SharedFunction};
 use crate::devices::virtio::queue::MAX_SIZE;
 use crate::devices::virtio::transport::pci::{self, Interfaces};
+use crate::devices::virtio::types::device_types;
 use crate::qom::{Default, OnOffAuto, PropertyInfo, PropertyKind, TypeInfo, Values};
 
 /// A number of queues that nobody gave: one for each vCPU.
@@ -96,7 +97,7 @@ const fn on_off(name: &'static str, default: bool) -> PropertyInfo {
 }
 
 /// The properties, with what a function has beside those of the device behind it.
-const FUNCTION: [PropertyInfo; 27] = {
+const FUNCTION_PROPERTIES: [PropertyInfo; 27] = {
     let mut all = [pci::VECTORS; 27];
     let mut index = 0;
     while index < PROPERTIES.len() {
@@ -108,7 +109,7 @@ const FUNCTION: [PropertyInfo; 27] = {
     all
 };
 /// The properties without what only functions have.
-const DEVICE: [PropertyInfo; 23] = {
+const DEVICE_PROPERTIES: [PropertyInfo; 23] = {
     let mut all = [PROPERTIES[0]; 23];
     let mut index = 0;
     while index < all.len() {
@@ -118,71 +119,12 @@ const DEVICE: [PropertyInfo; 23] = {
     all
 };
 
-/// The device without its transport.
-pub static BLK_DEVICE: TypeInfo = TypeInfo {
-    name: "virtio-blk-device",
-    parent: Some("virtio-device"),
-    user_creatable: false,
-    hotpluggable: false,
-    properties: &DEVICE,
-    ..BLK_PCI
-};
-
-/// What the functions have in common.
-pub static BLK_PCI_BASE: TypeInfo = TypeInfo {
-    name: "virtio-blk-pci-base",
-    parent: Some("virtio-pci"),
-    is_abstract: true,
-    user_creatable: false,
-    hotpluggable: false,
-    interfaces: &[],
-    properties: &FUNCTION,
-    ..BLK_PCI
-};
-
-const BLK_PCI: TypeInfo = TypeInfo {
-    name: "virtio-blk-pci",
-    parent: Some("virtio-blk-pci-base"),
-    is_abstract: false,
-    interfaces: &["pci-express-device", "conventional-pci-device"],
-    bus: None,
-    user_creatable: true,
-    hotpluggable: true,
-    description: "",
-    properties: &[],
-};
-static CHOSEN: TypeInfo = TypeInfo {
-    properties: &pci::INTERFACES,
-    ..BLK_PCI
-};
-static TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-blk-pci-transitional",
-    ..BLK_PCI
-};
-static NON_TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-blk-pci-non-transitional",
-    ..BLK_PCI
-};
-
-/// `virtio-blk-pci`, `virtio-blk-pci-transitional` and `virtio-blk-pci-non-transitional`.
-pub static CLASSES: [DeviceClass; 3] = [
-    DeviceClass {
-        info: &CHOSEN,
-        realize: Realize::Pci(|values, place, site| realize(&CHOSEN, Interfaces::Chosen, (values, place, site))),
-    },
-    DeviceClass {
-        info: &TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&TRANSITIONAL, Interfaces::Transitional, (values, place, site))
-        }),
-    },
-    DeviceClass {
-        info: &NON_TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&NON_TRANSITIONAL, Interfaces::NonTransitional, (values, place, site))
-        }),
-    },
-];
+device_types!(
+    "virtio-blk",
+    BLK_DEVICE: &DEVICE_PROPERTIES,
+    BLK_PCI_BASE: &FUNCTION_PROPERTIES,
+    realize
+);
 
 /// Why there can be no such disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -7,6 +7,7 @@ use crate::devices::class::{DeviceClass, Realize, RealizeError, Site};
 use crate::devices::pci::{PciPlace, SharedFunction};
 use crate::devices::virtio::Kind;
 use crate::devices::virtio::transport::pci::{self, Interfaces};
+use crate::devices::virtio::types::device_types;
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo, Values};
 
 /// Most ports: each takes two queues of 1024, and so does what is said of them.
@@ -29,77 +30,18 @@ static OTHER_KIND: Kind = kind([0x00, 0xff, 0x00]);
 
 const MAX_PORTS_PROPERTY: PropertyInfo = PropertyInfo::new("max_ports", PropertyKind::Uint32, Default::Uint(31), "");
 
-/// The device without its transport.
-pub static SERIAL_DEVICE: TypeInfo = TypeInfo {
-    name: "virtio-serial-device",
-    parent: Some("virtio-device"),
-    user_creatable: false,
-    hotpluggable: false,
-    properties: &[MAX_PORTS_PROPERTY],
-    ..SERIAL_PCI
-};
-
-/// What the functions have in common.
-pub static SERIAL_PCI_BASE: TypeInfo = TypeInfo {
-    name: "virtio-serial-pci-base",
-    parent: Some("virtio-pci"),
-    is_abstract: true,
-    user_creatable: false,
-    hotpluggable: false,
-    interfaces: &[],
-    properties: &[
+device_types!(
+    "virtio-serial",
+    SERIAL_DEVICE: &[MAX_PORTS_PROPERTY],
+    SERIAL_PCI_BASE: &[
         pci::IOEVENTFD,
         PropertyInfo::new("vectors", PropertyKind::Uint32, Default::Uint(2), ""),
         PropertyInfo::new("class", PropertyKind::Uint32, Default::Uint(0), ""),
         MAX_PORTS_PROPERTY,
         PropertyInfo::read_only("virtio-backend", PropertyKind::Other("child<virtio-serial-device>"), ""),
     ],
-    ..SERIAL_PCI
-};
-
-const SERIAL_PCI: TypeInfo = TypeInfo {
-    name: "virtio-serial-pci",
-    parent: Some("virtio-serial-pci-base"),
-    is_abstract: false,
-    interfaces: &["pci-express-device", "conventional-pci-device"],
-    bus: None,
-    user_creatable: true,
-    hotpluggable: true,
-    description: "",
-    properties: &[],
-};
-static CHOSEN: TypeInfo = TypeInfo {
-    properties: &pci::INTERFACES,
-    ..SERIAL_PCI
-};
-static TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-serial-pci-transitional",
-    ..SERIAL_PCI
-};
-static NON_TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-serial-pci-non-transitional",
-    ..SERIAL_PCI
-};
-
-/// `virtio-serial-pci`, `virtio-serial-pci-transitional` and `virtio-serial-pci-non-transitional`.
-pub static CLASSES: [DeviceClass; 3] = [
-    DeviceClass {
-        info: &CHOSEN,
-        realize: Realize::Pci(|values, place, site| realize(&CHOSEN, Interfaces::Chosen, (values, place, site))),
-    },
-    DeviceClass {
-        info: &TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&TRANSITIONAL, Interfaces::Transitional, (values, place, site))
-        }),
-    },
-    DeviceClass {
-        info: &NON_TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&NON_TRANSITIONAL, Interfaces::NonTransitional, (values, place, site))
-        }),
-    },
-];
+    realize
+);
 
 /// A number of ports that there cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

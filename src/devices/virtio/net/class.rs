@@ -9,6 +9,7 @@ use crate::devices::class::{DeviceClass, Realize, RealizeError, Site};
 use crate::devices::pci::{PciPlace, SharedFunction};
 use crate::devices::virtio::Features;
 use crate::devices::virtio::transport::pci::{self, Interfaces};
+use crate::devices::virtio::types::device_types;
 use crate::net::{Attachment, Mac, Nic};
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo, Values};
 use crate::report;
@@ -92,72 +93,12 @@ const fn of_functions() -> [PropertyInfo; SHARED.len() + 2] {
 static FUNCTION_PROPERTIES: [PropertyInfo; SHARED.len() + 2] = of_functions();
 static DEVICE_PROPERTIES: [PropertyInfo; SHARED.len()] = SHARED;
 
-/// The device without its transport: all but the last of the properties, which is itself.
-pub static NET_DEVICE: TypeInfo = TypeInfo {
-    name: "virtio-net-device",
-    parent: Some("virtio-device"),
-    user_creatable: false,
-    hotpluggable: false,
-    interfaces: &[],
-    properties: DEVICE_PROPERTIES.split_at(SHARED.len() - 1).0,
-    ..NET_PCI
-};
-
-/// What the functions have in common.
-pub static NET_PCI_BASE: TypeInfo = TypeInfo {
-    name: "virtio-net-pci-base",
-    parent: Some("virtio-pci"),
-    is_abstract: true,
-    user_creatable: false,
-    hotpluggable: false,
-    interfaces: &[],
-    properties: &FUNCTION_PROPERTIES,
-    ..NET_PCI
-};
-
-const NET_PCI: TypeInfo = TypeInfo {
-    name: "virtio-net-pci",
-    parent: Some("virtio-net-pci-base"),
-    is_abstract: false,
-    interfaces: &["pci-express-device", "conventional-pci-device"],
-    bus: None,
-    user_creatable: true,
-    hotpluggable: true,
-    description: "",
-    properties: &[],
-};
-static CHOSEN: TypeInfo = TypeInfo {
-    properties: &pci::INTERFACES,
-    ..NET_PCI
-};
-static TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-net-pci-transitional",
-    ..NET_PCI
-};
-static NON_TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-net-pci-non-transitional",
-    ..NET_PCI
-};
-
-/// `virtio-net-pci`, `virtio-net-pci-transitional` and `virtio-net-pci-non-transitional`.
-pub static CLASSES: [DeviceClass; 3] = [
-    DeviceClass {
-        info: &CHOSEN,
-        realize: Realize::Pci(|values, place, site| realize(&CHOSEN, Interfaces::Chosen, (values, place, site))),
-    },
-    DeviceClass {
-        info: &TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&TRANSITIONAL, Interfaces::Transitional, (values, place, site))
-        }),
-    },
-    DeviceClass {
-        info: &NON_TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&NON_TRANSITIONAL, Interfaces::NonTransitional, (values, place, site))
-        }),
-    },
-];
+device_types!(
+    "virtio-net",
+    NET_DEVICE: DEVICE_PROPERTIES.split_at(SHARED.len() - 1).0,
+    NET_PCI_BASE: &FUNCTION_PROPERTIES,
+    realize
+);
 
 /// Why there can be no such card.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

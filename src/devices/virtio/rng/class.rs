@@ -7,6 +7,7 @@ use super::{Allowance, EntropySource, Rng};
 use crate::devices::class::{DeviceClass, Realize, RealizeError, Site};
 use crate::devices::pci::{PciPlace, SharedFunction};
 use crate::devices::virtio::transport::pci::{self, Interfaces};
+use crate::devices::virtio::types::device_types;
 use crate::qom::objects::RNG_BACKEND;
 use crate::qom::{Default, PropertyInfo, PropertyKind, TypeInfo, Values};
 
@@ -19,25 +20,10 @@ const MAX_BYTES: PropertyInfo = PropertyInfo::new("max-bytes", PropertyKind::Uin
 const PERIOD: PropertyInfo = PropertyInfo::new("period", PropertyKind::Uint32, Default::Uint(1 << 16), "");
 const RNG: PropertyInfo = PropertyInfo::new("rng", PropertyKind::Link(RNG_BACKEND), Default::None, "");
 
-/// The device without its transport.
-pub static RNG_DEVICE: TypeInfo = TypeInfo {
-    name: "virtio-rng-device",
-    parent: Some("virtio-device"),
-    user_creatable: false,
-    hotpluggable: false,
-    properties: &[MAX_BYTES, PERIOD, RNG],
-    ..RNG_PCI
-};
-
-/// What the functions have in common.
-pub static RNG_PCI_BASE: TypeInfo = TypeInfo {
-    name: "virtio-rng-pci-base",
-    parent: Some("virtio-pci"),
-    is_abstract: true,
-    user_creatable: false,
-    hotpluggable: false,
-    interfaces: &[],
-    properties: &[
+device_types!(
+    "virtio-rng",
+    RNG_DEVICE: &[MAX_BYTES, PERIOD, RNG],
+    RNG_PCI_BASE: &[
         pci::IOEVENTFD,
         pci::VECTORS,
         MAX_BYTES,
@@ -45,52 +31,8 @@ pub static RNG_PCI_BASE: TypeInfo = TypeInfo {
         RNG,
         PropertyInfo::read_only("virtio-backend", PropertyKind::Other("child<virtio-rng-device>"), ""),
     ],
-    ..RNG_PCI
-};
-
-const RNG_PCI: TypeInfo = TypeInfo {
-    name: "virtio-rng-pci",
-    parent: Some("virtio-rng-pci-base"),
-    is_abstract: false,
-    interfaces: &["pci-express-device", "conventional-pci-device"],
-    bus: None,
-    user_creatable: true,
-    hotpluggable: true,
-    description: "",
-    properties: &[],
-};
-static CHOSEN: TypeInfo = TypeInfo {
-    properties: &pci::INTERFACES,
-    ..RNG_PCI
-};
-static TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-rng-pci-transitional",
-    ..RNG_PCI
-};
-static NON_TRANSITIONAL: TypeInfo = TypeInfo {
-    name: "virtio-rng-pci-non-transitional",
-    ..RNG_PCI
-};
-
-/// `virtio-rng-pci`, `virtio-rng-pci-transitional` and `virtio-rng-pci-non-transitional`.
-pub static CLASSES: [DeviceClass; 3] = [
-    DeviceClass {
-        info: &CHOSEN,
-        realize: Realize::Pci(|values, place, site| realize(&CHOSEN, Interfaces::Chosen, (values, place, site))),
-    },
-    DeviceClass {
-        info: &TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&TRANSITIONAL, Interfaces::Transitional, (values, place, site))
-        }),
-    },
-    DeviceClass {
-        info: &NON_TRANSITIONAL,
-        realize: Realize::Pci(|values, place, site| {
-            realize(&NON_TRANSITIONAL, Interfaces::NonTransitional, (values, place, site))
-        }),
-    },
-];
+    realize
+);
 
 /// A limit that is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
